@@ -1,0 +1,79 @@
+# `make help` lists the targets. Everything installed goes into .venv; nothing else on the machine is touched.
+#
+#   PYTHON=/path/to/python3.12 make venv   uses that interpreter; otherwise the first 3.11 or newer on PATH is taken.
+#   PATH_TO=~/notes make demo              runs the demo over other documents than the repository's own.
+
+VENV    := .venv
+BIN     := $(VENV)/bin
+PATH_TO ?= .
+
+# What a caller has set for pip stays as it is.
+export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
+
+# One stamp per set of requirements: the demo installs what users install, the checks add the tools.
+USER_STAMP := $(VENV)/.installed-all
+DEV_STAMP  := $(VENV)/.installed-dev
+
+# Run, not only found: a version manager's shim is on PATH also where its Python is missing.
+SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help venv demo dev test check lint format build clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-16s%s\n", $$1, $$2 }'
+
+venv: $(DEV_STAMP) ## create .venv with every part and the tools for checks and tests
+
+demo: $(USER_STAMP) ## run a local cluster over the documents in PATH_TO and watch the events come in
+	@$(BIN)/tailplane demo "$(PATH_TO)"
+
+dev: $(USER_STAMP) ## run a local cluster that restarts when the code changes
+	@$(BIN)/tailplane dev
+
+test: lint ## everything: the linters, then all tests
+	@$(BIN)/pytest
+
+check: lint ## the linters, unit and contract tests: under a minute, before each commit
+	@$(BIN)/pytest -m "not slow" tests/unit tests/contract
+
+lint: $(DEV_STAMP) ## ruff, mypy and the import contracts
+	@! ls */tailplane/__init__.py 2>/dev/null || { echo "A tailplane/__init__.py hides the other parts: delete it." >&2; exit 1; }
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+format: $(DEV_STAMP) ## let ruff sort imports, fix what it can and format
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+build: $(DEV_STAMP) ## the sdist and the wheel, in dist/
+	@$(BIN)/python -m build
+
+clean: ## remove .venv, caches and dist/
+	@rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/pyvenv.cfg:
+	@for python in $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 python); do \
+	    if "$$python" -c '$(SUITABLE)' >/dev/null 2>&1; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	    echo "Tailplane needs CPython 3.11 or newer with its venv module, and found none on PATH." >&2; \
+	    echo "On Debian and Ubuntu the module is the package python3-venv; PYTHON=/path/to/python names another one." >&2; \
+	    exit 1; \
+	fi; \
+	"$$found" -m venv --clear $(VENV)
+
+# -qq: errors only.
+$(USER_STAMP): pyproject.toml | $(VENV)/pyvenv.cfg
+	@echo "Installing Tailplane into $(VENV) (a minute, the first time) ..." >&2
+	@$(BIN)/python -m pip install -qq -e '.[all]'
+	@touch $@
+
+$(DEV_STAMP): pyproject.toml | $(VENV)/pyvenv.cfg
+	@echo "Installing Tailplane and its development tools into $(VENV) (a minute, the first time) ..." >&2
+	@$(BIN)/python -m pip install -qq -e '.[all,dev]'
+	@touch $(USER_STAMP) $@

@@ -1,0 +1,41 @@
+"""What both Redis sides of Tailplane agree on: keys, Lua scripts, task store, event log, queue, catalogue."""
+
+from tailplane.broker.broker import Broker
+from tailplane.broker.connection import connect, mask_url, store_errors
+from tailplane.broker.event_log import Append, Entry, EventLog, Refusal
+from tailplane.broker.keys import Keys, TaskRef
+from tailplane.broker.outage import Outage
+from tailplane.broker.queue import Claim, Claims, LeaseLapsed, Queue, Request
+from tailplane.broker.records import NewTask, SessionRecord, TaskRecord, WorkerRecord, WorkflowRecord
+from tailplane.broker.subscriptions import Subscriptions
+from tailplane.broker.tasks import Begun, Closing, StartTooLate, TailMismatch, TaskStore
+
+__all__ = [
+    "Append",
+    "Begun",
+    "Broker",
+    "Claim",
+    "Claims",
+    "Closing",
+    "Entry",
+    "EventLog",
+    "Keys",
+    "LeaseLapsed",
+    "NewTask",
+    "Outage",
+    "Queue",
+    "Refusal",
+    "Request",
+    "SessionRecord",
+    "StartTooLate",
+    "Subscriptions",
+    "TailMismatch",
+    "TaskRecord",
+    "TaskRef",
+    "TaskStore",
+    "WorkerRecord",
+    "WorkflowRecord",
+    "connect",
+    "mask_url",
+    "store_errors",
+]

@@ -1,0 +1,37 @@
+"""Everything of one deployment that Redis holds, wired together: what control planes and workers are given."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from redis.asyncio import Redis
+
+from tailplane.broker.catalogue import Catalogue
+from tailplane.broker.event_log import EventLog
+from tailplane.broker.keys import Keys
+from tailplane.broker.queue import Queue
+from tailplane.broker.tasks import TaskStore
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """The stores of one deployment, over one client of Redis."""
+
+    redis: Redis
+    keys: Keys
+    tasks: TaskStore
+    log: EventLog
+    queue: Queue
+    catalogue: Catalogue
+
+    @classmethod
+    def over(cls, redis: Redis, *, prefix: str, retention: timedelta, start_within: timedelta) -> "Broker":
+        """Return the stores of the deployment whose keys begin with `prefix`."""
+        keys = Keys(prefix)
+        return cls(
+            redis=redis,
+            keys=keys,
+            tasks=TaskStore(redis, keys, retention, start_within),
+            log=EventLog(redis, keys),
+            queue=Queue(redis, keys),
+            catalogue=Catalogue(redis, keys),
+        )

@@ -1,0 +1,124 @@
+"""Every Redis key of a deployment: its type, TTL and writer. No I/O.
+
+Keys of one task carry the hash tag `{task_id}`, so that a task lives on one slot of a Redis Cluster. Keys of the
+queue carry `{queue}`: they live together on one primary. Every key begins with the deployment's prefix.
+
+    key                                    type     TTL                                      written by
+    <prefix>:<tenant>:task:{<task>}        hash     start deadline + retention; none while    create, begin,
+                                                    running, retention once ended             finish, end
+    <prefix>:<tenant>:stream:{<task>}      stream   as the task's                             the same, and XADD
+    <prefix>:<tenant>:bell:{<task>}        channel  -                                         whoever appended
+    <prefix>:{queue}:due:<workflow>        zset     none; a task's member leaves when claimed enqueue, requeue,
+                                                                                              reap, claim
+    <prefix>:{queue}:bell:<workflow>       list     1 minute                                  the same
+    <prefix>:{queue}:workers               zset     none; a member leaves when reaped         register, renew, reap
+    <prefix>:{queue}:worker:<worker>       hash     1 day, renewed by the lease               register, renew, reap
+    <prefix>:{queue}:running:<worker>      hash     none; emptied by ack or reap              claim, ack, requeue, reap
+    <prefix>:{queue}:control:<worker>      channel  -                                         control planes
+    <prefix>:{queue}:echo:<random>         channel  -                                         its only listener
+    <prefix>:{queue}:workflows             hash     none; a field for each workflow           register
+    <prefix>:{queue}:tasks:<tenant>        zset     none; members leave when found gone       enqueue, listing
+    <prefix>:{queue}:gone:<tenant>         zset     none; trimmed by age                      listing
+    <prefix>:{queue}:request:<tenant>:<d>  string   24 hours                                  enqueue, sessions
+    <prefix>:{queue}:session:<tenant>:<s>  hash     session's idle time                       sessions, enqueue
+    <prefix>:{queue}:session-tasks:<tenant>:<s>  zset  as the session's                       enqueue
+"""
+
+import re
+from dataclasses import dataclass
+
+from tailplane.protocol.ids import DEFAULT_TENANT, SessionId, TaskId, WorkerId, check_tenant
+
+_PREFIX = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRef:
+    """A task's id and the tenant it belongs to: what its keys are made of, and what the queue holds."""
+
+    task_id: TaskId
+    tenant: str = DEFAULT_TENANT
+
+    @property
+    def member(self) -> str:
+        """The form in which the queue holds it."""
+        return f"{self.tenant}/{self.task_id}"
+
+    @classmethod
+    def from_member(cls, member: bytes) -> "TaskRef":
+        """Return the task that a member of the queue names."""
+        tenant, _, task_id = member.decode().partition("/")
+        return cls(TaskId(task_id), tenant)
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of one deployment."""
+
+    prefix: str = "tailplane"
+
+    def __post_init__(self) -> None:
+        if not _PREFIX.fullmatch(self.prefix):
+            raise ValueError(f"{self.prefix!r} is no key prefix: use 1-64 of letters, digits, _ . -")
+
+    def task(self, task: TaskRef) -> str:
+        """Return the key of the task's record."""
+        return f"{self.prefix}:{task.tenant}:task:{{{task.task_id}}}"
+
+    def stream(self, task: TaskRef) -> str:
+        """Return the key of the task's stream."""
+        return f"{self.prefix}:{task.tenant}:stream:{{{task.task_id}}}"
+
+    def bell(self, task: TaskRef) -> str:
+        """Return the channel that rings when the task's stream has grown."""
+        return f"{self.prefix}:{task.tenant}:bell:{{{task.task_id}}}"
+
+    def due(self, workflow: str) -> str:
+        """Return the queue of a workflow: an arq queue, scored by the time a task is due, in ms."""
+        return f"{self.prefix}:{{queue}}:due:{workflow}"
+
+    def doorbell(self, workflow: str) -> str:
+        """Return the list whose tokens wake one idle worker each."""
+        return f"{self.prefix}:{{queue}}:bell:{workflow}"
+
+    @property
+    def workers(self) -> str:
+        """The leases: worker ids scored by the server time, in ms, at which each lease ends."""
+        return f"{self.prefix}:{{queue}}:workers"
+
+    def worker(self, worker: WorkerId) -> str:
+        """Return the key of what a worker says of itself."""
+        return f"{self.prefix}:{{queue}}:worker:{worker}"
+
+    def running(self, worker: WorkerId) -> str:
+        """Return the key of the tasks that a worker holds, each with its workflow."""
+        return f"{self.prefix}:{{queue}}:running:{worker}"
+
+    def control(self, worker: WorkerId) -> str:
+        """Return the channel on which a worker hears of cancellations."""
+        return f"{self.prefix}:{{queue}}:control:{worker}"
+
+    @property
+    def workflows(self) -> str:
+        """What the workers have registered: name -> description."""
+        return f"{self.prefix}:{{queue}}:workflows"
+
+    def tasks(self, tenant: str) -> str:
+        """Return the index of a tenant's tasks: scored alike, so ordered by id, which is by time."""
+        return f"{self.prefix}:{{queue}}:tasks:{check_tenant(tenant)}"
+
+    def gone(self, tenant: str) -> str:
+        """Return the index of tasks whose retention has passed, scored by when that was found, in ms."""
+        return f"{self.prefix}:{{queue}}:gone:{check_tenant(tenant)}"
+
+    def request(self, tenant: str, digest: str) -> str:
+        """Return the key that remembers what an idempotency key made."""
+        return f"{self.prefix}:{{queue}}:request:{check_tenant(tenant)}:{digest}"
+
+    def session(self, tenant: str, session: SessionId) -> str:
+        """Return the key of a session's record."""
+        return f"{self.prefix}:{{queue}}:session:{check_tenant(tenant)}:{session}"
+
+    def session_tasks(self, tenant: str, session: SessionId) -> str:
+        """Return the index of a session's tasks, ordered as the tenant's."""
+        return f"{self.prefix}:{{queue}}:session-tasks:{check_tenant(tenant)}:{session}"

@@ -1,0 +1,31 @@
+"""Says once that Redis is away, and once that it is back, however often a loop tries meanwhile."""
+
+import time
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+
+class Outage:
+    """What one loop knows of Redis being away.
+
+    Args:
+        what: what does not happen meanwhile, for the log.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._since: float | None = None
+
+    def noticed(self, error: BaseException) -> None:
+        """Note that a try failed; the first one is logged."""
+        if self._since is None:
+            self._since = time.monotonic()
+            log.warning("Redis is away", waiting=self._what, reason=str(error) or type(error).__name__)
+
+    def over(self) -> None:
+        """Note that a try succeeded; the first one after an outage is logged."""
+        if self._since is not None:
+            log.info("Redis is back", waited=self._what, away_s=round(time.monotonic() - self._since, 1))
+            self._since = None

@@ -1,0 +1,270 @@
+"""The queue: who may run which task next. Shared by both arq subclasses; imports no arq.
+
+A task's id is in exactly one place: the due set of its workflow (arq's sorted set) or the running set of one worker. A
+worker holds a lease, not the task: when the lease ends, a reaper gives the worker's whole running set back.
+Which worker holds an *attempt* is decided by the task's own record (`tasks.py`), since the two may live on two servers.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import Any
+
+from redis.asyncio import Redis
+
+from tailplane.broker import scripts
+from tailplane.broker.connection import COMMAND_DEADLINE, store_errors
+from tailplane.broker.keys import Keys, TaskRef
+from tailplane.broker.records import WorkerRecord, WorkflowRecord, parse_flat
+from tailplane.protocol import codec
+from tailplane.protocol.errors import SessionClosed, SessionNotFound, TailplaneError
+from tailplane.protocol.ids import SessionId, TaskId, WorkerId
+
+REQUEST_MEMORY = timedelta(hours=24)
+SESSION_IDLE = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An idempotency key's digest, and a digest of the request that came with it."""
+
+    key: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A task that a worker took out of the queue. `waited` is how long it was due."""
+
+    task: TaskRef
+    workflow: str
+    waited: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What one look at the queue gave. `next_due`: when the next task of those looked at is due; None: unknown."""
+
+    taken: list[Claim]
+    next_due: timedelta | None
+
+
+class LeaseLapsed(TailplaneError):
+    """The worker's lease has run out: its tasks may be in other hands."""
+
+    code = "lease_lapsed"
+    title = "The worker's lease has run out"
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """The queue of one deployment. Every method raises StoreUnavailable when Redis does not answer."""
+
+    redis: Redis
+    keys: Keys
+
+    async def enqueue(
+        self,
+        task: TaskRef,
+        workflow: str,
+        *,
+        delay: timedelta = timedelta(),
+        session: SessionId | None = None,
+        request: Request | None = None,
+    ) -> tuple[TaskId, str]:
+        """Queue a recorded task, once per request.
+
+        Returns:
+            The id of the task that stands for the request, and the digest of the request that made it: another task's
+            where the idempotency key was used before.
+        Raises:
+            SessionNotFound, SessionClosed: the session takes no tasks.
+        """
+        memory = codec.pack([task.task_id, request.content]) if request else b""
+        reply = await self._run(
+            scripts.ENQUEUE,
+            [
+                self.keys.due(workflow),
+                self.keys.doorbell(workflow),
+                self.keys.tasks(task.tenant),
+                self.keys.request(task.tenant, request.key if request else "-"),
+                self.keys.session(task.tenant, session or SessionId("-")),
+                self.keys.session_tasks(task.tenant, session or SessionId("-")),
+            ],
+            [
+                task.member,
+                task.task_id,
+                _ms(delay),
+                memory,
+                _ms(REQUEST_MEMORY),
+                _ms(SESSION_IDLE) if session else 0,
+            ],
+        )
+        match reply[0]:
+            case b"known":
+                task_id, content = codec.unpack(reply[1])
+                return TaskId(task_id), content
+            case b"closed":
+                raise SessionClosed(f"session {session} is closed", session_id=session)
+            case b"missing":
+                raise SessionNotFound(f"there is no session {session}", session_id=session)
+            case _:
+                return task.task_id, request.content if request else ""
+
+    async def claim(self, worker: WorkerId, free: int, room: Mapping[str, int]) -> Claims:
+        """Take up to `free` due tasks, of each workflow at most `room[workflow]`.
+
+        Raises:
+            LeaseLapsed: the worker has no lease.
+        """
+        keys = [self.keys.workers, self.keys.running(worker)]
+        args: list[Any] = [worker, free]
+        for workflow, most in room.items():
+            keys += [self.keys.due(workflow), self.keys.doorbell(workflow)]
+            args += [workflow, most]
+        reply = await self._run(scripts.CLAIM, keys, args)
+        if reply[0] == b"lapsed":
+            raise LeaseLapsed
+        rows = reply[2:]
+        taken = [
+            Claim(TaskRef.from_member(rows[i]), rows[i + 1].decode(), timedelta(milliseconds=rows[i + 2]))
+            for i in range(0, len(rows), 3)
+        ]
+        return Claims(taken, timedelta(milliseconds=reply[1]) if reply[1] >= 0 else None)
+
+    async def wait(self, workflows: Sequence[str], at_most: timedelta) -> None:
+        """Return when a task is queued for one of these workflows, or after `at_most`. Occupies its connection.
+
+        Never waits longer than half the deadline of a command, past which Redis would count as away.
+        """
+        bells = [self.keys.doorbell(workflow) for workflow in workflows]
+        seconds = min(at_most.total_seconds(), COMMAND_DEADLINE / 2)
+        with store_errors():
+            # By its name, for redis-py's types know no fractions of a second; 0 would mean for ever.
+            await self.redis.execute_command("BLPOP", *bells, max(0.05, seconds))
+
+    async def acknowledge(self, worker: WorkerId, task: TaskRef) -> None:
+        """Forget a claimed task that needs no more running."""
+        with store_errors():
+            await self.redis.hdel(self.keys.running(worker), task.member)  # type: ignore[misc]
+
+    async def requeue(self, worker: WorkerId, claim: Claim, delay: timedelta) -> bool:
+        """Give a claimed task back, due after `delay`; False if the worker holds it no more."""
+        reply = await self._run(
+            scripts.REQUEUE,
+            [self.keys.running(worker), self.keys.due(claim.workflow), self.keys.doorbell(claim.workflow)],
+            [claim.task.member, _ms(delay)],
+        )
+        return bool(reply)
+
+    async def withdraw(self, task: TaskRef, workflow: str, worker: WorkerId | None) -> None:
+        """Take an ended task out of its queue and of the running set of the worker that had it."""
+        with store_errors():
+            async with self.redis.pipeline(transaction=False) as pipe:
+                pipe.zrem(self.keys.due(workflow), task.member)
+                if worker:
+                    pipe.hdel(self.keys.running(worker), task.member)
+                await pipe.execute()
+
+    async def tell_cancel(self, worker: WorkerId, task: TaskRef, reason: str | None) -> None:
+        """Tell a worker that a task it runs is cancelled. Not certain to arrive."""
+        with store_errors():
+            await self.redis.publish(self.keys.control(worker), codec.pack([task.member, reason]))
+
+    async def held(self, worker: WorkerId) -> dict[TaskRef, str]:
+        """Return the tasks in a worker's running set, each with its workflow."""
+        with store_errors():
+            rows = await self.redis.hgetall(self.keys.running(worker))  # type: ignore[misc]
+        return {TaskRef.from_member(member): workflow.decode() for member, workflow in rows.items()}
+
+    async def register(self, worker: WorkerRecord, workflows: Sequence[WorkflowRecord], lease: timedelta) -> None:
+        """Enter a worker and its workflows; its lease begins."""
+        described = {
+            "host": worker.host, "pid": worker.pid, "version": worker.version,
+            "workflows": worker.workflows, "concurrency": worker.concurrency,
+        }  # fmt: skip
+        args: list[Any] = [worker.worker_id, _ms(lease), codec.pack(described)]
+        for workflow in workflows:
+            args += [workflow.name, codec.pack(asdict(workflow))]
+        await self._run(
+            scripts.REGISTER, [self.keys.workers, self.keys.worker(worker.worker_id), self.keys.workflows], args
+        )
+
+    async def renew(self, worker: WorkerId, lease: timedelta) -> int:
+        """Renew a worker's lease; return how many tasks it holds.
+
+        Raises:
+            LeaseLapsed: it had run out.
+        """
+        held: int = await self._run(
+            scripts.RENEW,
+            [self.keys.workers, self.keys.worker(worker), self.keys.running(worker)],
+            [worker, _ms(lease)],
+        )
+        if held < 0:
+            raise LeaseLapsed
+        return held
+
+    async def lapsed(self) -> list[WorkerId]:
+        """Return the workers whose lease has run out."""
+        with store_errors():
+            seconds, micros = await self.redis.time()
+            rows = await self.redis.zrangebyscore(self.keys.workers, "-inf", f"({seconds * 1000 + micros // 1000}")
+        return [WorkerId(row.decode()) for row in rows]
+
+    async def reap(self, worker: WorkerId, *, leaves: bool = False) -> int:
+        """Give back what a worker held whose lease has run out, or who leaves; return how many tasks.
+
+        -1 if its lease is alive.
+        """
+        while True:
+            with store_errors():
+                held = await self.redis.hvals(self.keys.running(worker))  # type: ignore[misc]
+            workflows = sorted({name.decode() for name in held})
+            keys = [self.keys.workers, self.keys.worker(worker), self.keys.running(worker)]
+            for workflow in workflows:
+                keys += [self.keys.due(workflow), self.keys.doorbell(workflow)]
+            returned: int = await self._run(scripts.REAP, keys, [worker, int(leaves), *workflows])
+            if returned != -2:
+                return returned
+
+    async def workflows(self) -> dict[str, WorkflowRecord]:
+        """Return what the workers have registered, by name."""
+        with store_errors():
+            rows = await self.redis.hgetall(self.keys.workflows)  # type: ignore[misc]
+        return {name.decode(): WorkflowRecord(**codec.unpack(row)) for name, row in sorted(rows.items())}
+
+    async def workers(self) -> list[WorkerRecord]:
+        """Return the workers that have a lease, or had one and were not reaped yet."""
+        with store_errors():
+            seconds, micros = await self.redis.time()
+            leases = await self.redis.zrange(self.keys.workers, 0, -1, withscores=True)
+            async with self.redis.pipeline(transaction=False) as pipe:
+                for worker, _ in leases:
+                    pipe.hgetall(self.keys.worker(WorkerId(worker.decode())))
+                    pipe.hlen(self.keys.running(WorkerId(worker.decode())))
+                rows = await pipe.execute()
+        now = seconds * 1000 + micros // 1000
+        return [
+            _parse_worker(WorkerId(worker.decode()), parse_flat(fields), running, int(lease - now))
+            for (worker, lease), fields, running in zip(leases, rows[::2], rows[1::2], strict=True)
+            if fields
+        ]
+
+    async def _run(self, script: scripts.Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        with store_errors():
+            return await script.run(self.redis, keys, args)
+
+
+def _parse_worker(worker: WorkerId, fields: Mapping[str, bytes], running: int, lease_ms: int) -> WorkerRecord:
+    return WorkerRecord(
+        worker_id=worker,
+        started_at=int(fields["started_at"]) / 1000,
+        running=running,
+        lease_ms=lease_ms,
+        **codec.unpack(fields["description"]),
+    )
+
+
+def _ms(duration: timedelta) -> int:
+    return int(duration.total_seconds() * 1000)

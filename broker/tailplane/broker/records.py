@@ -1,0 +1,170 @@
+"""What Redis keeps of tasks, sessions, workers and workflows, as Python sees it. No I/O."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tailplane.broker.keys import TaskRef
+from tailplane.protocol import codec
+from tailplane.protocol.ids import SessionId, TaskId, WorkerId
+from tailplane.protocol.states import State
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """What a submit asks for.
+
+    Attributes:
+        input: the workflow's input as msgpack, already validated.
+        trace: the caller's W3C trace context: `traceparent`, `tracestate`.
+    """
+
+    ref: TaskRef
+    workflow: str
+    version: str
+    input: bytes
+    session_id: SessionId | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    trace: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRecord:
+    """A task's record. Times are seconds since the epoch, by the server's clock."""
+
+    task_id: TaskId
+    tenant: str
+    workflow: str
+    version: str
+    state: State
+    attempt: int
+    failures: int
+    created_at: float
+    started_at: float | None
+    ended_at: float | None
+    start_by: float
+    session_id: SessionId | None
+    worker_id: WorkerId | None
+    metadata: dict[str, str]
+    trace: dict[str, str]
+    input: bytes
+    result: bytes | None
+    error: dict[str, Any] | None
+
+    @property
+    def ref(self) -> TaskRef:
+        """The task's id and tenant."""
+        return TaskRef(self.task_id, self.tenant)
+
+
+# All but the input, which may be large and only the worker needs.
+SUMMARY_FIELDS = (
+    "task_id", "tenant", "workflow", "version", "state", "attempt", "failures", "created_at", "started_at", "ended_at",
+    "start_by", "session_id", "worker", "metadata",
+)  # fmt: skip
+OUTCOME_FIELDS = (*SUMMARY_FIELDS, "result", "error")
+
+
+def task_fields(task: NewTask) -> list[bytes | str]:
+    """Return a new task's record as alternating fields and values; `create` adds the rest."""
+    fields: list[bytes | str] = [
+        "task_id", task.ref.task_id, "tenant", task.ref.tenant, "workflow", task.workflow, "version", task.version,
+        "input", task.input,
+    ]  # fmt: skip
+    if task.session_id:
+        fields += ["session_id", task.session_id]
+    if task.metadata:
+        fields += ["metadata", codec.pack(dict(task.metadata))]
+    if task.trace:
+        fields += ["trace", codec.pack(dict(task.trace))]
+    return fields
+
+
+def parse_task(fields: Mapping[str, bytes | None]) -> TaskRecord:
+    """Return the record that these fields of a task's hash hold; fields that were not read are absent or None."""
+
+    def text(name: str) -> str:
+        return (fields.get(name) or b"").decode()
+
+    def seconds(name: str) -> float | None:
+        raw = fields.get(name)
+        return float(raw) / 1000 if raw else None
+
+    def table(name: str) -> Any:
+        raw = fields.get(name)
+        return codec.unpack(raw) if raw else None
+
+    session, worker = text("session_id"), text("worker")
+    return TaskRecord(
+        task_id=TaskId(text("task_id")),
+        tenant=text("tenant"),
+        workflow=text("workflow"),
+        version=text("version"),
+        state=State(text("state")),
+        attempt=int(text("attempt") or 0),
+        failures=int(text("failures") or 0),
+        created_at=seconds("created_at") or 0.0,
+        started_at=seconds("started_at"),
+        ended_at=seconds("ended_at"),
+        start_by=seconds("start_by") or 0.0,
+        session_id=SessionId(session) if session else None,
+        worker_id=WorkerId(worker) if worker else None,
+        metadata=table("metadata") or {},
+        trace=table("trace") or {},
+        input=fields.get("input") or b"\xc0",
+        result=fields.get("result"),
+        error=table("error"),
+    )
+
+
+def parse_flat(pairs: Sequence[bytes] | Mapping[bytes, bytes]) -> dict[str, bytes]:
+    """Return HGETALL's reply, which RESP 2 gives as a flat list inside scripts, as a dict."""
+    if isinstance(pairs, Mapping):
+        return {key.decode(): value for key, value in pairs.items()}
+    return {pairs[i].decode(): pairs[i + 1] for i in range(0, len(pairs), 2)}
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowRecord:
+    """What a worker registers of a workflow.
+
+    Attributes:
+        input_schema: JSON Schema of the input; `{}` takes anything.
+        timeout_ms: how long one attempt may take; None: as long as it likes.
+        max_attempts: how many failed attempts a task may have in all before it fails.
+        concurrency: how many at once in one worker process; None: as many as the worker takes.
+    """
+
+    name: str
+    version: str
+    description: str
+    input_schema: dict[str, Any]
+    timeout_ms: int | None
+    max_attempts: int
+    concurrency: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRecord:
+    """What a worker says of itself. `lease_ms` is what is left of its lease; below 0 it has run out."""
+
+    worker_id: WorkerId
+    host: str
+    pid: int
+    version: str
+    workflows: list[str]
+    concurrency: int
+    started_at: float
+    running: int = 0
+    lease_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRecord:
+    """A session. `created_at` is seconds since the epoch, by the server's clock."""
+
+    session_id: SessionId
+    tenant: str
+    created_at: float
+    closed: bool
+    metadata: dict[str, str]

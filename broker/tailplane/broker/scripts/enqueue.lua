@@ -1,0 +1,32 @@
+-- Put a recorded task into its workflow's queue and into the indexes, and wake one worker.
+-- KEYS  1 due (zset)   2 doorbell (list)   3 index of tasks (zset)   4 request (string)   5 session (hash)
+--       6 index of the session's tasks (zset)
+-- ARGV  1 member   2 task id   3 delay, ms   4 what the request made, or '': no idempotency key   5 its TTL, ms
+--       6 the session's idle TTL, ms; 0: no session
+-- Returns {'queued'}, {'known', what the same request made before}, {'closed'} or {'missing'}: of the session.
+if ARGV[4] ~= '' then
+  local known = redis.call('GET', KEYS[4])
+  if known then
+    return {'known', known}
+  end
+end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if ARGV[6] ~= '0' then
+  local closed = redis.call('HGET', KEYS[5], 'closed')
+  if not closed then return {'missing'} end
+  if closed == '1' then return {'closed'} end
+  redis.call('ZADD', KEYS[6], 0, ARGV[2])
+  redis.call('PEXPIRE', KEYS[5], ARGV[6])
+  redis.call('PEXPIRE', KEYS[6], ARGV[6])
+end
+if ARGV[4] ~= '' then
+  redis.call('SET', KEYS[4], ARGV[4], 'PX', ARGV[5])
+end
+-- Scored alike, the indexes are ordered by id, which is by time.
+redis.call('ZADD', KEYS[3], 0, ARGV[2])
+redis.call('ZADD', KEYS[1], now + ARGV[3], ARGV[1])
+redis.call('LPUSH', KEYS[2], '1')
+redis.call('LTRIM', KEYS[2], 0, 999)
+redis.call('EXPIRE', KEYS[2], 60)
+return {'queued'}

@@ -1,0 +1,44 @@
+"""The settings that control planes and workers of one deployment share, from the environment (`TAILPLANE_<FIELD>`).
+
+A duration is a number of seconds, a number with a unit (`500ms`, `5s`, `10m`, `24h`, `7d`) or ISO 8601.
+"""
+
+import re
+from datetime import timedelta
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
+_UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def _parse_duration(value: object) -> object:
+    if isinstance(value, str) and (match := _DURATION.fullmatch(value.strip())):
+        return timedelta(**{_UNITS[match[2] or "s"]: float(match[1])})
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_parse_duration), Field(gt=timedelta())]
+
+
+class DeploymentSettings(BaseSettings):
+    """What must be the same in every program of a deployment, and how each logs."""
+
+    model_config = SettingsConfigDict(env_prefix="TAILPLANE_", frozen=True, extra="ignore")
+
+    redis_url: str = Field("redis://127.0.0.1:6379/0", pattern=r"^(redis|rediss|unix)://", repr=False)
+    """Where Redis or Valkey is. May hold a password, so it is never shown as it is. The default is a local server."""
+
+    prefix: str = Field("tailplane", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    """What every key begins with: deployments with different prefixes can share one Redis."""
+
+    retention: Duration = timedelta(hours=24)
+    """How long a task's record and stream are kept after it ended: a day lets one look into yesterday's failures."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least severe messages to log."""
+
+    log_format: Literal["console", "json"] | None = None
+    """`console` for people, `json` for collectors; None: `console` where standard error is a terminal."""

@@ -1,0 +1,220 @@
+"""The task store: a task's record and the moves of its life. Used by control planes and workers.
+
+Each move is one script on the task's own slot that checks the state against the table of `protocol.states`, writes the
+record and appends the event that says so. Every method raises StoreUnavailable when Redis does not answer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from redis.asyncio import Redis
+
+from tailplane.broker import scripts
+from tailplane.broker.connection import store_errors
+from tailplane.broker.keys import Keys, TaskRef
+from tailplane.broker.records import OUTCOME_FIELDS, NewTask, TaskRecord, parse_flat, parse_task, task_fields
+from tailplane.protocol import events
+from tailplane.protocol.errors import TaskLost, TaskNotFound
+from tailplane.protocol.events import PlatformType
+from tailplane.protocol.ids import WorkerId
+from tailplane.protocol.states import State, TransitionRefused, Trigger, encode_moves
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An attempt that has begun. `seq` is that of its first event; the workflow's events follow."""
+
+    record: TaskRecord
+    attempt: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """The last entry of an attempt.
+
+    Attributes:
+        trigger: the move it makes.
+        attempt: the attempt that makes it.
+        after: seq of the last event that the stream has.
+        packed: the events of the entry, what the platform says last.
+        fields: what the record gets, as alternating fields and values.
+    """
+
+    trigger: Trigger
+    attempt: int
+    after: int
+    packed: Sequence[bytes]
+    fields: Sequence[bytes | str] = ()
+
+
+class StartTooLate(Exception):
+    """The task's start deadline has passed."""
+
+
+class TailMismatch(Exception):
+    """The stream ends at another seq than its writer believes."""
+
+    def __init__(self, last: int) -> None:
+        self.last = last
+        super().__init__(f"the stream ends at {last}")
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStore:
+    """The tasks of one deployment.
+
+    Attributes:
+        retention: how long a task's record and stream are kept after it ended.
+        start_within: how long a task may be queued before it expires.
+    """
+
+    redis: Redis
+    keys: Keys
+    retention: timedelta
+    start_within: timedelta
+
+    async def create(self, task: NewTask) -> None:
+        """Record a task as queued and open its stream. Sent again, it changes nothing."""
+        payload = events.join_events(
+            [events.pack_platform_event(PlatformType.QUEUED, {"workflow": task.workflow, "version": task.version})]
+        )
+        ttl = self.start_within + self.retention
+        await self._run(
+            scripts.CREATE,
+            [self.keys.task(task.ref), self.keys.stream(task.ref)],
+            [payload, _ms(ttl), _ms(self.start_within), *task_fields(task)],
+        )
+
+    async def discard(self, task: TaskRef) -> None:
+        """Remove a task that was created but never queued."""
+        with store_errors():
+            await self.redis.delete(self.keys.task(task), self.keys.stream(task))
+
+    async def read(self, task: TaskRef, fields: Sequence[str] = OUTCOME_FIELDS) -> TaskRecord:
+        """Return a task's record; fields left out of `fields` are empty.
+
+        Raises:
+            TaskNotFound: there is none.
+        """
+        (found,) = await self.read_many([task], fields)
+        if found is None:
+            raise TaskNotFound(f"there is no task {task.task_id}", task_id=task.task_id)
+        return found
+
+    async def read_many(self, tasks: Sequence[TaskRef], fields: Sequence[str]) -> list[TaskRecord | None]:
+        """Return the records of these tasks, in their order; None where there is none."""
+        with store_errors():
+            async with self.redis.pipeline(transaction=False) as pipe:
+                for task in tasks:
+                    pipe.hmget(self.keys.task(task), list(fields))
+                rows = await pipe.execute()
+        return [parse_task(dict(zip(fields, row, strict=True))) if row[fields.index("state")] else None for row in rows]
+
+    async def begin(self, task: TaskRef, worker: WorkerId, host: str) -> Begun:
+        """Begin the next attempt of a task that the queue handed to `worker`.
+
+        A task that another worker seems to run was given back because that worker lost its lease: it is taken over.
+
+        Raises:
+            TaskNotFound: it was removed.
+            TransitionRefused: it has ended, or waits.
+            StartTooLate: its start deadline has passed: it expires.
+        """
+        started = events.pack_platform_event(PlatformType.STARTED, {"worker_id": worker, "host": host})
+        reply = await self._begin(task, worker, [Trigger.BEGIN], [started], -1)
+        while reply[0] == b"refused" and reply[1] == State.RUNNING.value.encode():
+            lost = events.pack_platform_event(
+                PlatformType.WORKER_LOST, {"worker_id": reply[3].decode()}, attempt=reply[2]
+            )
+            reply = await self._begin(task, worker, [Trigger.TAKE_OVER], [lost, started], reply[2])
+        match reply:
+            case [b"begun", attempt, seq, record]:
+                return Begun(parse_task(parse_flat(record)), attempt, seq)
+            case [b"refused", state, *_]:
+                raise TransitionRefused(Trigger.BEGIN, State(state.decode()))
+            case [b"late", *_]:
+                raise StartTooLate
+            case _:
+                raise TaskNotFound(f"task {task.task_id} was removed", task_id=task.task_id)
+
+    async def _begin(
+        self, task: TaskRef, worker: WorkerId, triggers: Sequence[Trigger], packed: Sequence[bytes], latest: int
+    ) -> list[Any]:
+        reply: list[Any] = await self._run(
+            scripts.BEGIN,
+            [self.keys.task(task), self.keys.stream(task), self.keys.bell(task)],
+            [encode_moves(*triggers), worker, events.join_events(packed), len(packed), latest],
+        )
+        return reply
+
+    async def finish(self, task: TaskRef, closing: Closing) -> State:
+        """End or give back a task whose attempt the caller holds; sent again after a lost reply, it changes nothing.
+
+        Returns:
+            The state that the task has now.
+        Raises:
+            TaskLost: the attempt no longer holds the task.
+            TailMismatch: the stream does not end at `closing.after`.
+        """
+        ends = closing.trigger not in (Trigger.RETRY, Trigger.HAND_BACK, Trigger.WAIT)
+        reply = await self._run(
+            scripts.FINISH,
+            [self.keys.task(task), self.keys.stream(task), self.keys.bell(task)],
+            [
+                encode_moves(closing.trigger),
+                closing.attempt,
+                closing.after,
+                events.join_events(closing.packed),
+                len(closing.packed),
+                _ms(self.retention) if ends else 0,
+                1 if closing.trigger in (Trigger.RETRY, Trigger.FAIL) else 0,
+                *closing.fields,
+            ],
+        )
+        match reply:
+            case [b"done", state]:
+                return State(state.decode())
+            case [b"tail", last]:
+                raise TailMismatch(last)
+            case [b"lost", state, attempt]:
+                raise TaskLost(f"task {task.task_id} is {state.decode()} in attempt {attempt}")
+            case _:
+                raise TaskLost(f"task {task.task_id} was removed")
+
+    async def end(
+        self, task: TaskRef, trigger: Trigger, latest: int, type_: PlatformType, data: dict[str, Any]
+    ) -> State | None:
+        """End a task from outside, if attempt `latest` is still its latest and the table allows the move.
+
+        The entry fences the attempt off: Redis refuses what it still writes.
+
+        Returns:
+            The state that the task has now; None if it has moved on meanwhile: look again.
+        Raises:
+            TaskNotFound: there is no such task.
+        """
+        payload = events.join_events([events.pack_platform_event(type_, data, attempt=latest)])
+        reply = await self._run(
+            scripts.END,
+            [self.keys.task(task), self.keys.stream(task), self.keys.bell(task)],
+            [encode_moves(trigger), latest, payload, _ms(self.retention)],
+        )
+        match reply:
+            case [b"done", state]:
+                return State(state.decode())
+            case [b"refused", state, *_]:
+                now = State(state.decode())
+                return now if now.is_terminal else None
+            case _:
+                raise TaskNotFound(f"there is no task {task.task_id}", task_id=task.task_id)
+
+    async def _run(self, script: scripts.Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        with store_errors():
+            return await script.run(self.redis, keys, args)
+
+
+def _ms(duration: timedelta) -> int:
+    return int(duration.total_seconds() * 1000)

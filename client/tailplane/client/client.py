@@ -1,0 +1,117 @@
+"""The client: where an application meets Tailplane. It wires the parts of this package together and closes them.
+
+It speaks HTTP to a control plane, never Redis. One client serves any number of tasks and streams on one asyncio event
+loop. It connects when it is first used.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Self
+
+from pydantic import BaseModel
+
+from tailplane.client.event_models import EventModels
+from tailplane.client.link import Link
+from tailplane.client.models import WorkerInfo, WorkerList, WorkflowInfo, WorkflowList, parse
+from tailplane.client.options import ClientOptions, control_plane_url
+from tailplane.client.pages import TaskPages
+from tailplane.client.session import Session, opened_session
+from tailplane.client.stream import ResultStream
+from tailplane.client.task import Task, submit
+from tailplane.client.transport import Transport, path
+from tailplane.protocol.cursor import Cursor
+from tailplane.protocol.states import State
+
+
+class Client:
+    """A client of one control plane, or of several behind one address.
+
+    Use it as `async with Client() as client:`, or without and call `aclose` when done.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        event_models: Sequence[type[BaseModel]] = (),
+        options: ClientOptions | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Connect to nothing yet.
+
+        Args:
+            url: the control plane's; None: the environment's TAILPLANE_URL, else http://127.0.0.1:8420.
+            event_models: pydantic models that events are turned back into, told by the names of their classes.
+            options: timeouts, reconnecting, buffers.
+            headers: sent with every request, such as an Authorization.
+        Raises:
+            ValueError: `url` is not of http or https, or two event models have the same name.
+        """
+        transport = Transport(control_plane_url(url), options or ClientOptions(), headers)
+        self._link = Link(transport, EventModels(event_models))
+
+    @property
+    def url(self) -> str:
+        """The control plane's address."""
+        return self._link.transport.url
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Stop all streams, and close all connections. Who still iterates over a stream gets ConnectionLost."""
+        await self._link.owner.aclose()
+        await self._link.transport.aclose()
+
+    def start_session(
+        self, metadata: Mapping[str, str] | None = None, *, cancel_on_exit: bool = False
+    ) -> AbstractAsyncContextManager[Session]:
+        """Open a session for the length of an `async with` block.
+
+        Args:
+            metadata: labels of the session.
+            cancel_on_exit: cancel what has not ended when the block is left; otherwise its tasks run on.
+        """
+        return opened_session(self._link, metadata, cancel_on_exit=cancel_on_exit)
+
+    async def run_workflow(
+        self,
+        name: str,
+        input_data: object = None,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Task:
+        """Start a run of the workflow `name` that belongs to no session; see `Session.run_workflow`."""
+        return await submit(self._link, path("tasks"), name, input_data, metadata, idempotency_key)
+
+    def get_task_result_stream(self, task_id: str, *, start: Cursor | str = "start") -> ResultStream:
+        """Return what the task's workflow writes, while it writes it; see `Session.get_task_result_stream`."""
+        return ResultStream(self._link, task_id, start)
+
+    def task(self, task_id: str) -> Task:
+        """Return a handle of a task by its id; nobody is asked whether there is one."""
+        return Task(self._link, task_id)
+
+    def tasks(
+        self, *, state: State | str | None = None, workflow: str | None = None, session_id: str | None = None
+    ) -> TaskPages:
+        """Return the tasks that fit all that is given, newest first, without their results and errors."""
+        query = {"state": state and str(state), "workflow": workflow, "session_id": session_id}
+        return TaskPages(self._link, {name: value for name, value in query.items() if value})
+
+    async def workflows(self) -> list[WorkflowInfo]:
+        """Return the workflows that workers have registered."""
+        answer = await self._link.transport.request("GET", path("workflows"))
+        return parse(WorkflowList, answer.value).workflows
+
+    async def workers(self) -> list[WorkerInfo]:
+        """Return the workers that hold a lease."""
+        answer = await self._link.transport.request("GET", path("workers"))
+        return parse(WorkerList, answer.value).workers

@@ -1,0 +1,79 @@
+"""From the bytes of one connection to events: the hot path of reading. No I/O.
+
+One decoder serves one connection; the cursor goes on from decoder to decoder. It promises dense seqs: what was seen is
+dropped, and at a jump it stops. What came before the trouble is always delivered.
+"""
+
+from typing import Any
+
+import msgpack
+
+from tailplane.client.endings import Ended, Ending, Garbage, Hinted, Hole
+from tailplane.protocol import codec
+from tailplane.protocol.cursor import Cursor
+from tailplane.protocol.events import Event, Kind, append_events
+
+_WORKFLOW = Kind.WORKFLOW
+
+
+class FrameDecoder:
+    """Decodes msgpack frames as they come in pieces.
+
+    Attributes:
+        cursor: the last event decoded; None before the first, where the reader can't know its number yet.
+        ending: why there is no use in feeding more; None while there is.
+    """
+
+    def __init__(self, cursor: Cursor | None, max_frame_bytes: int) -> None:
+        self.cursor = cursor
+        self.ending: Ending | None = None
+        self._unpacker = codec.unpacker(max_frame_bytes)
+
+    def feed(self, chunk: bytes) -> list[Event]:
+        """Return the events that `chunk` completes, oldest first; look at `ending` afterwards."""
+        events: list[Event] = []
+        try:
+            self._unpacker.feed(chunk)
+            for frame in self._unpacker:
+                if type(frame) is list:
+                    self._take_entry(frame, events)
+                elif frame is not None:
+                    self._take_notice(frame)
+                if self.ending is not None:
+                    break
+        except msgpack.BufferFull:
+            self.ending = Garbage("one frame is larger than max_frame_bytes")
+        # Not only msgpack's errors: in bytes that are no frames, any part of a frame may have any type.
+        except Exception as error:
+            self.ending = Garbage(f"{type(error).__name__}: {error}")
+            # The good part of a bad entry lies past the cursor and will be read again: showing it now would double it.
+            while events and events[-1].seq > (self.cursor or 0):
+                events.pop()
+        return events
+
+    def _take_entry(self, frame: list[Any], events: list[Event]) -> None:
+        fence, last, items = frame
+        first = last - len(items) + 1
+        if not items or first < 1:
+            raise ValueError(f"an entry of {len(items)} events can't end with event {last}")
+        cursor = first - 1 if self.cursor is None else self.cursor
+        if first != cursor + 1:
+            if first > cursor:
+                self.ending = Hole(cursor, first)
+                return
+            if last <= cursor:
+                return
+            items = items[cursor + 1 - first :]
+        append_events(events, fence, cursor + 1, items)
+        self.cursor = last
+        final = events[-1]
+        # By identity, as unpacking sets it: for all but the rare event the property would cost more than the event.
+        if final.kind is not _WORKFLOW and final.is_terminal:
+            self.ending = Ended()
+
+    def _take_notice(self, frame: Any) -> None:
+        # Notices of later versions are skipped, as unknown fields are: a reader that needs none of them loses nothing.
+        if not isinstance(frame, dict):
+            raise TypeError(f"a frame can't be a {type(frame).__name__}")
+        if "reconnect_ms" in frame:
+            self.ending = Hinted(int(frame["reconnect_ms"]))

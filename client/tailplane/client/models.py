@@ -1,0 +1,112 @@
+"""What the control plane answers, as pydantic models. Shapes: PROTOCOL.md 2; fields added later are ignored. No I/O.
+
+Times are seconds since the epoch, as in `Event.time`.
+"""
+
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tailplane.protocol.errors import TailplaneError
+from tailplane.protocol.states import State
+
+Model = TypeVar("Model", bound="Answer")
+
+
+class Answer(BaseModel):
+    """What all of them have in common."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class ErrorInfo(Answer):
+    """Why a task did not succeed."""
+
+    code: str = "workflow_error"
+    type: str = ""
+    message: str = ""
+    traceback: str | None = None
+
+
+class TaskStatus(Answer):
+    """A task as the control plane sees it."""
+
+    task_id: str
+    workflow: str
+    version: str = ""
+    state: State
+    attempt: int = 0
+    created_at: float
+    started_at: float | None = None
+    ended_at: float | None = None
+    session_id: str | None = None
+    worker_id: str | None = None
+    metadata: dict[str, str] = Field(default_factory=dict)
+    result: Any = None
+    error: ErrorInfo | None = None
+
+
+class TaskPage(Answer):
+    """One page of a list of tasks, newest first."""
+
+    tasks: list[TaskStatus]
+    next_page: str | None = None
+
+
+class SessionInfo(Answer):
+    """A named group of tasks."""
+
+    session_id: str
+    created_at: float
+    closed: bool = False
+    metadata: dict[str, str] = Field(default_factory=dict)
+
+
+class WorkflowInfo(Answer):
+    """A workflow that some worker has registered."""
+
+    name: str
+    version: str = ""
+    description: str = ""
+    input_schema: dict[str, Any] | bool = Field(default_factory=dict)
+    timeout_ms: int | None = None
+    max_attempts: int = 1
+    concurrency: int | None = None
+
+
+class WorkflowList(Answer):
+    """All workflows."""
+
+    workflows: list[WorkflowInfo]
+
+
+class WorkerInfo(Answer):
+    """A worker process that holds a lease."""
+
+    worker_id: str
+    host: str = ""
+    pid: int = 0
+    version: str = ""
+    workflows: list[str] = Field(default_factory=list)
+    concurrency: int = 0
+    running: int = 0
+    started_at: float
+    lease_ms: int = 0
+
+
+class WorkerList(Answer):
+    """All workers."""
+
+    workers: list[WorkerInfo]
+
+
+def parse(model: type[Model], answer: object) -> Model:
+    """Return a decoded answer as a model.
+
+    Raises:
+        TailplaneError: it has another shape, so that the server is no control plane or one of another age.
+    """
+    try:
+        return model.model_validate(answer)
+    except ValidationError as error:
+        raise TailplaneError(f"the control plane's answer is no {model.__name__}: {error}") from None

@@ -1,0 +1,56 @@
+"""What can be tuned about a client, with the reason of each default. No I/O."""
+
+import os
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+DEFAULT_URL = "http://127.0.0.1:8420"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReconnectPolicy:
+    """When a lost stream is taken up again. The delay is drawn from 0 up to a bound that doubles: full jitter."""
+
+    base: timedelta = timedelta(milliseconds=100)
+    """The bound of the first delay. Short: most losses are one restarted process, and the next one answers at once."""
+
+    cap: timedelta = timedelta(seconds=10)
+    """The highest bound. A thousand readers then ask 200 times a second, which a starting control plane bears."""
+
+    give_up_after: timedelta | None = timedelta(minutes=5)
+    """Time without any progress after which reading fails; None: never. Longer than a node's replacement takes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientOptions:
+    """All that can be tuned about a client."""
+
+    connect_timeout: timedelta = timedelta(seconds=5)
+    """For one TCP and TLS handshake. A lost SYN is sent again after 1 and 3 seconds."""
+
+    answer_timeout: timedelta = timedelta(seconds=30)
+    """For the head of an answer, and between two pieces of it. A cancel, the slowest request, takes up to a second."""
+
+    retry_for: timedelta = timedelta(seconds=30)
+    """How long a request is repeated while the control plane can't be reached or is busy. A failover of Redis takes
+    ten to twenty seconds."""
+
+    close_timeout: timedelta = timedelta(seconds=5)
+    """How long leaving a session by an exception may be held up by a control plane that does not answer."""
+
+    reconnect: ReconnectPolicy = field(default_factory=ReconnectPolicy)
+
+    keep_alive: timedelta = timedelta(seconds=15)
+    """Assumed where a stream's head does not say it. A stream is taken for dead after three such times of silence."""
+
+    buffer_bytes: int = 4 * 1024 * 1024
+    """What a stream reads ahead of its consumer, in bytes on the wire; past it the socket is left unread, so that TCP
+    slows the sender down. Enough for a tenth of a second at the fastest rate that one process decodes."""
+
+    max_frame_bytes: int = 64 * 1024 * 1024
+    """The largest entry taken from a stream. Far over what a control plane lets in; a bound against a broken peer."""
+
+
+def control_plane_url(url: str | None) -> str:
+    """Return the control plane's URL without a slash at the end: `url`, else TAILPLANE_URL, else this machine."""
+    return (url or os.environ.get("TAILPLANE_URL") or DEFAULT_URL).rstrip("/")

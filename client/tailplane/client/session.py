@@ -1,0 +1,123 @@
+"""A session: a named group of tasks that its opener can end together."""
+
+import logging
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from tailplane.client.link import Link
+from tailplane.client.models import SessionInfo, parse
+from tailplane.client.stream import ResultStream
+from tailplane.client.task import Task, submit
+from tailplane.client.transport import Patience, path
+from tailplane.protocol.cursor import Cursor
+from tailplane.protocol.errors import SessionNotFound
+
+logger = logging.getLogger("tailplane.client")
+
+
+class Session:
+    """An open session; `Client.start_session` makes it.
+
+    Attributes:
+        session_id: its id.
+        metadata: what it was opened with.
+    """
+
+    def __init__(self, link: Link, info: SessionInfo) -> None:
+        """Hold the session that `info` tells of."""
+        self.session_id = info.session_id
+        self.metadata = dict(info.metadata)
+        self._link = link
+
+    def __repr__(self) -> str:
+        return f"Session({self.session_id!r})"
+
+    async def run_workflow(
+        self,
+        name: str,
+        input_data: object = None,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Task:
+        """Start a run of the workflow `name` and return its task, without waiting for a worker.
+
+        Args:
+            name: a workflow that some worker has registered.
+            input_data: a pydantic model, or anything that msgpack carries.
+            metadata: labels of the task.
+            idempotency_key: the same key and request within 24 hours give the same task, not another one.
+        Raises:
+            UnknownWorkflow, InvalidInput, TooLarge, Unserialisable, SessionClosed: it can't be started as asked.
+            IdempotencyConflict: the key was used for another request.
+            QueueFull, Unavailable, ConnectionLost: it could not be started within the options' `retry_for`.
+        """
+        where = path("sessions", self.session_id, "tasks")
+        return await submit(self._link, where, name, input_data, metadata, idempotency_key)
+
+    def get_task_result_stream(self, task_id: str, *, start: Cursor | str = "start") -> ResultStream:
+        """Return what the task's workflow writes, while it writes it.
+
+        Yields what was written, as an instance of the pydantic model it was written as, where that is one of the
+        client's event models. Lost connections are taken up again where they broke off.
+
+        Args:
+            task_id: any task's, also of another session.
+            start: a cursor (the seq of the last event seen), `start`, `now`, or `-N` for the last N events.
+        Raises:
+            InvalidCursor: `start` is none of these.
+            TaskFailed, TaskCancelled, TaskExpired: while iterating, after the last event, unless the task succeeded.
+            EventMismatch: while iterating, in the place of an event that does not fit its model; see `ResultStream`.
+            ConnectionLost: while iterating, when the reconnect policy gives up.
+        """
+        return ResultStream(self._link, task_id, start)
+
+    def task(self, task_id: str) -> Task:
+        """Return a handle of a task by its id."""
+        return Task(self._link, task_id)
+
+    async def close(self, *, cancel: bool = False) -> SessionInfo:
+        """Close the session: it takes no more tasks. Those it has run on, unless `cancel`."""
+        return await self._close(cancel, retry_for=None)
+
+    async def _close(self, cancel: bool, retry_for: timedelta | None) -> SessionInfo:
+        answer = await self._link.transport.request(
+            "DELETE",
+            path("sessions", self.session_id),
+            params={"cancel": "true" if cancel else "false"},
+            patience=None if retry_for is None else Patience(retry_for=retry_for),
+        )
+        return parse(SessionInfo, answer.value)
+
+    async def _leave(self, cancel: bool) -> None:
+        """Close it at the end of its block."""
+        try:
+            await self.close(cancel=cancel)
+        except SessionNotFound:
+            logger.debug("session %s was gone before it was closed", self.session_id)
+
+    async def _leave_in_error(self, cancel: bool) -> None:
+        """Close it while an exception passes, which must neither be replaced nor held up for long."""
+        try:
+            await self._close(cancel, self._link.transport.options.close_timeout)
+        except Exception as error:
+            logger.warning("session %s could not be closed: %s", self.session_id, error)
+
+
+@asynccontextmanager
+async def opened_session(
+    link: Link, metadata: Mapping[str, str] | None, *, cancel_on_exit: bool
+) -> AsyncIterator[Session]:
+    """Open a session and close it at the block's end, in whichever way the block is left."""
+    body = {"metadata": dict(metadata)} if metadata else {}
+    answer = await link.transport.request("POST", path("sessions"), body=body, key=uuid.uuid4().hex)
+    session = Session(link, parse(SessionInfo, answer.value))
+    # Sheltered: a cancelled block would otherwise cancel its own closing, and leave the session open for good.
+    try:
+        yield session
+    except BaseException:
+        await link.owner.shelter(session._leave_in_error(cancel_on_exit))
+        raise
+    await link.owner.shelter(session._leave(cancel_on_exit))

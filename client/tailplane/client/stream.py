@@ -1,0 +1,214 @@
+"""A task's stream as callers see it: asynchronous iterators over events, or over what the workflow wrote.
+
+A stream reads nothing before it is iterated over. It ends by itself when the task has ended. Left early (`break`), it
+stops reading as soon as it is garbage-collected or its client closes; `async with contextlib.aclosing(stream):` does
+so at the block's end. One consumer at a time.
+"""
+
+import asyncio
+import contextlib
+import enum
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, Final, Generic, Literal, Self, TypeVar
+
+from tailplane.client.buffer import BatchBuffer
+from tailplane.client.coalesce import Coalesced
+from tailplane.client.durations import Duration
+from tailplane.client.link import Link
+from tailplane.client.models import TaskStatus, parse
+from tailplane.client.outcome import error_of_event, error_of_task
+from tailplane.client.reader import Reader
+from tailplane.client.transport import path
+from tailplane.protocol.cursor import START, Cursor
+from tailplane.protocol.errors import ConnectionLost, EventMismatch, TaskError
+from tailplane.protocol.events import Event, Kind
+
+T = TypeVar("T")
+
+# Looking a member up in its enum costs more than the comparison, hundreds of thousands of times a second.
+_PLATFORM = Kind.PLATFORM
+
+
+class _Hidden(enum.Enum):
+    HIDDEN = enum.auto()
+
+
+_HIDDEN: Final = _Hidden.HIDDEN
+
+
+class Stream(ABC, Generic[T]):
+    """What both kinds of streams have in common: where events come from, and how it ends."""
+
+    def __init__(self, link: Link, task_id: str, start: Cursor | str) -> None:
+        """Prepare to read; see `Reader` for `start`."""
+        self.task_id = task_id
+        self._link = link
+        self._buffer = BatchBuffer(link.transport.options.buffer_bytes)
+        self._reader = Reader(link.transport, task_id, start, self._buffer)
+        self._reading: asyncio.Task[None] | None = None
+        self._batch: Iterator[Event] = iter(())
+        self._cursor = START
+        self._mismatch: EventMismatch | None = None
+        self._end_is_known = False
+        self._failure: TaskError | None = None
+
+    @property
+    def cursor(self) -> Cursor:
+        """The seq of the last event taken out, hidden ones included; a later stream may start there. 0 at first."""
+        return self._cursor
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        if self._mismatch is not None:
+            raise self._pop_mismatch()
+        while True:
+            for event in self._batch:
+                self._cursor = event.seq
+                shown = self._show(event)
+                if shown is not _HIDDEN:
+                    return shown
+            self._batch = iter(await self._next_batch())
+
+    async def take(self) -> list[T]:
+        """Return all that has arrived, in order, waiting until there is something.
+
+        Raises:
+            StopAsyncIteration: the stream has come to its end.
+            EventMismatch: as in iteration, and after what came before it.
+        """
+        if self._mismatch is not None:
+            raise self._pop_mismatch()
+        shown: list[T] = []
+        while True:
+            try:
+                for item in self._show_batch():
+                    shown.append(item)  # not extend: what came before a mismatch must stay
+            except EventMismatch as mismatch:
+                self._mismatch = mismatch
+            if shown:
+                return shown
+            if self._mismatch is not None:
+                raise self._pop_mismatch()
+            self._batch = iter(await self._next_batch() + self._buffer.take_waiting())
+
+    def coalesce(self, interval: Duration) -> Coalesced[T]:
+        """Return a view that yields lists of what arrived, at most one per `interval` (a timedelta, or seconds).
+
+        The first list comes at once; nothing is lost; the end or the error comes after the last list. What arrives
+        during an interval is bounded by the options' `buffer_bytes`: past it the sender is slowed down.
+        """
+        return Coalesced(self, interval)
+
+    async def aclose(self) -> None:
+        """Stop reading and give the connection back. Iterating on raises ConnectionLost, unless the end was reached."""
+        self._buffer.finish(ConnectionLost(f"the stream of {self.task_id} was closed before its end"))
+        self._buffer.take_waiting()
+        self._batch = iter(())
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait({self._reading})
+
+    @abstractmethod
+    def _show(self, event: Event) -> T | Literal[_Hidden.HIDDEN]:
+        """Return what the consumer gets to see of an event."""
+
+    def _show_batch(self) -> Iterator[T]:
+        for event in self._batch:
+            self._cursor = event.seq
+            shown = self._show(event)
+            if shown is not _HIDDEN:
+                yield shown
+
+    def _pop_mismatch(self) -> EventMismatch:
+        mismatch, self._mismatch = self._mismatch, None
+        assert mismatch is not None
+        return mismatch
+
+    def _hide(self, event: Event) -> Literal[_Hidden.HIDDEN]:
+        """Hide what the platform says, but keep how the task ended: a consumer must not miss that."""
+        if event.is_terminal:
+            self._end_is_known = True
+            self._failure = error_of_event(self.task_id, event)
+        return _HIDDEN
+
+    async def _next_batch(self) -> list[Event]:
+        if self._reading is None and not self._buffer.is_finished:
+            self._start_reading()
+        events = await self._buffer.take()
+        if not events:
+            await self._learn_end()
+            if self._failure is not None:
+                raise self._failure
+            raise StopAsyncIteration
+        return events
+
+    async def _learn_end(self) -> None:
+        # The terminal event lies before the cursor the stream was started at: then the task's record tells the end.
+        if not self._end_is_known:
+            answer = await self._link.transport.request("GET", path("tasks", self.task_id))
+            self._failure = error_of_task(parse(TaskStatus, answer.value))
+            self._end_is_known = True
+
+    def _start_reading(self) -> None:
+        task = self._link.owner.start_reader(self._reader.run(), f"tailplane stream of {self.task_id}")
+        buffer, task_id = self._buffer, self.task_id
+        # A callback and not a handler in the reader: a task that is cancelled before its first step runs no handler.
+        # Neither may refer to this object: it is meant to be collected while the reader still runs.
+        task.add_done_callback(lambda done: _tell_end(done, buffer, task_id))
+        weakref.finalize(self, _cancel_from_anywhere, task).atexit = False
+        self._reading = task
+
+
+class EventStream(Stream[Event]):
+    """The envelopes: seq, time, attempt, type ... and the data, as an instance of its model where that is known.
+
+    With the platform's events the terminal one is the last, and tells how the task ended. Without them the iteration
+    raises TaskFailed, TaskCancelled or TaskExpired, so that no end is hidden.
+    """
+
+    def __init__(self, link: Link, task_id: str, start: Cursor | str, *, include_platform: bool) -> None:
+        """Prepare to read, with or without what the platform says."""
+        super().__init__(link, task_id, start)
+        self._include_platform = include_platform
+        self._end_is_known = include_platform
+
+    def _show(self, event: Event) -> Event | Literal[_Hidden.HIDDEN]:
+        if event.kind == _PLATFORM:
+            return event if self._include_platform else self._hide(event)
+        self._link.models.restore(event)
+        return event
+
+
+class ResultStream(Stream[Any]):
+    """What the workflow wrote, as it was written; what the platform says is hidden.
+
+    Raises after the last event, unless the task succeeded: TaskFailed, TaskCancelled or TaskExpired. EventMismatch
+    comes in the place of an event that does not fit its model, carries it, and leaves the stream where it is:
+    iterating on gives the next event.
+    """
+
+    def _show(self, event: Event) -> Any:
+        if event.kind == _PLATFORM:
+            return self._hide(event)
+        if event.type is not None:
+            self._link.models.restore(event)
+        return event.data
+
+
+def _tell_end(reading: asyncio.Task[None], buffer: BatchBuffer, task_id: str) -> None:
+    if reading.cancelled():
+        buffer.finish(ConnectionLost(f"the client was closed before the end of the stream of {task_id}"))
+    else:
+        error = reading.exception()
+        buffer.finish(error if error is None or isinstance(error, Exception) else ConnectionLost(repr(error)))
+
+
+def _cancel_from_anywhere(reading: asyncio.Task[None]) -> None:
+    # Garbage collection may run on any thread, also after the loop was closed.
+    if not reading.done():
+        with contextlib.suppress(RuntimeError):
+            reading.get_loop().call_soon_threadsafe(reading.cancel)

@@ -1,0 +1,225 @@
+"""The client for code without asyncio: the same calls, blocking.
+
+Nothing is implemented here a second time: each call is handed to the method of the same name of Client, Session or
+Task, which runs on the event loop of a thread of its own. So it works where a loop already runs, as in notebooks.
+Signatures are those of the methods, without `await`; iterators are plain ones. Objects may be used from any thread.
+"""
+
+import functools
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
+from types import TracebackType
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
+
+from pydantic import BaseModel
+
+from tailplane.client.client import Client
+from tailplane.client.coalesce import Batched, Coalesced
+from tailplane.client.durations import Duration
+from tailplane.client.loop_thread import LoopThread
+from tailplane.client.options import ClientOptions
+from tailplane.client.session import Session
+from tailplane.client.task import Task
+
+A = TypeVar("A")
+R = TypeVar("R")
+T = TypeVar("T")
+W = TypeVar("W")
+P = ParamSpec("P")
+
+
+class Blocking(Generic[A]):
+    """A blocking face of an asynchronous object."""
+
+    def __init__(self, inner: A, thread: LoopThread) -> None:
+        """Be the face of `inner`, which lives on the thread's loop."""
+        self._inner = inner
+        self._thread = thread
+
+    def __repr__(self) -> str:
+        return f"Sync{self._inner!r}"
+
+
+class SyncStream(Generic[T]):
+    """A plain iterator over a stream. Left early, it stops reading when it is collected, or at `close`."""
+
+    def __init__(self, inner: Batched[T], thread: LoopThread) -> None:
+        """Iterate over `inner`, which lives on the thread's loop."""
+        self._inner = inner
+        self._thread = thread
+        self._items: Iterator[T] = iter(())
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> T:
+        while True:
+            for item in self._items:
+                return item
+            try:
+                # A list at a time: changing threads costs as much as decoding a hundred events.
+                self._items = iter(self._thread.run(self._inner.take()))
+            except StopAsyncIteration:
+                raise StopIteration from None
+
+    def coalesce(self, interval: Duration) -> "SyncStream[list[T]]":
+        """Return a view that yields lists of what arrived, at most one per interval; see `Stream.coalesce`."""
+        return SyncStream(Coalesced(self._inner, interval), self._thread)
+
+    def close(self) -> None:
+        """Stop reading and give the connection back."""
+        self._items = iter(())
+        self._thread.run(self._inner.aclose())
+
+
+async def _awaited(value: Awaitable[R]) -> R:
+    return await value
+
+
+def _call(method: Callable[Concatenate[A, P], Coroutine[Any, Any, R]]) -> Callable[Concatenate[Blocking[A], P], R]:
+    """Return the blocking form of a coroutine method."""
+
+    @functools.wraps(method)
+    def call(self: Blocking[A], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self._thread.run(method(self._inner, *args, **kwargs))
+
+    return call
+
+
+def _call_for(
+    face: Callable[[R, LoopThread], W], method: Callable[Concatenate[A, P], Coroutine[Any, Any, R]]
+) -> Callable[Concatenate[Blocking[A], P], W]:
+    """Return the blocking form of a coroutine method whose result gets a face of its own."""
+
+    @functools.wraps(method)
+    def call(self: Blocking[A], /, *args: P.args, **kwargs: P.kwargs) -> W:
+        return face(self._thread.run(method(self._inner, *args, **kwargs)), self._thread)
+
+    return call
+
+
+def _face_of(
+    face: Callable[[R, LoopThread], W], method: Callable[Concatenate[A, P], R]
+) -> Callable[Concatenate[Blocking[A], P], W]:
+    """Return a method that blocks as little as the original, with a face for its result."""
+
+    @functools.wraps(method)
+    def call(self: Blocking[A], /, *args: P.args, **kwargs: P.kwargs) -> W:
+        return face(method(self._inner, *args, **kwargs), self._thread)
+
+    return call
+
+
+def _stream_of(method: Callable[Concatenate[A, P], Batched[T]]) -> Callable[Concatenate[Blocking[A], P], SyncStream[T]]:
+    """Return the blocking form of a method that gives an asynchronous iterator."""
+
+    @functools.wraps(method)
+    def call(self: Blocking[A], /, *args: P.args, **kwargs: P.kwargs) -> SyncStream[T]:
+        return SyncStream(method(self._inner, *args, **kwargs), self._thread)
+
+    return call
+
+
+def _block_of(
+    face: Callable[[R, LoopThread], W], method: Callable[Concatenate[A, P], AbstractAsyncContextManager[R]]
+) -> Callable[Concatenate[Blocking[A], P], AbstractContextManager[W]]:
+    """Return the blocking form of a method that gives an asynchronous context manager."""
+
+    @functools.wraps(method)
+    @contextmanager
+    def call(self: Blocking[A], /, *args: P.args, **kwargs: P.kwargs) -> Iterator[W]:
+        block = method(self._inner, *args, **kwargs)
+        inner = self._thread.run(_awaited(block.__aenter__()))
+        try:
+            yield face(inner, self._thread)
+        except BaseException as error:
+            if not self._thread.run(_awaited(block.__aexit__(type(error), error, error.__traceback__))):
+                raise
+        else:
+            self._thread.run(_awaited(block.__aexit__(None, None, None)))
+
+    return call
+
+
+class SyncTask(Blocking[Task]):
+    """Task, blocking."""
+
+    @property
+    def task_id(self) -> str:
+        """The task's id."""
+        return self._inner.task_id
+
+    @property
+    def workflow(self) -> str | None:
+        """The workflow's name; None where the handle was made from an id alone."""
+        return self._inner.workflow
+
+    events = _stream_of(Task.events)
+    results = _stream_of(Task.results)
+    result = _call(Task.result)
+    status = _call(Task.status)
+    cancel = _call(Task.cancel)
+
+
+class SyncSession(Blocking[Session]):
+    """Session, blocking."""
+
+    @property
+    def session_id(self) -> str:
+        """The session's id."""
+        return self._inner.session_id
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the session was opened with."""
+        return self._inner.metadata
+
+    run_workflow = _call_for(SyncTask, Session.run_workflow)
+    get_task_result_stream = _stream_of(Session.get_task_result_stream)
+    task = _face_of(SyncTask, Session.task)
+    close = _call(Session.close)
+
+
+class SyncClient(Blocking[Client]):
+    """Client, blocking. Use it as `with SyncClient() as client:`, or call `close` when done."""
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        event_models: Sequence[type[BaseModel]] = (),
+        options: ClientOptions | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start the thread, connect to nothing yet; for the arguments see Client."""
+        super().__init__(Client(url, event_models=event_models, options=options, headers=headers), LoopThread())
+
+    @property
+    def url(self) -> str:
+        """The control plane's address."""
+        return self._inner.url
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop all streams, close all connections and end the thread."""
+        if self._thread.is_closed:
+            return
+        try:
+            self._thread.run(self._inner.aclose())
+        finally:
+            self._thread.close()
+
+    start_session = _block_of(SyncSession, Client.start_session)
+    run_workflow = _call_for(SyncTask, Client.run_workflow)
+    get_task_result_stream = _stream_of(Client.get_task_result_stream)
+    task = _face_of(SyncTask, Client.task)
+    tasks = _stream_of(Client.tasks)
+    workflows = _call(Client.workflows)
+    workers = _call(Client.workers)

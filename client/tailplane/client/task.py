@@ -1,0 +1,133 @@
+"""One task, as its callers hold it: follow it, wait for it, cancel it."""
+
+import asyncio
+import math
+import uuid
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from tailplane.client.backoff import Backoff
+from tailplane.client.durations import Duration, seconds
+from tailplane.client.link import Link
+from tailplane.client.models import TaskStatus, parse
+from tailplane.client.outcome import error_of_task
+from tailplane.client.stream import EventStream, ResultStream
+from tailplane.client.transport import Patience, path
+from tailplane.protocol.cursor import Cursor
+from tailplane.protocol.errors import ConnectionLost, ResultPending, Unavailable
+
+# PROTOCOL.md 2: the longest that the result endpoint holds an answer back.
+_LONGEST_HOLD_S = 60.0
+
+
+class Task:
+    """A handle of one task; making one asks nobody.
+
+    Attributes:
+        task_id: its id.
+        workflow: the workflow's name; None where the handle was made from an id alone.
+    """
+
+    def __init__(self, link: Link, task_id: str, workflow: str | None = None) -> None:
+        """Hold the task `task_id`."""
+        self.task_id = task_id
+        self.workflow = workflow
+        self._link = link
+
+    def __repr__(self) -> str:
+        return f"Task({self.task_id!r}, workflow={self.workflow!r})"
+
+    def events(self, start: Cursor | str = "start", *, include_platform: bool = True) -> EventStream:
+        """Return the task's events as envelopes.
+
+        Args:
+            start: a cursor (the seq of the last event seen), `start`, `now`, or `-N` for the last N.
+            include_platform: also what the platform says, to the terminal event. Without it the iteration raises
+                TaskFailed, TaskCancelled or TaskExpired after the last event, unless the task succeeded.
+        Raises:
+            InvalidCursor: `start` is none of these.
+        """
+        return EventStream(self._link, self.task_id, start, include_platform=include_platform)
+
+    def results(self, start: Cursor | str = "start") -> ResultStream:
+        """Return what the workflow writes, while it writes it; see `Session.get_task_result_stream`."""
+        return ResultStream(self._link, self.task_id, start)
+
+    async def result(self, timeout: Duration | None = None) -> Any:
+        """Wait for the task's end and return the workflow's result.
+
+        Args:
+            timeout: how long to wait, as a timedelta or in seconds; None: to the end.
+        Raises:
+            TaskFailed, TaskCancelled, TaskExpired: it ended without success.
+            ResultPending: it has not ended after `timeout`. It runs on.
+            ConnectionLost, Unavailable: the control plane did not answer for the reconnect policy's `give_up_after`.
+            TaskNotFound: no such task, or its retention has passed.
+        """
+        clock = asyncio.get_running_loop().time
+        deadline = math.inf if timeout is None else clock() + seconds(timeout)
+        backoff = Backoff(self._link.transport.options.reconnect.base, timedelta(seconds=1))
+        while True:
+            asked_at = clock()
+            left = max(0.0, deadline - asked_at)
+            task = await self._wait_for_result(left)
+            if task.state.is_terminal:
+                error = error_of_task(task)
+                if error is not None:
+                    raise error
+                return task.result
+            if clock() >= deadline:
+                raise ResultPending(f"task {self.task_id} is {task.state} after {seconds(timeout or 0):g} s")
+            if clock() - asked_at < 1.0:
+                # Perhaps the answer was not held back, as by a control plane that drains: never ask in a tight loop.
+                await asyncio.sleep(min(backoff.next_delay(), max(0.0, deadline - clock())))
+
+    async def status(self) -> TaskStatus:
+        """Return the task as it stands."""
+        answer = await self._link.transport.request("GET", path("tasks", self.task_id))
+        return parse(TaskStatus, answer.value)
+
+    async def cancel(self, reason: str | None = None) -> TaskStatus:
+        """Cancel the task, and return it with the state it ended in; one that had ended keeps its state."""
+        body = {} if reason is None else {"reason": reason}
+        answer = await self._link.transport.request("POST", path("tasks", self.task_id, "cancel"), body=body)
+        return parse(TaskStatus, answer.value)
+
+    async def _wait_for_result(self, left_s: float) -> TaskStatus:
+        """Return the task when it has ended, or after `left_s` seconds, or after the longest hold."""
+        patience = self._link.transport.options.reconnect.give_up_after
+        is_last = patience is None or left_s < patience.total_seconds()
+        if is_last and left_s < math.inf:
+            patience = timedelta(seconds=left_s)
+        hold_s = min(left_s, _LONGEST_HOLD_S)
+        try:
+            answer = await self._link.transport.request(
+                "GET",
+                path("tasks", self.task_id, "result"),
+                params={"wait": f"{hold_s:.3f}"},
+                patience=Patience(retry_for=patience, hold=timedelta(seconds=hold_s)),
+            )
+        except (ConnectionLost, Unavailable) as error:
+            if not is_last:
+                raise
+            raise ResultPending(f"no answer about task {self.task_id} within the timeout") from error
+        return parse(TaskStatus, answer.value)
+
+
+async def submit(
+    link: Link,
+    where: str,
+    name: str,
+    input_data: object,
+    metadata: Mapping[str, str] | None,
+    idempotency_key: str | None,
+) -> Task:
+    """Ask for a run of the workflow `name` at the endpoint `where`, and return the task's handle."""
+    body: dict[str, object] = {"workflow": name, "input": input_data}
+    if metadata:
+        body["metadata"] = dict(metadata)
+    # Without the caller's key a fresh one: it makes repeating the request after a lost answer safe.
+    answer = await link.transport.request("POST", where, body=body, key=idempotency_key or uuid.uuid4().hex)
+    task = parse(TaskStatus, answer.value)
+    return Task(link, task.task_id, task.workflow)

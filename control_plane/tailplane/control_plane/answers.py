@@ -1,0 +1,41 @@
+"""Answers as JSON or msgpack, whichever the request's `Accept` asks for. No I/O."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tailplane.protocol import codec, json_codec
+
+JSON = "application/json"
+MSGPACK = "application/msgpack"
+# The registered name of today and the one of old say the same.
+MSGPACK_TYPES = frozenset({MSGPACK, "application/vnd.msgpack", "application/x-msgpack"})
+
+
+def answer(
+    request: Request, body: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return `body` in the format that the request asks for: JSON, unless msgpack is preferred by name."""
+    if prefers_msgpack(request.headers.get("accept", "")):
+        return Response(codec.pack(body), status, headers, MSGPACK)
+    return Response(json_codec.to_json(body), status, headers, JSON)
+
+
+def prefers_msgpack(accept: str) -> bool:
+    """Whether an Accept header names msgpack, and JSON neither with more weight nor, weighed alike, before it."""
+    ranges = sorted((_parse_range(part) for part in accept.split(",")), key=lambda each: -each[1])
+    named = [kind for kind, weight in ranges if weight > 0 and (kind == JSON or kind in MSGPACK_TYPES)]
+    return bool(named) and named[0] != JSON
+
+
+def _parse_range(part: str) -> tuple[str, float]:
+    kind, *parameters = (piece.strip().lower() for piece in part.split(";"))
+    for parameter in parameters:
+        if parameter.startswith("q="):
+            try:
+                return kind, float(parameter[2:])
+            except ValueError:
+                return kind, 0.0
+    return kind, 1.0

@@ -1,0 +1,93 @@
+"""The composition root: builds everything that a control plane is made of, and closes it in reverse."""
+
+import asyncio
+import importlib.metadata
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from tailplane.broker import Broker
+from tailplane.control_plane import documents, problems, routers
+from tailplane.control_plane.cancel import Canceller
+from tailplane.control_plane.fleet import FleetMinder
+from tailplane.control_plane.hub import Hub
+from tailplane.control_plane.queue import TaskQueue, open_queue
+from tailplane.control_plane.services import Services
+from tailplane.control_plane.settings import Settings
+from tailplane.control_plane.submit import Submitter
+from tailplane.control_plane.workflow_registry import WorkflowRegistry
+
+_DESCRIPTION = """\
+Runs workflows on workers and streams what they produce while they run.
+
+Bodies and answers are JSON, or msgpack by `Content-Type` and `Accept`. Errors are `application/problem+json`.
+"""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Return the application. It connects to Redis when first asked, and starts without it."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_queue(settings.redis_url, settings.prefix) as queue, asyncio.TaskGroup() as background:
+            services = _build(settings, queue, app.state.drain)
+            app.state.services = services
+            minder = FleetMinder(services.broker.queue)
+            running = [
+                background.create_task(services.hub.run()),
+                background.create_task(minder.run()),
+                background.create_task(_wake_readers_on_drain(services)),
+            ]
+            try:
+                yield
+            finally:
+                app.state.drain.set()
+                for task in running:
+                    task.cancel()
+
+    app = FastAPI(
+        title="Tailplane",
+        version=_version(),
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    # Set when the process is about to stop, by the server or by the end of the lifespan.
+    app.state.drain = asyncio.Event()
+    for router in routers.ALL:
+        app.include_router(router)
+    problems.install(app, [route for router in routers.ALL for route in router.routes])
+    documents.install(app)
+    return app
+
+
+async def _wake_readers_on_drain(services: Services) -> None:
+    await services.drain.wait()
+    services.hub.wake_all()
+
+
+def _build(settings: Settings, queue: TaskQueue, drain: asyncio.Event) -> Services:
+    broker = Broker.over(
+        queue, prefix=settings.prefix, retention=settings.retention, start_within=settings.start_within
+    )
+    hub = Hub(broker)
+    registry = WorkflowRegistry(broker.queue)
+    return Services(
+        settings=settings,
+        broker=broker,
+        hub=hub,
+        registry=registry,
+        submitter=Submitter(broker, queue, registry),
+        canceller=Canceller(broker, hub),
+        drain=drain,
+    )
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("tailplane")
+    except importlib.metadata.PackageNotFoundError:
+        return "0"

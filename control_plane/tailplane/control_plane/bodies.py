@@ -1,0 +1,67 @@
+"""Request bodies: read up to the limit while they arrive, decoded by their Content-Type, checked against a model."""
+
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from tailplane.control_plane.answers import JSON, MSGPACK, MSGPACK_TYPES
+from tailplane.protocol import codec, json_codec
+from tailplane.protocol.errors import InvalidRequest, TooLarge
+
+M = TypeVar("M", bound=BaseModel)
+
+
+async def read_body(request: Request, limit: int, *, empty: Any) -> Any:
+    """Return the value that a request's body holds.
+
+    Args:
+        request: its Content-Type says JSON or msgpack; none at all means JSON.
+        limit: the most bytes that are taken.
+        empty: what no body at all stands for.
+
+    Raises:
+        TooLarge: it is over the limit; no more than that was kept.
+        InvalidRequest: malformed.
+        HTTPException: 415, another Content-Type.
+    """
+    raw = await _read(request, limit)
+    if not raw:
+        return empty
+    kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
+    if kind == JSON:
+        return json_codec.from_json(raw)
+    if kind in MSGPACK_TYPES:
+        return codec.unpack(raw)
+    raise HTTPException(415, f"send {JSON} or {MSGPACK}; with curl: --json, or -H 'Content-Type: {JSON}'")
+
+
+async def _read(request: Request, limit: int) -> bytes:
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > limit:
+        raise _too_large(limit)
+    received = bytearray()
+    # The announced length is a claim, and a chunked body has none: count.
+    async for chunk in request.stream():
+        received += chunk
+        if len(received) > limit:
+            raise _too_large(limit)
+    return bytes(received)
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"the body is over {limit:,} bytes", limit=limit)
+
+
+def parse(model: type[M], value: Any) -> M:
+    """Return a body's value as `model`.
+
+    Raises:
+        InvalidRequest: it does not fit; `errors` says where.
+    """
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        errors = [{"loc": ["body", *each["loc"]], "msg": each["msg"]} for each in error.errors(include_input=False)]
+        raise InvalidRequest(f"the body is no {model.__name__}", errors=errors) from None

@@ -1,0 +1,58 @@
+"""The examples that the OpenAPI document shows."""
+
+from typing import Any
+
+TASK_ID = "t_01jd3z0v9m6s8k2x4q7w5e1r0t"
+SESSION_ID = "s_01jd3z0v9m6s8k2x4q7w5e1r0t"
+WORKER_ID = "w_01jd3z0v9m6s8k2x4q7w5e1r0t"
+
+SESSION: dict[str, Any] = {
+    "session_id": SESSION_ID,
+    "created_at": 1767225600.25,
+    "closed": False,
+    "metadata": {"user": "ada"},
+}
+
+TASK: dict[str, Any] = {
+    "task_id": TASK_ID,
+    "workflow": "my_workflow",
+    "version": "1",
+    "state": "succeeded",
+    "attempt": 1,
+    "created_at": 1767225600.25,
+    "started_at": 1767225600.252,
+    "ended_at": 1767225602.0,
+    "session_id": SESSION_ID,
+    "worker_id": WORKER_ID,
+    "metadata": {"user": "ada"},
+    "result": "done",
+}
+
+WORKFLOW: dict[str, Any] = {
+    "name": "my_workflow",
+    "version": "1",
+    "description": "Counts to n.",
+    "input_schema": {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]},
+    "timeout_ms": 60000,
+    "max_attempts": 3,
+}
+
+WORKER: dict[str, Any] = {
+    "worker_id": WORKER_ID,
+    "host": "worker-1",
+    "pid": 4711,
+    "version": "0.1.0",
+    "workflows": ["my_workflow"],
+    "concurrency": 100,
+    "running": 3,
+    "started_at": 1767225600.25,
+    "lease_ms": 2700,
+}
+
+PROBLEM: dict[str, Any] = {
+    "type": "urn:tailplane:problem:task_not_found",
+    "title": "No such task",
+    "status": 404,
+    "detail": f"there is no task {TASK_ID}",
+    "code": "task_not_found",
+}

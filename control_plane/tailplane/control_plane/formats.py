@@ -1,0 +1,106 @@
+"""The formats in which a stream is answered.
+
+Each knows how it shows an entry, a sign of life and the wish to reconnect.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from tailplane.broker import Entry
+from tailplane.protocol import events, frames, text_frames
+from tailplane.protocol.cursor import Cursor
+
+
+class Format(Protocol):
+    """One format. `encode` shows the events of an entry that follow a cursor."""
+
+    @property
+    def media_type(self) -> str:
+        """The value of Content-Type."""
+
+    @property
+    def keep_alive(self) -> bytes:
+        """What tells a reader that the connection lives."""
+
+    def encode(self, entry: Entry, after: Cursor) -> bytes:
+        """Return the events of `entry` behind the cursor; for frames, the entry as it is."""
+
+    def reconnect(self, after_ms: int) -> bytes:
+        """Return what asks a reader to connect again after a while."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sse:
+    """Server-Sent Events: for browsers and curl."""
+
+    media_type: str = text_frames.SSE_TYPE
+    keep_alive: bytes = text_frames.SSE_KEEP_ALIVE
+
+    def encode(self, entry: Entry, after: Cursor) -> bytes:
+        """Return one message per event."""
+        return b"".join(map(text_frames.sse_event, events.unpack_payload(entry.id, entry.payload, after)))
+
+    def reconnect(self, after_ms: int) -> bytes:
+        """Return the `retry:` field."""
+        return text_frames.sse_retry(after_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Ndjson:
+    """One JSON object a line: for other programs."""
+
+    media_type: str = text_frames.NDJSON_TYPE
+    keep_alive: bytes = text_frames.NDJSON_KEEP_ALIVE
+
+    def encode(self, entry: Entry, after: Cursor) -> bytes:
+        """Return one line per event."""
+        return b"".join(map(text_frames.ndjson_event, events.unpack_payload(entry.id, entry.payload, after)))
+
+    def reconnect(self, after_ms: int) -> bytes:
+        """Return nothing: the end of the response says it."""
+        return b""
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """msgpack frames: for our own client. The stored payload passes through undecoded."""
+
+    media_type: str = frames.MSGPACK_TYPE
+    keep_alive: bytes = frames.KEEP_ALIVE
+
+    def encode(self, entry: Entry, after: Cursor) -> bytes:
+        """Return the whole entry: the reader drops what it has seen."""
+        return frames.encode_frame(entry.id, entry.payload)
+
+    def reconnect(self, after_ms: int) -> bytes:
+        """Return a notice."""
+        return frames.encode_notice({"reconnect_ms": after_ms})
+
+
+SSE, NDJSON, FRAMES = Sse(), Ndjson(), Frames()
+_BY_TYPE: dict[str, Format] = {
+    SSE.media_type: SSE,
+    "text/*": SSE,
+    "*/*": SSE,
+    NDJSON.media_type: NDJSON,
+    "application/jsonl": NDJSON,
+    FRAMES.media_type: FRAMES,
+}
+
+
+def choose_format(accept: str) -> Format | None:
+    """Return the format that an Accept header likes best; None: it takes none of ours."""
+    wanted = []
+    for position, part in enumerate(accept.split(",")):
+        name, *parameters = (piece.strip() for piece in part.lower().split(";"))
+        quality = next((_quality(piece[2:]) for piece in parameters if piece.startswith("q=")), 1.0)
+        if quality > 0 and name in _BY_TYPE:
+            wanted.append((-quality, name == "*/*", position, name))
+    return _BY_TYPE[min(wanted)[3]] if wanted else None
+
+
+def _quality(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0

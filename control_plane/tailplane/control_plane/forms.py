@@ -1,0 +1,179 @@
+"""The forms of answers: what travels over HTTP in place of the broker's records. Shapes: PROTOCOL.md 2. No I/O.
+
+TypedDicts, so that the type checker, OpenAPI and the wire have one source, and nothing is validated that we made
+ourselves. An optional field that is not there is left out, never null.
+"""
+
+from typing import Annotated, Any, NotRequired
+
+from pydantic import ConfigDict, Field, with_config
+from typing_extensions import TypedDict
+
+from tailplane.broker import SessionRecord, TaskRecord, WorkerRecord, WorkflowRecord
+from tailplane.control_plane import examples
+from tailplane.protocol import codec
+from tailplane.protocol.states import State
+
+
+@with_config(ConfigDict(json_schema_extra={"examples": [examples.SESSION]}))
+class Session(TypedDict):
+    """A named group of tasks."""
+
+    session_id: str
+    created_at: float
+    closed: bool
+    metadata: dict[str, str]
+
+
+class Error(TypedDict):
+    """Why a task did not succeed."""
+
+    code: str
+    type: str
+    message: str
+    traceback: NotRequired[str]
+
+
+@with_config(ConfigDict(json_schema_extra={"examples": [examples.TASK]}))
+class Task(TypedDict):
+    """A request to run a workflow, and how far it has come. Times are seconds since the epoch."""
+
+    task_id: str
+    workflow: str
+    version: str
+    state: State
+    attempt: Annotated[int, Field(description="The latest attempt; 0 before the first.")]
+    created_at: float
+    started_at: NotRequired[Annotated[float, Field(description="When the latest attempt began.")]]
+    ended_at: NotRequired[float]
+    session_id: NotRequired[str]
+    worker_id: NotRequired[Annotated[str, Field(description="Who runs the latest attempt, or ran it.")]]
+    metadata: dict[str, str]
+    result: NotRequired[Annotated[Any, Field(description="What the workflow returned. Not in lists.")]]
+    error: NotRequired[Annotated[Error, Field(description="Why it did not succeed. Not in lists.")]]
+
+
+class TaskPage(TypedDict):
+    """A page of tasks, newest first."""
+
+    tasks: list[Task]
+    next_page: Annotated[str | None, Field(description="The `page` that goes on from here; null at the end.")]
+
+
+@with_config(ConfigDict(json_schema_extra={"examples": [examples.WORKFLOW]}))
+class Workflow(TypedDict):
+    """A workflow that workers have registered."""
+
+    name: str
+    version: str
+    description: str
+    input_schema: Annotated[dict[str, Any], Field(description="JSON Schema of the input.")]
+    timeout_ms: NotRequired[Annotated[int, Field(description="How long one attempt may take; absent: any time.")]]
+    max_attempts: int
+    concurrency: NotRequired[Annotated[int, Field(description="How many at once in one worker; absent: any number.")]]
+
+
+class WorkflowList(TypedDict):
+    """All workflows, by name."""
+
+    workflows: list[Workflow]
+
+
+@with_config(ConfigDict(json_schema_extra={"examples": [examples.WORKER]}))
+class Worker(TypedDict):
+    """A process that runs workflows."""
+
+    worker_id: str
+    host: str
+    pid: int
+    version: str
+    workflows: list[str]
+    concurrency: int
+    running: int
+    started_at: float
+    lease_ms: Annotated[int, Field(description="What is left of its lease; below 0 it has run out.")]
+
+
+class WorkerList(TypedDict):
+    """The workers that hold a lease, or held one a moment ago."""
+
+    workers: list[Worker]
+
+
+class Health(TypedDict):
+    """Whether a process is well."""
+
+    status: str
+
+
+def session_form(record: SessionRecord) -> Session:
+    """Return a session's form."""
+    return Session(
+        session_id=record.session_id,
+        created_at=record.created_at,
+        closed=record.closed,
+        metadata=record.metadata,
+    )
+
+
+def task_form(record: TaskRecord) -> Task:
+    """Return a task's form, without what came out of it."""
+    form = Task(
+        task_id=record.task_id,
+        workflow=record.workflow,
+        version=record.version,
+        state=record.state,
+        attempt=record.attempt,
+        created_at=record.created_at,
+        metadata=record.metadata,
+    )
+    if record.started_at is not None:
+        form["started_at"] = record.started_at
+    if record.ended_at is not None:
+        form["ended_at"] = record.ended_at
+    if record.session_id is not None:
+        form["session_id"] = record.session_id
+    if record.worker_id is not None:
+        form["worker_id"] = record.worker_id
+    return form
+
+
+def outcome_form(record: TaskRecord) -> Task:
+    """Return a task's form with its result or error, if it has one."""
+    form = task_form(record)
+    if record.result is not None:
+        form["result"] = codec.unpack(record.result)
+    if record.error is not None:
+        form["error"] = Error(**record.error)  # type: ignore[typeddict-item]  # as its worker wrote it
+    return form
+
+
+def workflow_form(record: WorkflowRecord) -> Workflow:
+    """Return a workflow's form."""
+    form = Workflow(
+        name=record.name,
+        version=record.version,
+        description=record.description,
+        input_schema=record.input_schema,
+        max_attempts=record.max_attempts,
+    )
+    if record.timeout_ms is not None:
+        form["timeout_ms"] = record.timeout_ms
+    if record.concurrency is not None:
+        form["concurrency"] = record.concurrency
+    return form
+
+
+def worker_form(record: WorkerRecord) -> Worker:
+    """Return a worker's form."""
+    return Worker(
+        worker_id=record.worker_id,
+        host=record.host,
+        pid=record.pid,
+        version=record.version,
+        workflows=record.workflows,
+        concurrency=record.concurrency,
+        running=record.running,
+        started_at=record.started_at,
+        lease_ms=record.lease_ms,
+    )

@@ -1,0 +1,210 @@
+"""The fan-out hub: one read of a hot stream serves all its readers in this process.
+
+Bells tell which streams have grown; one collector reads those, all in one round trip, while further bells gather. What
+it costs depends on the streams that grow, not on those that are quiet. A slow sweep looks at every stream once in a
+while, so that no bell is ever lost for good.
+"""
+
+import asyncio
+import itertools
+import math
+
+from tailplane.broker import Broker, Outage, Subscriptions, TaskRef
+from tailplane.control_plane.feed import Feed
+from tailplane.control_plane.reader import Reader, Stand
+from tailplane.protocol.cursor import After, Cursor, Last, Now, Position
+from tailplane.protocol.errors import CursorPastEnd, StoreUnavailable, TaskNotFound
+from tailplane.protocol.ids import EntryId
+
+# Streams that are read in one round trip.
+READ_STREAMS = 500
+# Seconds in which the sweep looks at every stream once, and between its steps.
+SWEEP, SWEEP_STEP = 30.0, 1.0
+# Seconds between two tries while Redis is away.
+PAUSE = 0.25
+
+
+class Hub:
+    """All feeds of one control plane. `run` must be running."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._feeds: dict[TaskRef, Feed] = {}
+        self._by_channel: dict[str, Feed] = {}
+        # Feeds to read; a dict, for it keeps the order in which they rang.
+        self._grown: dict[Feed, None] = {}
+        self._work = asyncio.Event()
+        self._outage = Outage("reading streams")
+        self._bells = Subscriptions(broker.redis, broker.keys.prefix, self._note_ring)
+
+    async def run(self) -> None:
+        """Listen, collect and sweep until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._bells.run())
+            group.create_task(self._collect())
+            group.create_task(self._sweep())
+
+    async def open(self, task: TaskRef, position: Position) -> Reader:
+        """Return a reader that stands where `position` says. Close it.
+
+        Raises:
+            TaskNotFound: there is no such stream.
+            CursorPastEnd: the stream ends before the position.
+            StoreUnavailable: Redis does not answer.
+        """
+        feed = await self._hold(task)
+        try:
+            stand = await self._stand(feed, position)
+        except BaseException:
+            await self._release(feed)
+            raise
+        return Reader(self._broker.log, feed, stand, lambda: self._release(feed))
+
+    async def wait_for_end(self, task: TaskRef, seconds: float) -> str | None:
+        """Return the terminal state of a task once it has ended; None after `seconds`.
+
+        Raises:
+            TaskNotFound: there is no such stream.
+            StoreUnavailable: Redis does not answer.
+        """
+        feed = await self._hold(task)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        try:
+            while feed.end is None and not feed.is_gone and loop.time() < deadline:
+                await feed.wait(deadline - loop.time())
+        finally:
+            await self._release(feed)
+        return feed.end
+
+    def wake_all(self) -> None:
+        """Let every reader that waits look round: the process drains."""
+        for feed in self._feeds.values():
+            feed.wake()
+
+    async def _stand(self, feed: Feed, position: Position) -> Stand:
+        cursor = await self._cursor(feed, position)
+        if cursor == 0:
+            return Stand(EntryId(0, 0), 0)
+        if cursor == feed.tail.seq:
+            return Stand(feed.tail, cursor)
+        record = await self._broker.tasks.read(feed.task, ("state", "attempt"))
+        return Stand(await self._broker.log.locate(feed.task, cursor, record.attempt), cursor)
+
+    async def _cursor(self, feed: Feed, position: Position) -> Cursor:
+        last = feed.tail.seq
+        match position:
+            case After(seq) if seq > last:
+                raise CursorPastEnd(
+                    f"the stream ends at {last}, before {seq}", task_id=feed.task.task_id, last_seq=last
+                )
+            case After(seq):
+                return seq
+            case Last(count):
+                return await self._broker.log.newest(feed.task, count)
+            case Now():
+                # Of an ended task the terminal event is what there is to say.
+                return last if feed.end is None else last - 1
+
+    async def _hold(self, task: TaskRef) -> Feed:
+        feed = self._feeds.get(task)
+        if feed is None:
+            feed = self._feeds[task] = Feed(task)
+            self._by_channel[self._broker.keys.bell(task)] = feed
+            feed.readers = 1
+            try:
+                await self._begin(feed)
+            except BaseException as error:
+                if not feed.ready.done():
+                    feed.ready.set_exception(StoreUnavailable() if isinstance(error, asyncio.CancelledError) else error)
+                    # Retrieved here, so that it is not reported where nobody else waits.
+                    feed.ready.exception()
+                await self._release(feed)
+                raise
+            return feed
+        feed.readers += 1
+        try:
+            await asyncio.shield(feed.ready)
+        except BaseException:
+            await self._release(feed)
+            raise
+        return feed
+
+    async def _begin(self, feed: Feed) -> None:
+        # Subscribed first, so that nothing is written unseen between the look at the newest entry and the first ring.
+        await self._bells.subscribe(self._broker.keys.bell(feed.task))
+        newest = await self._broker.log.newest_entry(feed.task)
+        if newest is None:
+            raise TaskNotFound(f"there is no task {feed.task.task_id}", task_id=feed.task.task_id)
+        feed.begin(newest)
+        # A ring that came meanwhile found no window to extend.
+        self._note(feed)
+
+    async def _release(self, feed: Feed) -> None:
+        feed.readers -= 1
+        if feed.readers == 0 and self._feeds.get(feed.task) is feed:
+            channel = self._broker.keys.bell(feed.task)
+            del self._feeds[feed.task], self._by_channel[channel]
+            self._grown.pop(feed, None)
+            await self._bells.unsubscribe(channel)
+
+    def _note(self, feed: Feed) -> None:
+        self._grown[feed] = None
+        self._work.set()
+
+    def _note_ring(self, channel: str, _: bytes | None) -> None:
+        if feed := self._by_channel.get(channel):
+            self._note(feed)
+
+    async def _collect(self) -> None:
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            try:
+                while self._grown:
+                    await self._read(list(itertools.islice(self._grown, READ_STREAMS)))
+                    self._outage.over()
+            except StoreUnavailable as error:
+                self._outage.noticed(error)
+                await asyncio.sleep(PAUSE)
+                self._work.set()
+
+    async def _read(self, feeds: list[Feed]) -> None:
+        begun = [feed for feed in feeds if feed.has_begun]
+        for feed in feeds:
+            # From here on a ring means another read.
+            self._grown.pop(feed, None)
+        try:
+            found = await self._broker.log.read_after([(feed.task, feed.tail, feed.read_count) for feed in begun])
+        except StoreUnavailable:
+            for feed in begun:
+                self._grown[feed] = None
+            raise
+        for feed, entries in zip(begun, found, strict=True):
+            if entries:
+                asked = feed.read_count
+                feed.extend(entries)
+                if len(entries) >= asked and feed.task in self._feeds:
+                    self._grown[feed] = None
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_STEP)
+            swept = list(self._feeds.values())
+            step = max(1, math.ceil(len(swept) * SWEEP_STEP / SWEEP))
+            for begin in range(0, len(swept), step):
+                await self._look_at(swept[begin : begin + step])
+                await asyncio.sleep(SWEEP_STEP)
+
+    async def _look_at(self, feeds: list[Feed]) -> None:
+        for feed in feeds:
+            if feed.readers and feed.end is None:
+                self._note(feed)
+        try:
+            tails = await self._broker.log.exist([feed.task for feed in feeds])
+        except StoreUnavailable:
+            return
+        for feed, exists in zip(feeds, tails, strict=True):
+            if not exists:
+                feed.is_gone = True
+                feed.wake()

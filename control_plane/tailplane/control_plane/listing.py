@@ -1,0 +1,71 @@
+"""Lists of tasks: newest first, filtered, in pages. Reads the index of ids and then the records.
+
+A page ends at the id where the next one goes on, so that tasks which come in meanwhile neither shift nor repeat
+anything. A filter that matches little may give a short page, even an empty one, with a `next_page`: one call reads a
+bounded number of records.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tailplane.broker import Broker, TaskRecord, TaskRef
+from tailplane.broker.records import SUMMARY_FIELDS
+from tailplane.protocol.ids import SessionId, TaskId
+from tailplane.protocol.states import State
+
+# How many ids one call looks at, and how many at a time.
+MAX_SCANNED = 2000
+CHUNK = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which tasks are wanted; None: any."""
+
+    state: State | None = None
+    workflow: str | None = None
+    session: SessionId | None = None
+
+    def takes(self, record: TaskRecord) -> bool:
+        """Whether a task passes; its session is seen to by the index."""
+        return self.state in (None, record.state) and self.workflow in (None, record.workflow)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Tasks, and the id to go on from; None: these were the last."""
+
+    tasks: list[TaskRecord]
+    next: TaskId | None
+
+
+async def list_tasks(broker: Broker, tenant: str, wanted: Filter, *, limit: int, before: TaskId | None) -> Page:
+    """Return up to `limit` tasks older than `before`.
+
+    Raises:
+        StoreUnavailable: Redis does not answer.
+    """
+    found: list[TaskRecord] = []
+    for _ in range(0, MAX_SCANNED, CHUNK):
+        ids = await broker.catalogue.task_ids(tenant, wanted.session, before, CHUNK)
+        for task_id, record in zip(ids, await _records(broker, tenant, wanted.session, ids), strict=True):
+            if len(found) == limit:
+                return Page(found, before)
+            before = task_id
+            if record and wanted.takes(record):
+                found.append(record)
+        if len(ids) < CHUNK:
+            return Page(found, None)
+    return Page(found, before)
+
+
+async def _records(
+    broker: Broker, tenant: str, session: SessionId | None, ids: Sequence[TaskId]
+) -> list[TaskRecord | None]:
+    if not ids:
+        return []
+    records = await broker.tasks.read_many([TaskRef(task_id, tenant) for task_id in ids], SUMMARY_FIELDS)
+    gone = [task_id for task_id, record in zip(ids, records, strict=True) if record is None]
+    if gone:
+        await broker.catalogue.note_gone(tenant, gone, session)
+    return records

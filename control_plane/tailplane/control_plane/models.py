@@ -1,0 +1,49 @@
+"""Request bodies, as pydantic models: read strictly, and OpenAPI is made from them. Shapes: PROTOCOL.md 2. No I/O."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+WORKFLOW_PATTERN = r"^[A-Za-z_][A-Za-z0-9_.-]{0,127}$"
+
+Metadata = Annotated[
+    dict[
+        Annotated[str, StringConstraints(min_length=1, max_length=64)],
+        Annotated[str, StringConstraints(max_length=512)],
+    ],
+    Field(max_length=32, description="Labels of the caller's own."),
+]
+
+
+class Body(BaseModel):
+    """A request's body. An unknown field is refused: more often than not it is a misspelt one."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class NewSession(Body):
+    """What a new session is given."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"metadata": {"user": "ada"}}]})
+
+    metadata: Metadata = Field(default_factory=dict)
+
+
+class Submit(Body):
+    """A request to run a workflow."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"workflow": "my_workflow", "input": {"n": 3}, "metadata": {"user": "ada"}}]}
+    )
+
+    workflow: str = Field(pattern=WORKFLOW_PATTERN, description="Name of a workflow that workers have registered.")
+    input: Any = Field(None, description="The workflow's input; it must fit its `input_schema`.")
+    metadata: Metadata = Field(default_factory=dict)
+
+
+class Cancel(Body):
+    """Why a task is cancelled."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "no longer needed"}]})
+
+    reason: str | None = Field(None, max_length=512, description="The workflow and the stream's readers are told.")

@@ -1,0 +1,64 @@
+"""arq's client, enqueueing the way Tailplane does. The only module of the control plane that imports arq.
+
+arq's own `enqueue_job` pickles the call into a key and adds the job to one queue, which workers poll. Here the call is
+the task's record, which exists already; the job's id is the task; there is one sorted set per workflow; and one script
+(`broker/scripts/enqueue.lua`) adds the task, remembers the request and rings the doorbell that wakes a worker.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from arq.connections import ArqRedis
+from arq.jobs import Job
+
+from tailplane.broker import Keys, Queue, Request, TaskRef, connect
+from tailplane.protocol.errors import IdempotencyConflict
+from tailplane.protocol.ids import SessionId
+
+
+class TaskQueue(ArqRedis):
+    """A client of Redis whose `enqueue_job` queues recorded tasks."""
+
+    # Not `keys`: that is Redis' command.
+    deployment = Keys()
+
+    async def enqueue_job(  # type: ignore[override]  # narrower on purpose: no arguments travel, the record has them
+        self,
+        function: str,
+        *,
+        _job_id: str,
+        _defer_by: timedelta = timedelta(),
+        session: SessionId | None = None,
+        request: Request | None = None,
+    ) -> Job:
+        """Queue a recorded task, once per request.
+
+        Args:
+            function: name of the workflow.
+            _job_id: the task, as `TaskRef.member`.
+            _defer_by: how long until it is due.
+            session: the session it belongs to.
+            request: the idempotency key it came with.
+
+        Returns:
+            The job of the task that stands for the request: another one where the key came before.
+
+        Raises:
+            IdempotencyConflict: the key came before, with another request.
+            SessionNotFound, SessionClosed: the session takes no tasks.
+            StoreUnavailable: Redis does not answer. Whether the task was queued is not known then.
+        """
+        task = TaskRef.from_member(_job_id.encode())
+        standing, content = await Queue(self, self.deployment).enqueue(
+            task, function, delay=_defer_by, session=session, request=request
+        )
+        if request and content != request.content:
+            raise IdempotencyConflict("this idempotency key came before, with another request")
+        return Job(TaskRef(standing, task.tenant).member, redis=self, _queue_name=self.deployment.due(function))
+
+
+def open_queue(url: str, prefix: str, **options: Any) -> TaskQueue:
+    """Return the queue of the deployment whose keys begin with `prefix`; it connects when first used."""
+    queue = connect(url, TaskQueue, **options)
+    queue.deployment = Keys(prefix)
+    return queue

@@ -1,0 +1,90 @@
+"""The control plane's process: uvicorn, told to end its streams before it waits for its connections to close."""
+
+import asyncio
+import contextlib
+import math
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.lifespan.on import LifespanOn
+
+from tailplane.broker import mask_url
+from tailplane.broker.logs import configure_logging
+from tailplane.control_plane.app import create_app
+from tailplane.control_plane.settings import Settings
+
+# Seconds. Longer than clients and load balancers keep an idle connection (5 to 60 s): whoever closes it last never
+# writes a request into a connection that is being closed.
+KEEP_ALIVE = 75
+
+log = structlog.get_logger(__name__)
+
+
+def serve(settings: Settings) -> None:
+    """Run a control plane until SIGTERM or SIGINT; then drain and return. A second SIGINT ends it at once."""
+    configure_logging(settings.log_level, settings.log_format)
+    server = Server(create_app(settings), settings)
+    log.info("control plane starts", redis=mask_url(settings.redis_url), prefix=settings.prefix)
+    server.run()
+    if server.lost_its_app:
+        raise SystemExit("the control plane's background work failed; see the log")
+
+
+class Server(uvicorn.Server):
+    """uvicorn, with a drain: a stream that never ends would keep it from stopping."""
+
+    def __init__(self, app: FastAPI, settings: Settings) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=settings.host,
+                port=settings.port,
+                loop="uvloop",
+                http="httptools",
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=KEEP_ALIVE,
+                timeout_graceful_shutdown=math.ceil(settings.drain_grace.total_seconds()),
+            )
+        )
+        self._drain: asyncio.Event = app.state.drain
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Tell all that waits to end, then close: in the other order the waiting would last the whole grace."""
+        self._drain.set()
+        await super().shutdown(sockets)
+
+    @property
+    def lost_its_app(self) -> bool:
+        """Whether the application's background work has failed: its streams would stand still for ever."""
+        return isinstance(self.lifespan, LifespanOn) and self.lifespan.error_occurred
+
+    async def on_tick(self, counter: int) -> bool:
+        """Return whether to stop: also when the application is dead behind a server that lives."""
+        return await super().on_tick(counter) or self.lost_its_app
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop at SIGTERM and SIGINT, and take them as served: uvicorn's own raises them again after the shutdown,
+        and the caller of `serve` would die of them instead of returning.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        handled = (signal.SIGTERM, signal.SIGINT)
+        for number in handled:
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in handled:
+                loop.remove_signal_handler(number)

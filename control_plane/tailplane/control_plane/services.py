@@ -1,0 +1,56 @@
+"""What the routers work with: built by `app.create_app`, found through the request. No globals."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Request, Response
+
+from tailplane.broker import Broker, TaskRef
+from tailplane.control_plane.cancel import Canceller
+from tailplane.control_plane.hub import Hub
+from tailplane.control_plane.settings import Settings
+from tailplane.control_plane.streaming import stream_events
+from tailplane.control_plane.submit import Submitter
+from tailplane.control_plane.workflow_registry import WorkflowRegistry
+from tailplane.protocol.cursor import Position
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The parts of one control plane.
+
+    Attributes:
+        drain: set when the process is about to stop: whatever waits should end.
+    """
+
+    settings: Settings
+    broker: Broker
+    hub: Hub
+    registry: WorkflowRegistry
+    submitter: Submitter
+    canceller: Canceller
+    drain: asyncio.Event
+
+    async def stream(
+        self, request: Request, task: TaskRef, position: Position, headers: Mapping[str, str] | None = None
+    ) -> Response:
+        """Return the response that streams a task from a position on."""
+        return await stream_events(
+            request,
+            self.hub,
+            task,
+            position=position,
+            keep_alive=self.settings.keep_alive,
+            drain=self.drain,
+            headers=headers,
+        )
+
+
+async def services_of(request: Request) -> Services:
+    """Return the services of the application that got the request."""
+    return cast(Services, request.app.state.services)
+
+
+ServicesOf = Annotated[Services, Depends(services_of)]

@@ -1,0 +1,30 @@
+"""What a control plane can be told, beside what its deployment shares. Read once, from the environment."""
+
+from datetime import timedelta
+
+from pydantic import Field
+
+from tailplane.broker.settings import DeploymentSettings, Duration
+
+
+class Settings(DeploymentSettings):
+    """The settings of one control plane."""
+
+    host: str = "127.0.0.1"
+    """The address to listen on. The default is reached from this machine only, since there is no authentication yet."""
+
+    port: int = Field(8420, ge=0, le=65535)
+    """The port to listen on; 0 for a free one."""
+
+    start_within: Duration = timedelta(hours=24)
+    """How long a task may be queued before it expires. A day rides out a night without workers."""
+
+    keep_alive: Duration = timedelta(seconds=5)
+    """A stream on which nothing happened for this long sends a keep-alive. Far below the idle limit of proxies (60 s),
+    and readers take a connection for dead after three of them."""
+
+    max_body_bytes: int = Field(1024 * 1024, ge=1024)
+    """The largest request body, in bytes. Inputs live in Redis' memory: larger data belongs in a store of its own."""
+
+    drain_grace: Duration = timedelta(seconds=10)
+    """How long a stopping process waits for its responses to end. Streams end at once: this is for other calls."""

@@ -1,0 +1,129 @@
+"""The response that streams a task's events: a plain ASGI response that sends what its reader hands over.
+
+It ends with the terminal event, when its client goes away, or when the process drains. A client that does not read
+holds up nothing but itself: `send` waits for its socket, and the reader keeps no queue.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Mapping
+from datetime import timedelta
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from tailplane.broker import TaskRef
+from tailplane.control_plane.formats import Format, choose_format
+from tailplane.control_plane.hub import Hub
+from tailplane.control_plane.reader import Reader
+from tailplane.protocol.cursor import After, Position
+from tailplane.protocol.errors import NotAcceptable, StoreUnavailable, TaskGone
+
+log = structlog.get_logger(__name__)
+
+# Milliseconds: readers that are asked to connect elsewhere come back spread over this time.
+RECONNECT_MS = (100, 1000)
+# Seconds between two tries of a reader that is behind, while Redis is away.
+PAUSE = 0.25
+
+
+async def stream_events(
+    request: Request,
+    hub: Hub,
+    task: TaskRef,
+    *,
+    position: Position,
+    keep_alive: timedelta,
+    drain: asyncio.Event,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Return the response that streams a task from `position` on; 204 where nothing can follow it.
+
+    Raises:
+        NotAcceptable: the client takes none of the formats.
+        TaskNotFound, CursorPastEnd, StoreUnavailable: as `Hub.open`.
+    """
+    form = choose_format(request.headers.get("accept", "*/*"))
+    if form is None:
+        raise NotAcceptable("a stream is text/event-stream, application/x-ndjson or msgpack frames")
+    reader = await hub.open(task, position)
+    if reader.is_at_end and isinstance(position, After):
+        await reader.close()
+        # What ends a browser's EventSource for good.
+        return Response(status_code=204)
+    return EventStream(reader, form, task, keep_alive, drain, headers or {})
+
+
+class EventStream(Response):
+    """Streams what a reader hands over."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        form: Format,
+        task: TaskRef,
+        keep_alive: timedelta,
+        drain: asyncio.Event,
+        headers: Mapping[str, str],
+    ) -> None:
+        self.status_code = 200
+        self.background = None
+        self._reader = reader
+        self._form = form
+        self._patience = keep_alive.total_seconds()
+        self._drain = drain
+        self._task_id = task.task_id
+        self.init_headers(
+            {
+                # Exactly this: browsers refuse an EventSource whose type has parameters they do not know.
+                "content-type": form.media_type,
+                "cache-control": "no-store",
+                "x-accel-buffering": "no",
+                "incremental": "?1",
+                "tailplane-task-id": task.task_id,
+                "tailplane-cursor": str(reader.cursor),
+                "tailplane-keep-alive-ms": str(int(self._patience * 1000)),
+                **headers,
+            }
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the stream."""
+        leaving = asyncio.ensure_future(self._leave(receive))
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await send({"type": "http.response.body", "body": self._form.keep_alive, "more_body": True})
+            await self._send_events(leaving, send)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            leaving.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await leaving
+            await self._reader.close()
+
+    async def _send_events(self, leaving: "asyncio.Future[None]", send: Send) -> None:
+        reader, form = self._reader, self._form
+        while not (reader.is_at_end or leaving.done() or self._drain.is_set()):
+            try:
+                chunk = await reader.chunk(form, self._patience)
+            except StoreUnavailable:
+                # Only this reader's past is out of reach: it stays connected.
+                await asyncio.sleep(PAUSE)
+                chunk = b""
+            except TaskGone as error:
+                # The client connects again, and is told why there is nothing more.
+                log.info("stream removed under a reader", task_id=self._task_id, reason=str(error))
+                return
+            await send({"type": "http.response.body", "body": chunk or form.keep_alive, "more_body": True})
+        if self._drain.is_set() and not reader.is_at_end:
+            hint = form.reconnect(random.randint(*RECONNECT_MS))
+            await send({"type": "http.response.body", "body": hint, "more_body": True})
+
+    async def _leave(self, receive: Receive) -> None:
+        """Return when the client has gone; whatever it sends is read and dropped."""
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._reader.wake()

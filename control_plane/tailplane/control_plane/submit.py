@@ -1,0 +1,90 @@
+"""Submitting a task: check, record, queue; in this order, so that the queue never names a task that is not recorded."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from tailplane.broker import Broker, NewTask, Request, TaskRecord, TaskRef
+from tailplane.broker.records import SUMMARY_FIELDS
+from tailplane.control_plane.lookup import find_task
+from tailplane.control_plane.queue import TaskQueue
+from tailplane.control_plane.validation import InputValidation
+from tailplane.control_plane.workflow_registry import WorkflowRegistry
+from tailplane.protocol import codec
+from tailplane.protocol.errors import RequestError
+from tailplane.protocol.ids import SessionId, new_task_id
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What a caller wants to be run.
+
+    Attributes:
+        trace: the caller's W3C trace context.
+        request: the idempotency key it came with.
+    """
+
+    workflow: str
+    input: Any
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    session: SessionId | None = None
+    trace: Mapping[str, str] = field(default_factory=dict)
+    request: Request | None = None
+
+
+class Submitter:
+    """Takes tasks of one deployment."""
+
+    def __init__(self, broker: Broker, queue: TaskQueue, registry: WorkflowRegistry) -> None:
+        self._broker = broker
+        self._queue = queue
+        self._registry = registry
+        self._validation = InputValidation()
+
+    async def submit(self, tenant: str, wanted: Submission) -> TaskRecord:
+        """Queue a task, once per request; return the record of the task that stands for the request.
+
+        Raises:
+            UnknownWorkflow, InvalidInput, Unserialisable: it can't be run.
+            SessionNotFound, SessionClosed: the session takes no tasks.
+            IdempotencyConflict: the idempotency key came before, with another request.
+            TaskGone: the key came before, and what it made has been removed since.
+            StoreUnavailable: Redis does not answer. It may have been queued: an idempotency key makes it safe to ask
+                again.
+        """
+        workflow = await self._registry.find(wanted.workflow)
+        self._validation.check(workflow, wanted.input)
+        task = NewTask(
+            ref=TaskRef(new_task_id(), tenant),
+            workflow=workflow.name,
+            version=workflow.version,
+            input=codec.pack(wanted.input),
+            session_id=wanted.session,
+            metadata=wanted.metadata,
+            trace=wanted.trace,
+        )
+        await self._broker.tasks.create(task)
+        # Read before it is queued: the answer is then the same however fast a worker is.
+        record = await self._broker.tasks.read(task.ref, SUMMARY_FIELDS)
+        standing = await self._enqueue(task, wanted.request)
+        if standing != task.ref:
+            return await find_task(self._broker, standing, SUMMARY_FIELDS)
+        log.debug("task queued", task_id=record.task_id, workflow=record.workflow)
+        return record
+
+    async def _enqueue(self, task: NewTask, request: Request | None) -> TaskRef:
+        try:
+            job = await self._queue.enqueue_job(
+                task.workflow, _job_id=task.ref.member, session=task.session_id, request=request
+            )
+        except RequestError:
+            await self._broker.tasks.discard(task.ref)
+            raise
+        standing = TaskRef.from_member(job.job_id.encode())
+        if standing != task.ref:
+            await self._broker.tasks.discard(task.ref)
+        return standing

@@ -1,0 +1,45 @@
+"""The command `doctor`."""
+
+from typing import Annotated
+
+import typer
+
+from tailplane.deploy.cli import terminal
+from tailplane.deploy.cli.connection import AsJson, Url
+
+RedisUrl = Annotated[
+    str | None,
+    typer.Option(envvar="TAILPLANE_REDIS_URL", help="Redis or Valkey.", show_default="redis://127.0.0.1:6379/0"),
+]
+
+
+def doctor(url: Url = None, redis_url: RedisUrl = None, as_json: AsJson = False) -> None:
+    """Say what is wrong with this installation, the control plane or Redis, and how to mend it."""
+    import dataclasses
+    from collections import Counter
+
+    from tailplane.deploy.doctor import Verdict, diagnose
+
+    findings = []
+    for finding in diagnose(url, redis_url):
+        findings.append(finding)
+        if not as_json:
+            _print(finding.check, finding.verdict, finding.detail, finding.remedy)
+    count = Counter(finding.verdict for finding in findings)
+    is_healthy = not count[Verdict.FAILURE]
+    if as_json:
+        terminal.print_json({"healthy": is_healthy, "findings": [dataclasses.asdict(each) for each in findings]})
+    else:
+        terminal.say(f"\n{count[Verdict.FAILURE]} failures, {count[Verdict.WARNING]} warnings")
+    raise typer.Exit(0 if is_healthy else 1)
+
+
+def _print(check: str, verdict: str, detail: str, remedy: str | None) -> None:
+    from rich.text import Text
+
+    colour = {"ok": "green", "warning": "yellow", "failure": "bold red"}[verdict]
+    line = Text.assemble((f"{verdict:<8}", colour), f"{check:<20}", terminal.printable(detail))
+    out = terminal.console()
+    out.print(line)
+    if remedy:
+        out.print(Text(f"{'':<8}{'':<20}-> {remedy}", style="dim"))

@@ -1,0 +1,96 @@
+"""What an event says about progress, and how an event looks as a line of text. Pure."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel
+
+from tailplane.protocol.events import Event
+
+_DONE = ("done", "current", "completed")
+
+
+@dataclass(frozen=True, slots=True)
+class Fraction:
+    """How far something is.
+
+    Attributes:
+        done: at most `total`.
+        total: more than 0.
+        is_all: the event says nothing else.
+    """
+
+    done: float
+    total: float
+    is_all: bool = True
+
+
+def progress_of(event: Event) -> Fraction | None:
+    """Return how far the workflow is, if the event says so: an object with numbers `done` and `total`.
+
+    An event of the type `Progress` may also call the first one `current` or `completed`.
+    """
+    data = event.data.model_dump() if isinstance(event.data, BaseModel) else event.data
+    if not isinstance(data, dict):
+        return None
+    names = _DONE if event.type == "Progress" else _DONE[:1]
+    done = _number(next((data[name] for name in names if name in data), None))
+    total = _number(data.get("total"))
+    if done is None or total is None or total <= 0:
+        return None
+    return Fraction(min(done, total), total, is_all=len(data) == 2)
+
+
+def _number(value: object) -> float | None:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def describe(event: Event) -> str:
+    """Return an event's content in one line: who says it, and what."""
+    label = event.type or ""
+    if event.channel:
+        label = f"{label}[{event.channel}]"
+    if event.is_terminal:
+        # The result and the error follow after the last line, where there is room for them.
+        reason = event.data.get("reason") if isinstance(event.data, dict) else None
+        return f"{label} {reason or ''}".strip()
+    return f"{label} {describe_data(event.data)}".strip()
+
+
+def describe_data(data: Any) -> str:
+    """Return what was written in one line: text as it is, bytes by their size, the rest as JSON."""
+    if isinstance(data, BaseModel):
+        data = data.model_dump()
+    match data:
+        case str():
+            return data.replace("\n", "\\n") if "\n" in data.rstrip("\n") else data.rstrip("\n")
+        case bytes():
+            return f"<{len(data):,} bytes>"
+        case _:
+            return json.dumps(data, ensure_ascii=False, default=_unknown)
+
+
+def _unknown(value: object) -> str:
+    match value:
+        case bytes():
+            return f"<{len(value):,} bytes>"
+        case datetime():
+            return value.isoformat()
+        case _:
+            return str(value)
+
+
+def describe_delay(seconds: float) -> str:
+    """Return a delay in milliseconds, as exact as it means something."""
+    milliseconds = seconds * 1000
+    return f"{milliseconds:,.1f} ms" if abs(milliseconds) < 100 else f"{milliseconds:,.0f} ms"
+
+
+def describe_age(seconds: float) -> str:
+    """Return a duration as a person would say it: 4.2 s, 3 min, 5 h, 2 d."""
+    for limit, unit, size in ((60, "s", 1), (3600, "min", 60), (86400, "h", 3600)):
+        if seconds < limit:
+            return f"{seconds:.1f} s" if unit == "s" else f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86400:.0f} d"

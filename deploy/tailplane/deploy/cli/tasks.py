@@ -1,0 +1,176 @@
+"""The commands about tasks: `run`, `tail`, `ps` and `cancel`."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tailplane.deploy.cli import terminal
+from tailplane.deploy.cli.connection import AsJson, Url, ask
+from tailplane.protocol.errors import RequestError
+from tailplane.protocol.states import State
+
+if TYPE_CHECKING:
+    from tailplane.client import Client, TaskStatus
+
+TaskId = Annotated[str, typer.Argument(metavar="TASK_ID", help="The task's id, such as t_01jd3z0v9m6s8k2x4q7w5e1r0t.")]
+
+DETACHED = 130
+"""The exit code after Ctrl-C while following: 128 and the number of SIGINT, as shells have it."""
+
+
+def run(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The workflow.")],
+    data: Annotated[
+        str | None, typer.Argument(metavar="[JSON]", help="Its input, as JSON.", show_default="null")
+    ] = None,
+    input_file: Annotated[
+        Path | None, typer.Option(help="A file with the input as JSON; - for standard input.", allow_dash=True)
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Show what it produces, and wait for its end.")
+    ] = False,
+    as_json: AsJson = False,
+    url: Url = None,
+) -> None:
+    """Start a run of a workflow. With --follow the exit code is 0 if it succeeds, else 1."""
+    from tailplane.deploy.cli.following import follow as follow_task
+
+    value = _input(data, input_file)
+    started: list[str] = []
+
+    async def start(client: "Client") -> int:
+        task = await client.run_workflow(name, value)
+        started.append(task.task_id)
+        if follow:
+            return await follow_task(task, "start", as_json)
+        if as_json:
+            terminal.print_json({"task_id": task.task_id, "workflow": name})
+        else:
+            terminal.say(task.task_id)
+            terminal.say(f"see what it says: tailplane tail {task.task_id}", stderr=True)
+        return 0
+
+    try:
+        code = ask(url, start)
+    except KeyboardInterrupt:
+        raise _detached(started) from None
+    raise typer.Exit(code)
+
+
+def tail(
+    task_id: TaskId,
+    start: Annotated[
+        str, typer.Option("--from", help="The seq of the last event seen, start, now, or -N for the last N.")
+    ] = "start",
+    as_json: AsJson = False,
+    url: Url = None,
+) -> None:
+    """Show what a task has said and goes on saying, to its end. The exit code is 0 if it succeeds, else 1."""
+    from tailplane.deploy.cli.following import follow
+
+    async def look(client: "Client") -> int:
+        task = client.task(task_id)
+        # A stream is asked for with the patience of an application; whether there is such a task is answered at once.
+        await task.status()
+        return await follow(task, start, as_json)
+
+    try:
+        code = ask(url, look)
+    except KeyboardInterrupt:
+        raise _detached([task_id]) from None
+    raise typer.Exit(code)
+
+
+def ps(
+    state: Annotated[State | None, typer.Option(help="Only tasks in this state.")] = None,
+    workflow: Annotated[str | None, typer.Option(help="Only runs of this workflow.")] = None,
+    show_all: Annotated[bool, typer.Option("--all", "-a", help="Also tasks that have ended.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="At most this many, the newest.")] = 50,
+    as_json: AsJson = False,
+    url: Url = None,
+) -> None:
+    """List tasks, newest first: those that have not ended, unless --all or --state says otherwise."""
+    wanted = [state] if state else [None] if show_all else [each for each in State if not each.is_terminal]
+
+    async def look(client: "Client") -> "tuple[list[TaskStatus], bool]":
+        found: list[TaskStatus] = []
+        for each in wanted:
+            pages = client.tasks(state=each, workflow=workflow)
+            taken = 0
+            async for task in pages:
+                found.append(task)
+                taken += 1
+                if taken > limit:
+                    break
+        found.sort(key=lambda task: task.created_at, reverse=True)
+        return found[:limit], len(found) > limit
+
+    tasks, has_more = ask(url, look)
+    if as_json:
+        terminal.print_json({"tasks": [_plain(task) for task in tasks], "has_more": has_more})
+        return
+    from tailplane.deploy.cli.tables import print_tasks
+
+    print_tasks(tasks, time.time())
+    if has_more:
+        terminal.say(f"there are more: --limit {limit * 2} shows twice as many", stderr=True)
+    elif not tasks and not show_all and not state:
+        terminal.say("no task waits or runs; --all shows those that have ended", stderr=True)
+
+
+def cancel(
+    task_id: TaskId,
+    reason: Annotated[str | None, typer.Option(help="Why; readers of the task are told.")] = None,
+    as_json: AsJson = False,
+    url: Url = None,
+) -> None:
+    """Cancel a task. The exit code is 0 if it ends cancelled, 1 if it had ended otherwise before."""
+    task = ask(url, lambda client: client.task(task_id).cancel(reason))
+    if as_json:
+        terminal.print_json(_plain(task))
+    elif task.state == State.CANCELLED:
+        terminal.say(f"{task_id} is cancelled")
+    else:
+        terminal.say(f"{task_id} was not cancelled: it had {task.state} before", stderr=True)
+    raise typer.Exit(0 if task.state == State.CANCELLED else 1)
+
+
+def _plain(task: "TaskStatus") -> dict[str, Any]:
+    return task.model_dump(exclude_none=True)
+
+
+def _detached(task_ids: list[str]) -> typer.Exit:
+    for task_id in task_ids:
+        terminal.say(f"\ndetached; the task runs on. Follow it again: tailplane tail {task_id}", stderr=True)
+        terminal.say(f"end it:                                  tailplane cancel {task_id}", stderr=True)
+    return typer.Exit(DETACHED)
+
+
+def _input(data: str | None, input_file: Path | None) -> Any:
+    if data is not None and input_file is not None:
+        raise typer.BadParameter("give the input as JSON or as a file, not both", param_hint="--input-file")
+    if data is None and input_file is None:
+        return None
+    if input_file is None:
+        return _parse(data or "", "JSON")
+    try:
+        text = sys.stdin.read() if str(input_file) == "-" else input_file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise typer.BadParameter(f"{input_file} can't be read: {error.strerror}", param_hint="--input-file") from None
+    except UnicodeDecodeError:
+        raise typer.BadParameter(f"{input_file} is not UTF-8 text", param_hint="--input-file") from None
+    return _parse(text, "--input-file")
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        hint = """ (a text needs quotes of its own: '"like this"')""" if where == "JSON" else ""
+        raise typer.BadParameter(f"this is not JSON: {error}{hint}", param_hint=where) from None
+    except RecursionError:
+        raise RequestError("the input is nested too deeply") from None

@@ -1,0 +1,37 @@
+"""What `tailplane doctor` looks at: this installation, the control plane, the fleet and Redis, each with its remedy.
+
+Each check answers within a few seconds and never raises: what it can't find out is a finding too.
+"""
+
+from collections.abc import Iterator
+
+from tailplane.deploy.doctor.control_plane import check_control_plane
+from tailplane.deploy.doctor.finding import Finding, Verdict
+from tailplane.deploy.doctor.installation import (
+    check_embedded,
+    check_extras,
+    check_parts,
+    check_python,
+    required_packages,
+)
+from tailplane.deploy.doctor.redis_server import check_redis
+
+DEFAULT_URL = "http://127.0.0.1:8420"
+DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
+
+__all__ = ["Finding", "Verdict", "diagnose"]
+
+
+def diagnose(url: str | None, redis_url: str | None) -> Iterator[Finding]:
+    """Yield the findings, one by one as they are made.
+
+    Args:
+        url: the control plane's; None: the default one, whose absence is then no failure.
+        redis_url: likewise, for Redis.
+    """
+    yield check_python()
+    yield from check_parts()
+    yield from check_extras(required_packages())
+    yield check_embedded()
+    yield from check_control_plane(url or DEFAULT_URL, is_expected=url is not None)
+    yield from check_redis(redis_url or DEFAULT_REDIS_URL, is_expected=redis_url is not None)

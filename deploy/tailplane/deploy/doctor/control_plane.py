@@ -1,0 +1,62 @@
+"""Looks at the control plane and, through it, at the fleet."""
+
+from collections.abc import Iterator
+
+from tailplane.deploy import probe
+from tailplane.deploy.doctor.finding import Finding, Verdict
+from tailplane.deploy.doctor.installation import installed_version
+from tailplane.deploy.masking import mask
+
+
+def check_control_plane(url: str, *, is_expected: bool) -> Iterator[Finding]:
+    """Look at the control plane and, through it, at the fleet."""
+    health = probe.get_json(url, "/healthz", timeout=3.0)
+    if health is None or health[0] != 200:
+        what = "nobody answers" if health is None else f"/healthz answers {health[0]}: that is no control plane"
+        if is_expected:
+            remedy = "is TAILPLANE_URL right? Does the control plane run, and may this machine reach it?"
+            yield Finding("control plane", Verdict.FAILURE, f"{mask(url)}: {what}", remedy)
+        else:
+            remedy = "`tailplane dev` starts one here; TAILPLANE_URL says where another is"
+            yield Finding("control plane", Verdict.WARNING, f"{url}: {what}", remedy)
+        return
+    ready = probe.get_json(url, "/readyz", timeout=8.0)
+    if ready is None or ready[0] != 200:
+        why = ready[1].get("detail") if ready and isinstance(ready[1], dict) else None
+        remedy = "look at its log; most often its TAILPLANE_REDIS_URL is wrong or Redis is down"
+        yield Finding("control plane", Verdict.FAILURE, f"{mask(url)} is not ready: {why or 'no reason given'}", remedy)
+        return
+    yield _check_version(url)
+    yield from _check_fleet(url)
+
+
+def _check_version(url: str) -> Finding:
+    document = probe.get_json(url, "/openapi.json", timeout=5.0)
+    info = document[1].get("info", {}) if document and isinstance(document[1], dict) else {}
+    there, here = info.get("version"), installed_version()
+    if there and here and there != here:
+        remedy = "install the same version here and there"
+        return Finding("control plane", Verdict.WARNING, f"{mask(url)} runs {there}, here is {here}", remedy)
+    return Finding("control plane", Verdict.OK, f"{mask(url)} is ready, version {there or 'unknown'}")
+
+
+def _check_fleet(url: str) -> Iterator[Finding]:
+    workers = probe.list_items(url, "workers", timeout=8.0)
+    workflows = probe.list_items(url, "workflows", timeout=8.0)
+    if workers is None or workflows is None:
+        remedy = "look at the control plane's log"
+        yield Finding("workers", Verdict.FAILURE, "the control plane can't tell which there are", remedy)
+        return
+    if not workers:
+        yield Finding("workers", Verdict.WARNING, "none is alive", "start one: tailplane worker TARGET")
+    else:
+        running = sum(worker.get("running", 0) for worker in workers)
+        room = sum(worker.get("concurrency", 0) for worker in workers)
+        yield Finding("workers", Verdict.OK, f"{len(workers)} alive, {running} of {room} places taken")
+    served = {name for worker in workers for name in worker.get("workflows", ())}
+    orphans = sorted(workflow["name"] for workflow in workflows if workflow["name"] not in served)
+    if orphans:
+        remedy = "start a worker that has them; until then their tasks wait"
+        yield Finding("workflows", Verdict.WARNING, f"no living worker runs: {', '.join(orphans)}", remedy)
+    elif workflows:
+        yield Finding("workflows", Verdict.OK, f"{len(workflows)}, each with a living worker")

@@ -1,0 +1,122 @@
+"""Looks at the Redis or Valkey server: may it hold live streams, and does it keep them. The judgements are pure."""
+
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from tailplane.deploy.doctor.finding import Finding, Verdict
+from tailplane.deploy.masking import mask
+
+# The oldest server with XADD NOMKSTREAM and ZRANGE BYLEX, which the scripts use.
+OLDEST_REDIS = (6, 2)
+# A skew shows as wrong delays; leases and retries go by the server's clock alone.
+SKEW_WARNING = 0.25
+SLOW_ANSWER = 0.02
+
+
+def check_redis(url: str, *, is_expected: bool) -> Iterator[Finding]:
+    """Look at the Redis or Valkey server: may it hold streams, and does it keep them."""
+    try:
+        import redis
+    except ImportError:
+        remedy = "to look at Redis from here: pip install 'tailplane[workers]'"
+        yield Finding("redis", Verdict.WARNING, "not looked at: the package redis is not installed", remedy)
+        return
+    try:
+        with redis.Redis.from_url(
+            url, socket_timeout=3.0, socket_connect_timeout=3.0, decode_responses=True
+        ) as connection:
+            # The first command also connects: it is not timed.
+            info: dict[str, Any] = connection.info("everything")
+            skew, took = _clock_skew(connection)
+    except (redis.RedisError, OSError, ValueError) as error:
+        if is_expected:
+            remedy = "is TAILPLANE_REDIS_URL right, the server up, and the password the present one?"
+            yield Finding("redis", Verdict.FAILURE, f"{mask(url)}: {mask(str(error))}", remedy)
+        else:
+            remedy = "only servers need it: TAILPLANE_REDIS_URL says where it is; `tailplane dev` brings its own"
+            yield Finding("redis", Verdict.WARNING, f"{url}: {error}", remedy)
+        return
+    yield judge_server(mask(url), info)
+    yield judge_eviction(info)
+    yield judge_persistence(info)
+    yield judge_clock(skew)
+    yield judge_speed(took)
+
+
+def _clock_skew(connection: Any) -> tuple[float, float]:
+    """Return by how many seconds the server's clock is ahead of ours, and the shortest time that an answer took."""
+    best = (0.0, float("inf"))
+    for _ in range(5):
+        began = time.time()
+        seconds, micros = connection.time()
+        ended = time.time()
+        if ended - began < best[1]:
+            best = (seconds + micros / 1e6 - (began + ended) / 2, ended - began)
+    return best
+
+
+def judge_server(url: str, info: dict[str, Any]) -> Finding:
+    """Judge kind, version and role."""
+    is_valkey = info.get("server_name") == "valkey"
+    # Valkey calls itself Redis 7.2.4 for the sake of old clients.
+    version = str(info.get("valkey_version" if is_valkey else "redis_version", "0"))
+    name = f"{url} is {'Valkey' if is_valkey else 'Redis'} {version}"
+    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+    if not is_valkey and numbers < OLDEST_REDIS:
+        return Finding("redis", Verdict.FAILURE, name, "Tailplane needs Redis 6.2 or newer, or any Valkey")
+    if info.get("role") in ("slave", "replica"):
+        return Finding("redis", Verdict.FAILURE, f"{name}, a replica", "TAILPLANE_REDIS_URL must name the primary")
+    return Finding("redis", Verdict.OK, name)
+
+
+def judge_eviction(info: dict[str, Any]) -> Finding:
+    """Judge what the server does when its memory is full."""
+    policy = info.get("maxmemory_policy")
+    limit = info.get("maxmemory_human") if info.get("maxmemory") else "no limit"
+    if policy is None:
+        remedy = "make sure that it is noeviction"
+        return Finding("redis eviction", Verdict.WARNING, "the server does not tell its maxmemory-policy", remedy)
+    if policy != "noeviction":
+        return Finding(
+            "redis eviction",
+            Verdict.FAILURE,
+            f"maxmemory-policy is {policy}: a full server would drop streams that are being read",
+            "set it in the server's configuration: maxmemory-policy noeviction "
+            "(now: CONFIG SET maxmemory-policy noeviction; managed servers: in the parameter group)",
+        )
+    return Finding("redis eviction", Verdict.OK, f"maxmemory-policy is noeviction, maxmemory {limit}")
+
+
+def judge_persistence(info: dict[str, Any]) -> Finding:
+    """Judge what a restart of the server would cost."""
+    if info.get("aof_enabled"):
+        if info.get("aof_last_write_status", "ok") != "ok":
+            remedy = "is its disk full? Its log says more"
+            return Finding("redis persistence", Verdict.FAILURE, "the append-only file can't be written", remedy)
+        return Finding("redis persistence", Verdict.OK, "append-only file")
+    return Finding(
+        "redis persistence",
+        Verdict.WARNING,
+        "no append-only file: a restart of the server loses tasks and streams",
+        "appendonly yes, appendfsync everysec; at a managed service, turn on persistence or replicas",
+    )
+
+
+def judge_clock(skew: float) -> Finding:
+    """Judge the difference of the clocks, in seconds."""
+    detail = f"{abs(skew) * 1000:.0f} ms {'ahead of' if skew >= 0 else 'behind'} this machine's"
+    if abs(skew) > SKEW_WARNING:
+        remedy = "let both follow NTP; nothing is lost by it, but delays and times are shown wrong"
+        return Finding("clock", Verdict.WARNING, f"the server's clock is {detail}", remedy)
+    return Finding("clock", Verdict.OK, f"the server's clock is {detail}")
+
+
+def judge_speed(took: float) -> Finding:
+    """Judge the time that the server takes to answer, in seconds."""
+    detail = f"the server answers in {took * 1000:.1f} ms"
+    if took > SLOW_ANSWER:
+        remedy = "every event passes it twice: run workers and control planes near it"
+        return Finding("redis latency", Verdict.WARNING, detail, remedy)
+    return Finding("redis latency", Verdict.OK, detail)

@@ -1,0 +1,18 @@
+"""No password of a URL may reach a terminal or a log: everything that the command line prints goes here. Pure."""
+
+import re
+
+# Up to the last @ before the host's end: people forget to encode an @ inside a password.
+_USERINFO = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<userinfo>[^\s/?#\"'<>]*)@")
+_QUERY = re.compile(r"(?P<name>[?&](?:password|passwd|token|key|api_key|secret)=)[^&\s\"'<>]+", re.IGNORECASE)
+
+
+def mask(text: str) -> str:
+    """Return `text` with the secrets of every URL in it as `***`; user names stay."""
+    return _QUERY.sub(r"\g<name>***", _USERINFO.sub(_without_password, text))
+
+
+def _without_password(match: re.Match[str]) -> str:
+    user, colon, _ = match["userinfo"].partition(":")
+    # Without a colon it is a lone token as often as a user's name.
+    return f"{match['scheme']}{user if colon else ''}{':' if colon else ''}***@"

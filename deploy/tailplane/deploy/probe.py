@@ -1,0 +1,51 @@
+"""Small questions to a control plane, answered now or not at all: is it ready, which workers does it know.
+
+For readiness and the doctor, where the client's retries and its import time would be in the way.
+"""
+
+import http.client
+import json
+from typing import Any
+from urllib.parse import urlsplit
+
+
+def get_json(url: str, path: str, timeout: float = 1.0) -> tuple[int, Any] | None:
+    """Return status and JSON body (None if it is not JSON) of a GET; None if nobody answers HTTP there.
+
+    Proxies of the environment are not used.
+    """
+    parts = urlsplit(url)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.hostname or "", parts.port, timeout=timeout)
+    try:
+        connection.request("GET", parts.path.rstrip("/") + path, headers={"Accept": "application/json"})
+        answer = connection.getresponse()
+        body = answer.read()
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+    try:
+        return answer.status, json.loads(body)
+    except ValueError:
+        return answer.status, None
+
+
+def is_ready(url: str, timeout: float = 1.0) -> bool:
+    """Whether the control plane at `url` takes requests."""
+    answer = get_json(url, "/readyz", timeout)
+    return answer is not None and answer[0] == 200
+
+
+def list_items(url: str, what: str, timeout: float = 1.0) -> list[dict[str, Any]] | None:
+    """Return the `workers` or `workflows` that the control plane knows; None if it does not say."""
+    answer = get_json(url, f"/v1/{what}", timeout)
+    if answer is None or answer[0] != 200 or not isinstance(answer[1], dict):
+        return None
+    items = answer[1].get(what)
+    return items if isinstance(items, list) else None
+
+
+def worker_pids(url: str, timeout: float = 1.0) -> set[int]:
+    """Return the process ids of the workers that the control plane knows; empty if it doesn't say."""
+    return {worker["pid"] for worker in list_items(url, "workers", timeout) or ()}

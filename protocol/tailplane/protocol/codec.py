@@ -1,0 +1,177 @@
+"""msgpack in and out: the only serialisation inside Tailplane. No I/O, no pickle.
+
+What travels: None, bool, int (64 bits), float, str, bytes, list and tuple (read back as list), dict, aware datetime
+(read back in UTC), and pydantic models (read back as dict, or as the model where the reader knows it).
+"""
+
+import threading
+from datetime import datetime
+from typing import Any
+
+import msgpack
+import pydantic_core
+from pydantic import BaseModel
+
+from tailplane.protocol.errors import InvalidRequest, Unserialisable
+
+
+def _refuse(value: object) -> object:
+    if isinstance(value, BaseModel):
+        # Its serialisers are the author's code and may pack something themselves: with this packer, which is in the
+        # middle of a value, they would mix the two.
+        busy, _packers.strict = _packers.strict, _strict_packer()
+        try:
+            return dump_model(value)
+        finally:
+            _packers.strict = busy
+    if isinstance(value, int):
+        raise Unserialisable("an int over 64 bits can't be sent: send it as a str")
+    if isinstance(value, datetime):
+        raise Unserialisable("a datetime without a time zone can't be sent: give it one, such as timezone.utc")
+    raise Unserialisable(
+        f"a {type(value).__module__}.{type(value).__qualname__} can't be sent",
+        hint="send str, numbers, bytes, list, dict, None, aware datetimes or pydantic models",
+    )
+
+
+def _jsonable(value: object) -> object:
+    # Inside a model everything that pydantic can turn into JSON is welcome: the reader's model turns it back.
+    if isinstance(value, int):
+        return _refuse(value)
+    busy, _packers.lenient = _packers.lenient, _lenient_packer()
+    try:
+        return pydantic_core.to_jsonable_python(value)
+    except pydantic_core.PydanticSerializationError as error:
+        raise Unserialisable(f"a field of the model can't be sent: {error}") from None
+    finally:
+        _packers.lenient = busy
+
+
+def _strict_packer() -> msgpack.Packer:
+    return msgpack.Packer(datetime=True, default=_refuse)
+
+
+def _lenient_packer() -> msgpack.Packer:
+    return msgpack.Packer(datetime=True, default=_jsonable)
+
+
+class _Packers(threading.local):
+    """A msgpack Packer is not safe to share between threads, and costly to make anew."""
+
+    def __init__(self) -> None:
+        self.strict = _strict_packer()
+        self.lenient = _lenient_packer()
+
+
+_packers = _Packers()
+
+# What is read back as it is, whatever its value.
+SCALARS = (str, bytes, int, float, type(None))
+
+# Envelope, payload and frame come on top, and readers' JSON and msgpack libraries must still take it: orjson takes 254.
+MAX_NESTING = 200
+
+# With these bytes msgpack begins an array or a map.
+_HEADERS = bytes((*range(0x80, 0xA0), *range(0xDC, 0xE0)))
+_MALFORMED = "malformed msgpack: "
+
+
+def _run(packer: msgpack.Packer, value: object) -> bytes:
+    try:
+        packed: bytes = packer.pack(value)
+    except UnicodeEncodeError:
+        raise Unserialisable("a str with lone surrogates can't be sent: it is not valid Unicode") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise Unserialisable(f"the value can't be sent: {error}") from None
+    return packed
+
+
+def pack(value: object, *, check: bool = True) -> bytes:
+    """Return `value` as msgpack.
+
+    Args:
+        check: make sure that it can be read back; leave it out only for what consists of `SCALARS`.
+    Raises:
+        Unserialisable: it holds something that msgpack can't carry.
+    """
+    packed = _run(_packers.strict, value)
+    if check and not isinstance(value, SCALARS):
+        _read_back(packed)
+    return packed
+
+
+def _read_back(packed: bytes) -> Any:
+    # msgpack packs some values that it can't unpack, and every reader would break on them: a dict with a tuple as
+    # key, a time that lies past the year 9999 in UTC, extension types.
+    try:
+        value = unpack(packed)
+    except InvalidRequest as error:
+        raise Unserialisable(
+            f"the value could not be read back: {error.detail.removeprefix(_MALFORMED)}",
+            hint="keys must be str, numbers or bytes, and datetimes lie within the years 1 to 9999 in UTC",
+        ) from None
+    # Each level has a header: where there are fewer such bytes, whatever they are, it can't be too deep.
+    if len(packed) - len(packed.translate(None, _HEADERS)) > MAX_NESTING:
+        _check_nesting(value)
+    return value
+
+
+def _check_nesting(value: object) -> None:
+    level = [value]
+    for _ in range(MAX_NESTING):
+        level = [inner for outer in level for inner in _containers_in(outer)]
+        if not level:
+            return
+    raise Unserialisable(f"the value is nested over {MAX_NESTING} levels deep")
+
+
+def _containers_in(value: Any) -> list[object]:
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [item for item in items if isinstance(item, dict | list)]
+
+
+def dump_model(model: BaseModel) -> Any:
+    """Return a model as plain values; fields of types that msgpack lacks (UUID, Decimal ...) become their JSON form.
+
+    Raises:
+        Unserialisable: a field has no such form.
+    """
+    packed = _run(_packers.lenient, model.model_dump(round_trip=True))
+    return _read_back(packed)
+
+
+def _no_extension(code: int, _: bytes) -> object:
+    raise InvalidRequest(f"msgpack extension type {code} is not known here; only timestamps (-1) are")
+
+
+def unpack(raw: bytes | memoryview) -> Any:
+    """Return the one value that `raw` holds; timestamps become aware datetimes in UTC.
+
+    Raises:
+        InvalidRequest: malformed msgpack, more than one value, or an unknown extension.
+    """
+    try:
+        return msgpack.unpackb(raw, timestamp=3, strict_map_key=False, ext_hook=_no_extension)
+    except InvalidRequest:
+        raise
+    # msgpack raises ValueError and its subclasses, and TypeError for a map key that can't be hashed.
+    except Exception as error:
+        raise InvalidRequest(f"{_MALFORMED}{str(error) or type(error).__name__}") from None
+
+
+def unpacker(max_bytes: int) -> msgpack.Unpacker:
+    """Return an incremental reader of what `unpack` reads: feed it bytes, iterate over the values that are complete.
+
+    Args:
+        max_bytes: bound of what it holds, and so of one value; `feed` raises msgpack.BufferFull past it.
+    """
+    return msgpack.Unpacker(timestamp=3, strict_map_key=False, ext_hook=_no_extension, max_buffer_size=max_bytes)
+
+
+def array_header(length: int) -> bytes:
+    """Return the msgpack bytes that announce an array of `length` items."""
+    if length < 16:
+        return bytes((0x90 | length,))
+    if length < 65536:
+        return b"\xdc" + length.to_bytes(2, "big")
+    return b"\xdd" + length.to_bytes(4, "big")

@@ -1,0 +1,378 @@
+"""Every error that crosses a border between Tailplane's parts, as one tree.
+
+    TailplaneError
+    |-- RequestError                 what was asked can't be done; asking again the same way won't help
+    |   |-- InvalidRequest           malformed body, header or parameter
+    |   |   |-- InvalidId
+    |   |   |-- InvalidCursor        not a cursor
+    |   |   `-- InvalidInput         the input does not fit the workflow
+    |   |-- NotAcceptable            no format that the caller takes
+    |   |-- UnknownWorkflow
+    |   |-- TaskNotFound
+    |   |   `-- TaskGone             it existed; its retention has passed
+    |   |-- SessionNotFound
+    |   |-- SessionClosed
+    |   |-- CursorPastEnd            the stream ends before it
+    |   |-- IdempotencyConflict      the key was used for another request
+    |   |-- TooLarge                 body, input, event or result over its limit
+    |   `-- Unserialisable           a value that msgpack can't carry
+    |-- Unavailable                  try again later: `retry_after` says when
+    |   |-- StoreUnavailable         Redis can't be reached
+    |   `-- QueueFull
+    |-- ConnectionLost               the client gave up reconnecting
+    |-- StreamGap                    the stream lacks events, also when it is read again
+    |-- StreamMalformed              what arrives is no stream, also when it is read again
+    |-- EventMismatch                an event does not fit the model that the reader knows by its type
+    |-- BufferFull                   the workflow writes faster than Redis takes it
+    |-- TaskLost                     this attempt no longer holds the task: stop
+    |-- ResultPending                the task has not ended yet
+    `-- TaskError                    the task ended, and not well
+        |-- TaskFailed
+        |-- TaskCancelled
+        `-- TaskExpired
+
+Each class carries its wire `code` (the last part of a problem+json `type`) and HTTP `status`; `from_problem` turns a
+problem document back into the class. The classes hold facts as attributes, never secrets.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+PROBLEM_TYPE = "urn:tailplane:problem:"
+
+
+class TailplaneError(Exception):
+    """The root: catch this to catch all that Tailplane raises on purpose."""
+
+    code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Something went wrong inside Tailplane"
+
+    def __init__(self, detail: str = "", *, hint: str | None = None, **facts: Any) -> None:
+        super().__init__(detail or self.title)
+        self.detail = detail or self.title
+        self.hint = hint
+        self.facts: dict[str, Any] = facts
+
+    def problem(self) -> dict[str, Any]:
+        """Return the error as an RFC 9457 problem document."""
+        document: dict[str, Any] = {
+            "type": PROBLEM_TYPE + self.code,
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "code": self.code,
+        }
+        if self.hint:
+            document["hint"] = self.hint
+        return document | self.facts
+
+
+class RequestError(TailplaneError):
+    """What was asked can't be done; asking again the same way won't help."""
+
+    code = "bad_request"
+    status = 400
+    title = "The request can't be carried out"
+
+
+class InvalidRequest(RequestError):
+    """A malformed body, header or parameter."""
+
+    code = "invalid_request"
+    status = 422
+    title = "The request is malformed"
+
+
+class InvalidId(InvalidRequest):
+    """Not an id."""
+
+    code = "invalid_id"
+    title = "That is not an id"
+
+
+class InvalidCursor(InvalidRequest):
+    """Not a cursor: neither a seq, nor `start`, `now` or `-N`."""
+
+    code = "invalid_cursor"
+    title = "That is not a cursor"
+
+
+class InvalidInput(InvalidRequest):
+    """The input does not fit the workflow; `facts["errors"]` lists what is wrong and where."""
+
+    code = "invalid_input"
+    title = "The input does not fit the workflow"
+
+
+class NotAcceptable(RequestError):
+    """`Accept` takes none of the formats on offer."""
+
+    code = "not_acceptable"
+    status = 406
+    title = "None of the formats on offer is acceptable"
+
+
+class UnknownWorkflow(RequestError):
+    """No worker has ever registered a workflow of that name."""
+
+    code = "unknown_workflow"
+    status = 404
+    title = "No such workflow"
+
+
+class TaskNotFound(RequestError):
+    """No such task."""
+
+    code = "task_not_found"
+    status = 404
+    title = "No such task"
+
+
+class TaskGone(TaskNotFound):
+    """The task ended and its retention has passed: its record and stream were removed."""
+
+    code = "task_gone"
+    status = 410
+    title = "The task's retention has passed"
+
+
+class SessionNotFound(RequestError):
+    """No such session."""
+
+    code = "session_not_found"
+    status = 404
+    title = "No such session"
+
+
+class SessionClosed(RequestError):
+    """The session takes no more tasks."""
+
+    code = "session_closed"
+    status = 409
+    title = "The session is closed"
+
+
+class CursorPastEnd(RequestError):
+    """The cursor lies after the stream's last event."""
+
+    code = "cursor_past_end"
+    status = 416
+    title = "The cursor is past the stream's end"
+
+
+class IdempotencyConflict(RequestError):
+    """The idempotency key was used before, for another request."""
+
+    code = "idempotency_conflict"
+    status = 409
+    title = "The idempotency key belongs to another request"
+
+
+class TooLarge(RequestError):
+    """A body, input, event or result is over its limit."""
+
+    code = "too_large"
+    status = 413
+    title = "Too large"
+
+
+class Unserialisable(RequestError):
+    """A value that msgpack can't carry."""
+
+    code = "unserialisable"
+    status = 422
+    title = "The value can't be serialised"
+
+
+class Unavailable(TailplaneError):
+    """It can't be done now; try again after `retry_after` seconds."""
+
+    code = "unavailable"
+    status = 503
+    title = "Not available right now"
+
+    def __init__(self, detail: str = "", *, retry_after: float = 1.0, hint: str | None = None, **facts: Any) -> None:
+        super().__init__(detail, hint=hint, **facts)
+        self.retry_after = retry_after
+
+    def problem(self) -> dict[str, Any]:
+        """Return the error as a problem document, with `retry_after` in seconds."""
+        return super().problem() | {"retry_after": self.retry_after}
+
+
+class StoreUnavailable(Unavailable):
+    """Redis can't be reached or did not answer in time."""
+
+    code = "store_unavailable"
+    title = "The store does not answer"
+
+
+class QueueFull(Unavailable):
+    """As many tasks are queued as the deployment takes."""
+
+    code = "queue_full"
+    status = 429
+    title = "The queue is full"
+
+
+class ConnectionLost(TailplaneError):
+    """The client could not reach the control plane, or lost it and gave up reconnecting."""
+
+    code = "connection_lost"
+    status = 503
+    title = "The control plane can't be reached"
+
+
+class StreamGap(TailplaneError):
+    """The stream lacks events, also when it is read again from the same cursor.
+
+    Attributes:
+        last_seq: the last event seen.
+        next_seq: the event that came after it, where `last_seq + 1` was due.
+    """
+
+    code = "stream_gap"
+    title = "The stream lacks events"
+
+    def __init__(
+        self, detail: str = "", *, last_seq: int = 0, next_seq: int = 0, hint: str | None = None, **facts: Any
+    ) -> None:
+        super().__init__(detail, hint=hint, last_seq=last_seq, next_seq=next_seq, **facts)
+        self.last_seq = last_seq
+        self.next_seq = next_seq
+
+
+class StreamMalformed(TailplaneError):
+    """What arrives can't be decoded as a stream, also when it is read again from the same cursor."""
+
+    code = "stream_malformed"
+    title = "The stream can't be decoded"
+
+
+class EventMismatch(TailplaneError):
+    """An event's data does not fit the model that the reader knows by its type.
+
+    Raised on the reader's side only. Nothing is lost: the event comes with the error, reading on gives the next one.
+
+    Attributes:
+        event: the `events.Event` with its data as it was sent; None where the error was read from a problem document.
+    """
+
+    code = "event_mismatch"
+    title = "An event does not fit its model"
+
+    def __init__(self, detail: str = "", *, event: Any = None, hint: str | None = None, **facts: Any) -> None:
+        super().__init__(detail, hint=hint, **facts)
+        self.event = event
+
+
+class BufferFull(TailplaneError):
+    """The workflow wrote more than its buffer holds before Redis took it."""
+
+    code = "buffer_full"
+    title = "The task's event buffer is full"
+
+
+class TaskLost(TailplaneError):
+    """This attempt no longer holds the task: it was cancelled, taken over or removed."""
+
+    code = "task_lost"
+    title = "This attempt no longer holds its task"
+
+
+class ResultPending(TailplaneError):
+    """The task has not ended yet."""
+
+    code = "result_pending"
+    status = 504
+    title = "The task has not ended yet"
+
+
+class TaskError(TailplaneError):
+    """A task ended, and not with success. The root of what the stream's loop raises."""
+
+    code = "task_error"
+    title = "The task did not succeed"
+
+    def __init__(self, detail: str = "", *, task_id: str = "", hint: str | None = None, **facts: Any) -> None:
+        super().__init__(detail, hint=hint, **facts)
+        self.task_id = task_id
+
+
+class TaskFailed(TaskError):
+    """The workflow raised, timed out, or could not be run.
+
+    Attributes:
+        error_type: qualified name of the remote exception's class, such as `builtins.ValueError`.
+        message: the remote exception's text.
+        remote_traceback: the remote traceback as text; empty if there was none.
+        error_code: `workflow_error`, `timeout`, `invalid_input`, `unserialisable` or another reason.
+    """
+
+    code = "task_failed"
+    title = "The task failed"
+
+    def __init__(
+        self,
+        detail: str = "",
+        *,
+        task_id: str = "",
+        error_type: str = "",
+        message: str = "",
+        remote_traceback: str = "",
+        error_code: str = "workflow_error",
+    ) -> None:
+        super().__init__(detail or f"{error_type}: {message}", task_id=task_id)
+        self.error_type = error_type
+        self.message = message
+        self.remote_traceback = remote_traceback
+        self.error_code = error_code
+
+    def __str__(self) -> str:
+        text = f"task {self.task_id} failed: {self.detail}"
+        return f"{text}\n\nRemote traceback:\n{self.remote_traceback}" if self.remote_traceback else text
+
+
+class TaskCancelled(TaskError):
+    """Somebody cancelled the task. What it wrote before stays readable."""
+
+    code = "task_cancelled"
+    title = "The task was cancelled"
+
+
+class TaskExpired(TaskError):
+    """The task did not start in time."""
+
+    code = "task_expired"
+    title = "The task expired before it started"
+
+
+def _tree(root: type[TailplaneError]) -> dict[str, type[TailplaneError]]:
+    found = {root.code: root}
+    for child in root.__subclasses__():
+        found |= _tree(child)
+    return found
+
+
+BY_CODE: Mapping[str, type[TailplaneError]] = _tree(TailplaneError)
+
+
+def from_problem(document: Mapping[str, Any]) -> TailplaneError:
+    """Return the error that a problem document describes; an unknown code gives its nearest root by status."""
+    known = {"type", "title", "status", "detail", "code", "hint", "retry_after", "self"}
+    facts = {str(key): value for key, value in document.items() if key not in known and str(key).isidentifier()}
+    detail = str(document.get("detail") or document.get("title") or "")
+    status = document.get("status")
+    status = status if isinstance(status, int) else 500
+    fallback = (
+        Unavailable if status in (429, 502, 503, 504) else RequestError if 400 <= status < 500 else TailplaneError
+    )
+    kind = BY_CODE.get(str(document.get("code")), fallback)
+    hint = str(document["hint"]) if document.get("hint") else None
+    if issubclass(kind, TaskFailed):
+        return TaskFailed(detail)
+    if issubclass(kind, Unavailable):
+        after = document.get("retry_after")
+        return kind(detail, hint=hint, retry_after=float(after) if isinstance(after, int | float) else 1.0, **facts)
+    return kind(detail, hint=hint, **facts)

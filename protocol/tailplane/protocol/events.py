@@ -1,0 +1,160 @@
+"""The event envelope, and how events are packed into the entries of a stream. No I/O.
+
+One event is a msgpack array `[time, data]` or `[time, data, meta]`; `meta` is a map that holds only what is there,
+under one-letter keys. An entry's payload is a msgpack array of events. What an entry's id already says (attempt, seq)
+is not repeated inside: the entry's id carries the seq of its last event, and the others count down from it. Layout and
+examples: PROTOCOL.md 4.2; tests/golden pins the bytes.
+"""
+
+import time as clock
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel
+
+from tailplane.protocol import codec
+from tailplane.protocol.ids import EntryId
+from tailplane.protocol.states import State
+
+
+class Kind(StrEnum):
+    """Who speaks: the workflow's author or Tailplane itself."""
+
+    WORKFLOW = "workflow"
+    PLATFORM = "platform"
+
+
+class PlatformType(StrEnum):
+    """The `type` of what the platform says."""
+
+    QUEUED = "task.queued"
+    STARTED = "task.started"
+    RETRYING = "task.retrying"
+    WORKER_LOST = "task.worker_lost"
+    HANDED_BACK = "task.handed_back"
+    SUCCEEDED = "task.succeeded"
+    FAILED = "task.failed"
+    CANCELLED = "task.cancelled"
+    EXPIRED = "task.expired"
+
+
+TERMINAL_TYPES: dict[str, State] = {
+    PlatformType.SUCCEEDED: State.SUCCEEDED,
+    PlatformType.FAILED: State.FAILED,
+    PlatformType.CANCELLED: State.CANCELLED,
+    PlatformType.EXPIRED: State.EXPIRED,
+}
+
+
+@dataclass(slots=True)
+class Event:
+    """One event as readers see it.
+
+    Attributes:
+        seq: 1, 2, 3, ... without holes through the whole stream, over all attempts.
+        attempt: number of the attempt it belongs to; 0 before the first.
+        time: when it was written, in seconds since the epoch, by the writer's clock.
+        data: what was written.
+        type: name of the pydantic model it was written as, a `PlatformType`, or None.
+        channel: the author's label, such as "stdout", or None.
+        step: the durable step that wrote it, or None.
+        kind: who speaks.
+    """
+
+    seq: int
+    attempt: int
+    time: float
+    data: Any
+    type: str | None = None
+    channel: str | None = None
+    step: str | None = None
+    kind: str = Kind.WORKFLOW
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether this is the stream's last event."""
+        return self.kind == Kind.PLATFORM and self.type in TERMINAL_TYPES
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the envelope's JSON form: absent fields are left out, and so is the kind of a workflow's event."""
+        form: dict[str, Any] = {"seq": self.seq, "attempt": self.attempt, "time": self.time}
+        if self.kind != Kind.WORKFLOW:
+            form["kind"] = self.kind
+        if self.type is not None:
+            form["type"] = self.type
+        if self.channel is not None:
+            form["channel"] = self.channel
+        if self.step is not None:
+            form["step"] = self.step
+        form["data"] = self.data
+        return form
+
+
+def pack_event(data: object, *, channel: str | None = None, step: str | None = None) -> bytes:
+    """Return what a workflow writes, as one packed event that bears the present time.
+
+    Raises:
+        Unserialisable: `data` holds something that msgpack can't carry.
+    """
+    meta = {}
+    # Scalars first: most events are text, and what a model gives has been read back already.
+    check = not isinstance(data, codec.SCALARS)
+    if check and isinstance(data, BaseModel):
+        meta["y"] = type(data).__name__
+        data = codec.dump_model(data)
+        check = False
+    if channel is not None:
+        meta["c"] = channel
+    if step is not None:
+        meta["s"] = step
+    return codec.pack((clock.time(), data, meta) if meta else (clock.time(), data), check=check)
+
+
+def pack_platform_event(type_: PlatformType, data: object, *, attempt: int | None = None) -> bytes:
+    """Return what the platform says, as one packed event.
+
+    Args:
+        type_: what happened.
+        data: facts about it.
+        attempt: the attempt it belongs to, where that is not the number that the entry's id begins with.
+    """
+    meta: dict[str, Any] = {"k": Kind.PLATFORM.value, "y": type_.value}
+    if attempt is not None:
+        meta["a"] = attempt
+    return codec.pack((clock.time(), data, meta))
+
+
+def join_events(packed: Sequence[bytes]) -> bytes:
+    """Return the payload of an entry that holds these packed events, in this order."""
+    return codec.array_header(len(packed)) + b"".join(packed)
+
+
+def append_events(events: list[Event], fence: int, first: int, items: Sequence[Any]) -> None:
+    """Append the events that unpacked `items` stand for; the first one's seq is `first`.
+
+    The hot path of every reader: it makes nothing but the events.
+    """
+    append = events.append
+    for seq, item in enumerate(items, first):
+        if len(item) == 2:
+            append(Event(seq, fence, item[0], item[1]))
+        else:
+            time, data, meta = item
+            get = meta.get
+            append(Event(seq, get("a", fence), time, data, get("y"), get("c"), get("s"), get("k", Kind.WORKFLOW)))
+
+
+def split_payload(entry: EntryId, payload: Sequence[Any], after: int = 0) -> list[Event]:
+    """Return the events of an unpacked payload that follow the cursor `after`."""
+    first = entry.seq - len(payload) + 1
+    skip = max(0, after + 1 - first)
+    events: list[Event] = []
+    append_events(events, entry.fence, first + skip, payload[skip:] if skip else payload)
+    return events
+
+
+def unpack_payload(entry: EntryId, payload: bytes, after: int = 0) -> list[Event]:
+    """Return the events of a stored payload that follow the cursor `after`."""
+    return split_payload(entry, codec.unpack(payload), after)

@@ -1,0 +1,70 @@
+"""JSON in and out, for people, browsers and curl. Needs orjson, which the base (client) install does not bring.
+
+Bytes have no JSON form: they are shown as `{"$bytes": "<base64>"}`. Datetimes are shown as RFC 3339 text.
+"""
+
+import base64
+import json
+import math
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from tailplane.protocol.errors import InvalidRequest
+
+_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z
+
+
+def _bytes_form(value: object) -> object:
+    if isinstance(value, bytes | bytearray | memoryview):
+        return {"$bytes": base64.b64encode(value).decode()}
+    raise TypeError(type(value).__name__)
+
+
+def _plain(value: object) -> object:
+    # The slow way, for what orjson refuses: bytes as map keys and nesting over 254 levels.
+    match value:
+        case dict():
+            return {_key(key): _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case bytes():
+            return _bytes_form(value)
+        case datetime():
+            return value.isoformat().replace("+00:00", "Z")
+        case float() if not math.isfinite(value):
+            return None
+        case _:
+            return value
+
+
+def _key(key: object) -> str:
+    match key:
+        case str():
+            return key
+        case bytes():
+            return base64.b64encode(key).decode()
+        case _:
+            # As orjson writes it: true, null, 1.5, 2024-01-01T00:00:00Z.
+            return orjson.dumps(key, None, _OPTIONS).decode().strip('"')
+
+
+def to_json(value: object) -> bytes:
+    """Return any value that `codec.unpack` can give as compact JSON."""
+    try:
+        return orjson.dumps(value, _bytes_form, _OPTIONS)
+    except TypeError:
+        return json.dumps(_plain(value), separators=(",", ":")).encode()
+
+
+def from_json(raw: bytes) -> Any:
+    """Return the value of a JSON document.
+
+    Raises:
+        InvalidRequest: malformed JSON; the text says where.
+    """
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"malformed JSON: {error}") from None

@@ -1,0 +1,77 @@
+"""Fixtures for all tests: the loop, and a real Redis that starts in a tenth of a second."""
+
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from redis.asyncio import Redis
+
+from tailplane.broker import Broker, connect
+from tailplane.deploy.embedded import EmbeddedServer
+
+from .lossy_proxy import LossyProxy, lossy_proxy
+
+# The same examples in each run, however slow the machine: a failure is a change of the code.
+settings.register_profile("tailplane", derandomize=True, deadline=None, max_examples=50)
+settings.load_profile("tailplane")
+
+RETENTION = timedelta(hours=1)
+START_WITHIN = timedelta(minutes=30)
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    """Run async tests and fixtures on the loop that the programs use."""
+    return "asyncio", {"use_uvloop": True}
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[EmbeddedServer]:
+    """The embedded server that tests share; each has a deployment of its own on it."""
+    with EmbeddedServer() as running:
+        yield running
+
+
+@pytest.fixture
+def prefix() -> str:
+    """The key prefix of this test's deployment."""
+    return f"test-{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+async def redis(server: EmbeddedServer) -> AsyncIterator[Redis]:
+    """A client of the shared server."""
+    client = connect(server.url, Redis)
+    yield client
+    await client.aclose(close_connection_pool=True)
+
+
+@pytest.fixture
+def broker(redis: Redis, prefix: str) -> Broker:
+    """The stores of this test's deployment."""
+    return Broker.over(redis, prefix=prefix, retention=RETENTION, start_within=START_WITHIN)
+
+
+@pytest.fixture
+async def proxy(server: EmbeddedServer) -> AsyncIterator[LossyProxy]:
+    """A way to the shared server that loses replies when told to."""
+    async with lossy_proxy(server.port) as running:
+        yield running
+
+
+@pytest.fixture
+def lose_next_reply(proxy: LossyProxy) -> Callable[[], None]:
+    """Let the proxy lose the reply to the next command of `lossy_broker`, which Redis carries out."""
+    return proxy.lose_next_reply
+
+
+@pytest.fixture
+async def lossy_broker(proxy: LossyProxy, prefix: str) -> AsyncIterator[Broker]:
+    """The stores of this test's deployment, through the proxy; its connection stands already."""
+    client = connect(f"redis://127.0.0.1:{proxy.port}/0", Redis)
+    await client.ping()
+    yield Broker.over(client, prefix=prefix, retention=RETENTION, start_within=START_WITHIN)
+    await client.aclose(close_connection_pool=True)

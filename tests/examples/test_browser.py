@@ -1,0 +1,230 @@
+"""The page that tails with EventSource: its server by HTTP, and the page itself in Chromium where there is one."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tailplane.deploy.cluster import LocalCluster, Plan
+from tailplane.deploy.ports import free_port
+
+pytestmark = pytest.mark.process
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+EVENT_STREAM = {"Accept": "text/event-stream"}
+
+
+@pytest.fixture(scope="module")
+def cluster(examples: Path) -> Iterator[LocalCluster]:
+    with LocalCluster(Plan(target=str(examples / "browser/workflow.py"))) as running:
+        yield running
+
+
+@contextmanager
+def served(script: Path, control_plane: str, cluster: LocalCluster) -> Iterator[str]:
+    """Run the page's server, and give its address when it answers."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    env = os.environ | {"TAILPLANE_URL": control_plane, "NO_PROXY": "127.0.0.1"}
+    process = subprocess.Popen([sys.executable, script, "--port", str(port)], env=env)
+
+    def answers() -> bool:
+        assert process.poll() is None, "the page's server ended"
+        try:
+            return httpx2.get(url, trust_env=False).is_success
+        except httpx2.TransportError:
+            return False
+
+    try:
+        cluster.wait_until(answers, "the page's server answered")
+        yield url
+        process.terminate()
+        # With a stream open or not: it ends when it is told to.
+        process.wait(10)
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def site(cluster: LocalCluster, examples: Path) -> Iterator[str]:
+    with served(examples / "browser/serve.py", cluster.url, cluster) as url:
+        yield url
+
+
+@pytest.fixture
+def http(site: str) -> Iterator[httpx2.Client]:
+    with httpx2.Client(base_url=site, timeout=30, trust_env=False) as http:
+        yield http
+
+
+def submit(http: httpx2.Client, **countdown: float) -> str:
+    """Start a countdown through the page's server, and return the path of its stream."""
+    answer = http.post("/v1/tasks", json={"workflow": "countdown", "input": countdown})
+    assert answer.status_code == 202, answer.text
+    assert answer.headers["location"].endswith(answer.json()["task_id"])
+    return f"/v1/tasks/{answer.json()['task_id']}/events"
+
+
+def test_the_page_is_one_file_that_loads_nothing_else(http: httpx2.Client) -> None:
+    page = http.get("/")
+
+    assert page.headers["content-type"].startswith("text/html")
+    assert "new EventSource(" in page.text
+    assert not re.search(r"""https?://|\bimport\b|\bsrc=|href="(?!data:)""", page.text)
+
+
+def test_the_server_passes_a_stream_on_event_by_event(http: httpx2.Client) -> None:
+    stream = submit(http, start=4, pause=0.3)
+    arrived: list[float] = []
+    events: list[tuple[str, dict[str, Any]]] = []
+    with http.stream("GET", stream, headers=EVENT_STREAM) as response:
+        assert response.headers["content-type"] == "text/event-stream"
+        for event in httpx2.EventSource(response):
+            arrived.append(time.time())
+            events.append((event.event, json.loads(event.data)))
+
+    assert [name for name, _ in events] == ["task.queued", "task.started", *["message"] * 4, "task.succeeded"]
+    numbers = [event["data"]["number"] for name, event in events if name == "message"]
+    assert numbers == [4, 3, 2, 1]
+    delays = [at - event["time"] for at, (_, event) in zip(arrived, events, strict=True)][1:]
+    assert max(delays) < 0.2, delays
+    assert all(later - earlier > 0.2 for earlier, later in pairwise(arrived[2:])), arrived
+
+
+def test_the_last_event_s_id_is_passed_on_and_the_end_is_a_204(http: httpx2.Client) -> None:
+    stream = submit(http, start=2, pause=0)
+    with http.stream("GET", stream, headers=EVENT_STREAM) as response:
+        ids = [event.id for event in httpx2.EventSource(response)]
+    with http.stream("GET", stream, headers=EVENT_STREAM | {"Last-Event-ID": ids[2]}) as response:
+        assert [event.id for event in httpx2.EventSource(response)] == ids[3:]
+
+    assert http.get(stream, headers=EVENT_STREAM | {"Last-Event-ID": ids[-1]}).status_code == 204
+
+
+def test_problems_come_through_as_they_are(http: httpx2.Client) -> None:
+    answer = http.post("/v1/tasks", json={"workflow": "countdown", "input": {"start": "many"}})
+
+    assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
+    assert answer.json()["code"] == "invalid_input"
+
+
+def test_other_names_than_this_machine_s_are_refused(http: httpx2.Client) -> None:
+    assert http.get("/", headers={"Host": "evil.example"}).status_code == 400
+
+
+def test_without_a_control_plane_streams_are_told_to_come_back(cluster: LocalCluster, examples: Path) -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
+    with (
+        served(examples / "browser/serve.py", nobody, cluster) as url,
+        httpx2.Client(base_url=url, timeout=30, trust_env=False) as http,
+    ):
+        answer = http.get("/v1/tasks/t_1/events", headers=EVENT_STREAM)
+        assert (answer.status_code, answer.text) == (200, "retry: 1000\n\n")
+        assert answer.headers["content-type"] == "text/event-stream"
+        assert http.get("/v1/workflows").status_code == 502
+
+
+class Page:
+    """A tab of a headless Chromium, by its DevTools."""
+
+    def __init__(self, socket: Any) -> None:
+        self._socket = socket
+        self._calls = 0
+
+    def open(self, url: str) -> None:
+        """Load a page, to its load event."""
+        self._call("Page.enable")
+        self._call("Page.navigate", url=url)
+        self._receive(lambda message: message.get("method") == "Page.loadEventFired")
+
+    def run(self, script: str) -> Any:
+        """Run a script in the page, await its promise, and return its value."""
+        answer = self._call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
+
+    def wait_for_status(self, pattern: str) -> str:
+        """Wait until the page's status line matches, and return it."""
+        return self.run(
+            f"""new Promise((resolve) => {{
+                const status = document.getElementById("status");
+                const look = () => /{pattern}/.test(status.textContent) && resolve(status.textContent);
+                new MutationObserver(look).observe(status, {{childList: true, characterData: true, subtree: true}});
+                look();
+            }})"""
+        )
+
+    def _call(self, method: str, **parameters: object) -> dict[str, Any]:
+        self._calls += 1
+        self._socket.send(json.dumps({"id": self._calls, "method": method, "params": parameters}))
+        return self._receive(lambda message: message.get("id") == self._calls)["result"]
+
+    def _receive(self, is_wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        while not is_wanted(message := json.loads(self._socket.recv(timeout=30))):
+            pass
+        return message
+
+
+@pytest.fixture
+def page(site: str, tmp_path: Path) -> Iterator[Page]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    client = pytest.importorskip("websockets.sync.client", reason="the DevTools need the package websockets")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-proxy-server", "--remote-debugging-port=0"]
+    command = [CHROMIUM, *options, f"--user-data-dir={tmp_path / 'profile'}", "about:blank"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as browser:
+        try:
+            assert browser.stderr is not None
+            address = next(match[1] for line in browser.stderr if (match := re.search(r"ws://([^/]+)/", line)))
+            tabs = httpx2.get(f"http://{address}/json/list", trust_env=False).json()
+            tab = next(tab for tab in tabs if tab["type"] == "page")
+            with client.connect(tab["webSocketDebuggerUrl"], proxy=None) as socket:
+                page = Page(socket)
+                page.open(site)
+                page.wait_for_status("^ready$")
+                yield page
+        finally:
+            browser.kill()
+
+
+RUN = """document.getElementById("input").value = {input!r}; document.querySelector("#form button").click();"""
+ROWS = """[...document.querySelectorAll("#events tr")].map((row) => [...row.cells].map((cell) => cell.textContent))"""
+
+
+def test_the_page_shows_events_as_they_come_and_stops_at_the_end(page: Page) -> None:
+    page.run(RUN.format(input='{"start": 4, "pause": 0.3}'))
+    assert page.wait_for_status("^task.succeeded$|refused|Error") == "task.succeeded"
+
+    rows = page.run(ROWS)
+    assert [seq for seq, _, _ in rows] == [str(seq) for seq in range(1, 8)]
+    assert [said for _, _, said in rows[2:6]] == [f'{{"number":{number}}}' for number in (4, 3, 2, 1)]
+    assert rows[-1][2] == 'task.succeeded {"result":"lift-off"}'
+    # The first ones were written before the page began to listen.
+    assert all(int(delay.removesuffix(" ms")) < 200 for _, delay, _ in rows[3:]), rows
+    assert page.run("source === null")
+
+
+def test_the_page_cancels(page: Page) -> None:
+    page.run(RUN.format(input='{"start": 1000, "pause": 0.05}'))
+    page.wait_for_status("^live$")
+    page.run("""document.getElementById("cancel").click()""")
+
+    assert page.wait_for_status("^task.cancelled$|refused|Error") == "task.cancelled"
+
+
+def test_the_page_tells_why_an_input_is_refused(page: Page) -> None:
+    page.run(RUN.format(input='{"start": "many"}'))
+
+    assert "does not fit countdown" in page.wait_for_status("Error")

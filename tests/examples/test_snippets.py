@@ -1,0 +1,97 @@
+"""The two snippets that the design begins with: word for word in the files, and live when they run."""
+
+import ast
+import statistics
+import textwrap
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tailplane.client import Event, SyncClient
+from tailplane.deploy.cluster import LocalCluster, Plan
+
+WORKFLOW = """\
+async def my_workflow(ctx, input_data):
+    ctx.write_event_to_stream("processing started ...")
+    for step in processing_steps:
+        partial_result = process_step(step)          # may be slow, may never await: see 3.2
+        ctx.write_event_to_stream(partial_result)
+    final_result = final_processing()
+    ctx.write_event_to_stream(final_result)
+"""
+
+CLIENT = """\
+async with client.start_session() as session:
+    task = await session.run_workflow("my_workflow", input_data)
+    async for event in session.get_task_result_stream(task.task_id):
+        print("live update:", event)
+"""
+
+# Seconds. What a step takes is 0.3: two events that arrive closer than this came as one batch.
+MAX_DELAY = 0.100
+MAX_MEDIAN_DELAY = 0.020
+MIN_GAP = 0.2
+
+
+def lines_like(snippet: str, path: Path) -> str:
+    """Return the lines of a file from the one that the snippet begins with, as many as it has, moved to the left."""
+    lines = path.read_text().splitlines(keepends=True)
+    first = [line.strip() for line in lines].index(snippet.splitlines()[0])
+    return textwrap.dedent("".join(lines[first : first + len(snippet.splitlines())]))
+
+
+@pytest.mark.parametrize(("name", "snippet"), [("workflow.py", WORKFLOW), ("client.py", CLIENT)])
+def test_the_file_holds_the_snippet_word_for_word(examples: Path, name: str, snippet: str) -> None:
+    assert lines_like(snippet, examples / "snippets" / name) == snippet
+
+
+def test_the_workflow_needs_nothing_but_the_three_names_that_it_uses(examples: Path) -> None:
+    body = ast.parse((examples / "snippets/workflow.py").read_text()).body
+    functions = {node.name for node in body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    values = {target.id for node in body if isinstance(node, ast.Assign) for target in node.targets}  # type: ignore[attr-defined]
+    imports = {name.name for node in body if isinstance(node, ast.Import | ast.ImportFrom) for name in node.names}
+
+    assert functions | values == {"my_workflow", "processing_steps", "process_step", "final_processing"}
+    assert imports == {"time"}
+
+
+@pytest.fixture(scope="module")
+def cluster(examples: Path) -> Iterator[LocalCluster]:
+    with LocalCluster(Plan(target=str(examples / "snippets/workflow.py"))) as running:
+        yield running
+
+
+def written_events(cluster: LocalCluster) -> list[Event]:
+    """Return the newest task's events; each knows when it was written."""
+    with SyncClient(cluster.url) as client:
+        newest = next(iter(client.tasks(workflow="my_workflow")))
+        return [event for event in client.task(newest.task_id).events() if event.kind == "workflow"]
+
+
+@pytest.mark.process
+def test_each_event_reaches_the_client_at_once_and_by_itself(
+    cluster: LocalCluster, start_script: Callable[..., Any]
+) -> None:
+    with start_script("snippets/client.py") as script:
+        arrived = list(script.lines())
+        assert script.exit_code == 0, arrived
+    written = written_events(cluster)
+
+    assert [text for _, text in arrived] == [f"live update: {event.data}" for event in written]
+    assert [event.data for event in written] == [
+        "processing started ...",
+        "read: done",
+        "clean: done",
+        "count: done",
+        "rank: done",
+        "sum up: done",
+        "final result",
+    ]
+    delays = [at - event.time for (at, _), event in zip(arrived, written, strict=True)]
+    gaps = [later - earlier for (earlier, _), (later, _) in pairwise(arrived)]
+    assert max(delays) < MAX_DELAY, delays
+    assert statistics.median(delays) < MAX_MEDIAN_DELAY, delays
+    assert min(gaps) >= MIN_GAP, gaps

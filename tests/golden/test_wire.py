@@ -1,0 +1,155 @@
+"""The bytes on the wire, compared with those that are stored beside this file.
+
+A change of a stored file is a change of the protocol: clients and streams of the previous version must still be read.
+`UPDATE_GOLDEN=1 pytest tests/golden` writes the files anew.
+"""
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from types import SimpleNamespace
+from uuid import UUID
+
+import orjson
+import pytest
+from pydantic import BaseModel
+
+from tailplane.protocol import codec, events
+from tailplane.protocol.errors import InvalidInput, StoreUnavailable, TaskGone
+from tailplane.protocol.events import (
+    Event,
+    Kind,
+    PlatformType,
+    join_events,
+    pack_event,
+    pack_platform_event,
+    unpack_payload,
+)
+from tailplane.protocol.frames import KEEP_ALIVE, encode_frame, encode_notice
+from tailplane.protocol.ids import EntryId
+from tailplane.protocol.text_frames import (
+    NDJSON_KEEP_ALIVE,
+    SSE_KEEP_ALIVE,
+    ndjson_event,
+    sse_event,
+    sse_retry,
+)
+
+HERE = Path(__file__).parent / "wire"
+NOW = 1700000000.25
+ERROR = {"code": "workflow_error", "type": "builtins.ValueError", "message": "no", "traceback": "Traceback ...\n"}
+
+#: What each platform event tells, by PROTOCOL.md 3.4.
+PLATFORM: dict[PlatformType, dict[str, object]] = {
+    PlatformType.QUEUED: {"workflow": "summarise", "version": "7"},
+    PlatformType.STARTED: {"worker_id": "w_01", "host": "host-1"},
+    PlatformType.RETRYING: {"error": ERROR, "delay_ms": 1000},
+    PlatformType.WORKER_LOST: {"worker_id": "w_01"},
+    PlatformType.HANDED_BACK: {"worker_id": "w_01"},
+    PlatformType.SUCCEEDED: {"result": {"words": 3}},
+    PlatformType.FAILED: {"error": ERROR},
+    PlatformType.CANCELLED: {"reason": None},
+    PlatformType.EXPIRED: {"reason": "it did not start in time"},
+}
+
+
+class Invoice(BaseModel):
+    id: UUID
+    total: Decimal
+    scan: bytes
+    at: datetime
+
+
+INVOICE = Invoice(id=UUID(int=7), total=Decimal("1.10"), scan=b"\xff\x00", at=datetime(2024, 2, 29, tzinfo=UTC))
+VALUES: dict[str, object] = {
+    "nothing": None,
+    "text": "grüße \N{GRINNING FACE}\n",
+    "numbers": [0, -1, 127, 128, -33, 2**32, 2**64 - 1, -(2**63), 1.5, float("nan"), float("inf")],
+    "truths": [True, False],
+    "bytes": b"\x00\xff",
+    "datetime": datetime(2024, 2, 29, 12, 30, 15, 250000, tzinfo=UTC),
+    "nested": {"a": [{"b": ()}, {}], 1: {b"k": None}},
+    "model": INVOICE,
+}
+
+
+def entry() -> bytes:
+    """An entry that holds all that an event can have."""
+    return join_events(
+        [
+            pack_event("a token"),
+            pack_event({"done": 1}, channel="progress", step="load"),
+            pack_event(INVOICE),
+            pack_platform_event(PlatformType.CANCELLED, {"reason": "enough"}, attempt=2),
+        ]
+    )
+
+
+def entry_events() -> list[Event]:
+    return unpack_payload(EntryId(3, 42), entry())
+
+
+CASES: dict[str, Callable[[], bytes]] = {
+    **{f"event-{name}.msgpack": (lambda value=value: pack_event(value)) for name, value in VALUES.items()},
+    **{
+        f"platform-{type_.value}.msgpack": (lambda type_=type_, data=data: pack_platform_event(type_, data))
+        for type_, data in PLATFORM.items()
+    },
+    "entry.msgpack": entry,
+    "entry-of-16.msgpack": lambda: join_events([pack_event(n) for n in range(16)]),
+    "frame.msgpack": lambda: encode_frame(EntryId(3, 42), entry()),
+    "frames.msgpack": lambda: KEEP_ALIVE + encode_frame(EntryId(0, 1), entry()) + encode_notice({"reconnect_ms": 500}),
+    "messages.sse": lambda: SSE_KEEP_ALIVE + b"".join(sse_event(event) for event in entry_events()) + sse_retry(500),
+    "lines.ndjson": lambda: NDJSON_KEEP_ALIVE + b"".join(ndjson_event(event) for event in entry_events()),
+    **{
+        f"values-{name}.json": (lambda value=value: ndjson_event(Event(1, 1, NOW, codec.unpack(codec.pack(value)))))
+        for name, value in VALUES.items()
+    },
+    "problem-invalid-input.json": lambda: orjson.dumps(
+        InvalidInput("n: not an int", hint="send an int", errors=[{"loc": ["n"], "msg": "not an int"}]).problem()
+    ),
+    "problem-task-gone.json": lambda: orjson.dumps(TaskGone("it was removed", task_id="t_01").problem()),
+    "problem-store-unavailable.json": lambda: orjson.dumps(StoreUnavailable("away", retry_after=2.0).problem()),
+}
+
+
+@pytest.fixture(autouse=True)
+def frozen_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "clock", SimpleNamespace(time=lambda: NOW))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_bytes_are_those_that_are_stored(name: str) -> None:
+    made, stored = CASES[name](), HERE / name
+    if os.environ.get("UPDATE_GOLDEN"):
+        HERE.mkdir(exist_ok=True)
+        stored.write_bytes(made)
+    assert made == stored.read_bytes()
+
+
+def test_nothing_is_stored_that_is_not_compared() -> None:
+    assert sorted(path.name for path in HERE.iterdir()) == sorted(CASES)
+
+
+def test_each_platform_event_is_stored() -> None:
+    assert set(PLATFORM) == set(PlatformType)
+
+
+def test_a_stored_entry_is_read_as_what_was_written() -> None:
+    stored = (HERE / "entry.msgpack").read_bytes()
+    invoice = {"id": str(INVOICE.id), "total": "1.10", "scan": b"\xff\x00", "at": INVOICE.at}
+    assert unpack_payload(EntryId(3, 42), stored) == [
+        Event(39, 3, NOW, "a token"),
+        Event(40, 3, NOW, {"done": 1}, channel="progress", step="load"),
+        Event(41, 3, NOW, invoice, type="Invoice"),
+        Event(42, 2, NOW, {"reason": "enough"}, type="task.cancelled", kind=Kind.PLATFORM),
+    ]
+
+
+@pytest.mark.parametrize("type_", PlatformType)
+def test_a_stored_platform_event_is_read_as_what_was_said(type_: PlatformType) -> None:
+    stored = (HERE / f"platform-{type_.value}.msgpack").read_bytes()
+    (event,) = unpack_payload(EntryId(1, 2), join_events([stored]))
+    assert event == Event(2, 1, NOW, PLATFORM[type_], type=type_.value, kind=Kind.PLATFORM)

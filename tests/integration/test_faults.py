@@ -1,0 +1,109 @@
+"""What breaks on the way costs no event and doubles none."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from tailplane.client import Client
+from tailplane.deploy.cluster import LocalCluster, Plan
+
+from .conftest import WORKFLOWS
+from .cutting_proxy import cutting_proxy
+
+EVENTS = 2_000
+CUTS = 20
+
+
+def _port(url: str) -> int:
+    return int(url.rpartition(":")[2])
+
+
+async def test_twenty_cut_connections_lose_and_double_nothing(cluster: LocalCluster) -> None:
+    async with cutting_proxy(_port(cluster.url)) as proxy, Client(f"http://127.0.0.1:{proxy.port}") as client:
+        task = await client.run_workflow("count", {"n": EVENTS, "pause": 0.001})
+        seen: list[object] = []
+        async for event in client.get_task_result_stream(task.task_id):
+            seen.append(event)
+            if len(seen) % (EVENTS // (CUTS + 1)) == 0 and proxy.cuts < CUTS:
+                proxy.cut()
+        assert proxy.cuts == CUTS
+    assert seen == list(range(EVENTS))
+
+
+@contextlib.asynccontextmanager
+async def _own_cluster(**options: object) -> AsyncIterator[LocalCluster]:
+    running = await asyncio.to_thread(LocalCluster(Plan(target=str(WORKFLOWS), **options)).start)  # type: ignore[arg-type]
+    try:
+        yield running
+    finally:
+        await asyncio.to_thread(running.stop)
+
+
+async def test_a_killed_control_plane_loses_and_doubles_nothing() -> None:
+    async with _own_cluster() as cluster, Client(cluster.url) as client:
+        task = await client.run_workflow("count", {"n": EVENTS, "pause": 0.001})
+        seen: list[object] = []
+        async for event in client.get_task_result_stream(task.task_id):
+            seen.append(event)
+            if len(seen) in (300, 900):
+                await asyncio.to_thread(cluster.kill_control_plane)
+                await asyncio.to_thread(cluster.restart_control_plane)
+    assert seen == list(range(EVENTS))
+
+
+async def test_a_killed_worker_s_task_is_taken_over() -> None:
+    async with _own_cluster(workers=2) as cluster, Client(cluster.url) as client:
+        task = await client.run_workflow("tick", 0.05)
+        events = task.events()
+        async for event in events:
+            if event.data == 3:
+                break
+        status = await task.status()
+        pids = {worker.worker_id: worker.pid for worker in await client.workers()}
+        index = [child.pid for child in cluster.workers].index(pids[status.worker_id])
+        cluster.kill_worker(index)
+        types = []
+        async for event in events:
+            if event.kind == "platform":
+                types.append((event.type, event.attempt))
+            elif event.attempt == 2:
+                break
+        assert types == [("task.worker_lost", 1), ("task.started", 2)]
+        assert event.data == 0
+        assert (await task.status()).worker_id != status.worker_id
+        await task.cancel()
+
+
+async def test_a_draining_worker_hands_its_task_to_another() -> None:
+    async with _own_cluster(workers=2, env={"TAILPLANE_DRAIN_GRACE": "0.1"}) as cluster, Client(cluster.url) as client:
+        task = await client.run_workflow("tick", 0.05)
+        events = task.events()
+        async for event in events:
+            if event.data == 3:
+                break
+        status = await task.status()
+        pids = {worker.worker_id: worker.pid for worker in await client.workers()}
+        index = [child.pid for child in cluster.workers].index(pids[status.worker_id])
+        await asyncio.to_thread(cluster.workers[index].stop, 10.0)
+        types = []
+        async for event in events:
+            if event.kind == "platform":
+                types.append((event.type, event.attempt))
+            elif event.attempt == 2:
+                break
+        assert types == [("task.handed_back", 1), ("task.started", 2)]
+        await task.cancel()
+
+
+async def test_a_restarted_store_costs_no_event(tmp_path) -> None:
+    async with _own_cluster(data_dir=tmp_path) as cluster, Client(cluster.url) as client:
+        task = await client.run_workflow("count", {"n": EVENTS, "pause": 0.002})
+        seen: list[object] = []
+        async for event in client.get_task_result_stream(task.task_id):
+            seen.append(event)
+            if len(seen) == 500:
+                # SIGTERM: Valkey writes its append-only file out before it ends.
+                await asyncio.to_thread(cluster.server.stop)
+                await asyncio.to_thread(cluster.server.start)
+        assert seen == list(range(EVENTS))
+        assert (await task.status()).attempt == 1

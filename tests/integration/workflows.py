@@ -1,0 +1,136 @@
+"""The workflows that the integration tests run."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from tailplane.workers import Context, workflow
+
+
+class Progress(BaseModel):
+    """A typed event."""
+
+    done: int
+    total: int
+
+
+@workflow
+async def count(ctx: Context, n: int, pause: float = 0.0) -> int:
+    """Write the numbers up to n, as fast as it can or with a pause between them."""
+    for i in range(n):
+        ctx.write_event_to_stream(i)
+        if pause:
+            await asyncio.sleep(pause)
+    return n
+
+
+@workflow
+async def typed(ctx: Context, total: int) -> Progress:
+    """Write typed events and return one."""
+    for done in range(total):
+        ctx.write_event_to_stream(Progress(done=done, total=total))
+    return Progress(done=total, total=total)
+
+
+@workflow
+async def block(ctx: Context, seconds: float) -> None:
+    """Block the workflows' loop."""
+    ctx.write_event_to_stream("about to block")
+    time.sleep(seconds)
+    ctx.write_event_to_stream("blocked")
+
+
+@workflow
+async def block_until(ctx: Context, path: str) -> str:
+    """Block the workflows' loop until a file exists; then write once more, and tell what came of it."""
+    ctx.write_event_to_stream("about to block")
+    while not Path(path).exists():
+        time.sleep(0.02)
+    try:
+        ctx.write_event_to_stream("after the end")
+    except Exception as error:
+        Path(path).write_text(type(error).__name__)
+        raise
+    Path(path).write_text("written")
+    return "done"
+
+
+@workflow
+def blocking_steps(ctx: Context, steps: int, pause: float) -> None:
+    """Write in a thread, with blocking pauses."""
+    for step in range(steps):
+        ctx.write_event_to_stream({"step": step})
+        time.sleep(pause)
+
+
+@workflow
+async def tick(ctx: Context, pause: float) -> AsyncIterator[int]:
+    """Yield numbers for ever."""
+    del ctx
+    number = 0
+    while True:
+        yield number
+        number += 1
+        await asyncio.sleep(pause)
+
+
+@workflow
+async def fail(ctx: Context, after: int) -> None:
+    """Raise after some events."""
+    for i in range(after):
+        ctx.write_event_to_stream(i)
+    raise LookupError("nothing there: ä")
+
+
+@workflow
+async def write_nonsense(ctx: Context) -> None:
+    """Write an event that msgpack can't carry."""
+    ctx.write_event_to_stream("before")
+    ctx.write_event_to_stream({1, 2, 3})
+
+
+@workflow
+async def return_nonsense(ctx: Context) -> object:
+    """Return what msgpack can't carry."""
+    ctx.write_event_to_stream("before")
+    return object()
+
+
+@workflow
+async def write_huge(ctx: Context) -> None:
+    """Write an event over the limit."""
+    ctx.write_event_to_stream("x" * (2 * 1024 * 1024))
+
+
+@workflow(timeout=timedelta(seconds=0.3))
+async def too_slow(ctx: Context) -> None:
+    """Take longer than its timeout."""
+    ctx.write_event_to_stream("begun")
+    await asyncio.sleep(60)
+
+
+@workflow(retries=2, retry_delay=timedelta(milliseconds=50))
+async def third_time_lucky(ctx: Context) -> int:
+    """Fail twice."""
+    ctx.write_event_to_stream(f"attempt {ctx.attempt}")
+    if ctx.attempt < 3:
+        raise ValueError(f"not in attempt {ctx.attempt}")
+    return ctx.attempt
+
+
+@workflow
+async def echo(ctx: Context, value: object) -> object:
+    """Write the input, and return it."""
+    ctx.write_event_to_stream(value)
+    return value
+
+
+@workflow
+def leave(ctx: Context) -> None:
+    """Try to end the whole process."""
+    ctx.write_event_to_stream("going")
+    raise SystemExit(3)

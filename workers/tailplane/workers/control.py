@@ -1,0 +1,30 @@
+"""Hears what control planes tell this worker: that a task is cancelled."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from tailplane.broker import Broker, Subscriptions, TaskRef
+from tailplane.protocol import codec
+from tailplane.protocol.errors import StoreUnavailable
+from tailplane.protocol.ids import WorkerId
+
+
+async def listen(broker: Broker, worker: WorkerId, on_cancel: Callable[[TaskRef, str | None], None]) -> None:
+    """Call `on_cancel` with each task to stop and the reason given, until cancelled.
+
+    A message that is lost with its connection does no lasting harm: the control plane ends the task without the worker,
+    and the next renewal of the lease tells that it is held no more.
+    """
+
+    def hear(_: str, message: bytes | None) -> None:
+        if message is not None:
+            member, reason = codec.unpack(message)
+            on_cancel(TaskRef.from_member(member.encode()), reason)
+
+    subscriptions = Subscriptions(broker.redis, broker.keys.prefix, hear)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(subscriptions.run())
+        # Unconfirmed it stays wanted, and is subscribed to with the next connection.
+        with contextlib.suppress(StoreUnavailable):
+            await subscriptions.subscribe(broker.keys.control(worker))

@@ -1,0 +1,183 @@
+"""One attempt's events on their way from the workflow's threads to the platform thread.
+
+Workflows call `write` from any thread; the writer takes what has gathered, a whole batch at a time. Nothing here does
+I/O or blocks: a lock is held for the few instructions that move events.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tailplane.broker import Append, TaskRef
+from tailplane.protocol import events
+from tailplane.protocol.errors import BufferFull, TailplaneError, TaskLost, TooLarge
+from tailplane.protocol.ids import EntryId
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds in bytes of msgpack: of one event, of one entry, of what a task holds unsent, and where `emit` waits."""
+
+    event: int
+    entry: int
+    task: int
+    emit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """Whom an emitter tells: the writer, from any thread, that it holds something; its attempt, that the task is
+    lost.
+    """
+
+    ring: "Callable[[Emitter], None]"
+    lost: Callable[[], None]
+
+
+class Emitter:
+    """The buffer of one attempt.
+
+    `write` and `wait_for_room` belong to the workflow's side; `take`, `taken`, `lose` and `seal` to the platform's.
+    Sequence numbers are given when events are taken, in the order in which they were written.
+    """
+
+    def __init__(self, task: TaskRef, attempt: int, seq: int, limits: Limits, hooks: "Hooks") -> None:
+        self.task = task
+        self.attempt = attempt
+        self.seq = seq
+        self._limits = limits
+        self._hooks = hooks
+        self._lock = threading.Lock()
+        self._pending: list[bytes] = []
+        self._unsent = 0
+        self._in_flight = 0
+        self._is_rung = False
+        self._closed: TailplaneError | None = None
+        self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
+        self.idle = asyncio.Event()
+        self.idle.set()
+
+    def write(self, data: object, channel: str | None = None, step: str | None = None) -> None:
+        """Append an event. Thread-safe, O(1), never waits.
+
+        Raises:
+            Unserialisable: msgpack can't carry `data`.
+            TooLarge: the event is over its limit.
+            BufferFull: Redis has not taken what was written before; nothing was appended.
+            TaskLost: the attempt is over: cancelled, timed out or taken over.
+        """
+        packed = events.pack_event(data, channel=channel, step=step)
+        size = len(packed)
+        if size > self._limits.event:
+            raise TooLarge(f"the event has {size} bytes, {self._limits.event} are allowed", size=size)
+        with self._lock:
+            if self._closed:
+                raise self._closed
+            if self._unsent + size > self._limits.task:
+                raise BufferFull(
+                    f"{self._unsent} bytes of events wait for Redis, {self._limits.task} are allowed",
+                    hint="use `await ctx.emit(...)`, which waits for room",
+                )
+            self._pending.append(packed)
+            self._unsent += size
+            must_ring = not self._is_rung
+            self._is_rung = True
+        if must_ring:
+            self._hooks.ring(self)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether `emit` need not wait."""
+        return self._unsent < self._limits.emit or self._closed is not None
+
+    async def wait_for_room(self) -> None:
+        """Return when less than the `emit` bound is unsent."""
+        loop = asyncio.get_running_loop()
+        while True:
+            with self._lock:
+                # Looked at under the lock: room that is made after this look finds the waiter.
+                if self.has_room:
+                    return
+                future = loop.create_future()
+                self._waiters.append((loop, future))
+            await future
+
+    def take(self) -> Append | None:
+        """Return the next entry to send, of all that has gathered up to the bound of an entry; None: nothing.
+
+        What was taken counts as in flight until `taken` or `lose`.
+        """
+        with self._lock:
+            batch, size = self._cut()
+            if not batch:
+                self._is_rung = False
+                return None
+            self._in_flight = size
+            self.idle.clear()
+        self.seq += len(batch)
+        return Append(self.task, EntryId(self.attempt, self.seq), events.join_events(batch))
+
+    def _cut(self) -> tuple[list[bytes], int]:
+        size = count = 0
+        for packed in self._pending:
+            if count and size + len(packed) > self._limits.entry:
+                break
+            size += len(packed)
+            count += 1
+        batch = self._pending[:count]
+        del self._pending[:count]
+        return batch, size
+
+    def taken(self) -> None:
+        """Note that Redis has taken what was in flight."""
+        with self._lock:
+            self._unsent -= self._in_flight
+            self._in_flight = 0
+            waiters, self._waiters = (self._waiters, []) if self.has_room else ([], self._waiters)
+        self.idle.set()
+        _wake(waiters)
+
+    def lose(self, reason: TailplaneError) -> None:
+        """Refuse all further writes with `reason`, and drop what was not sent: the task is in other hands."""
+        with self._lock:
+            self._closed = self._closed or reason
+            self._pending.clear()
+            self._unsent = self._in_flight = 0
+            waiters, self._waiters = self._waiters, []
+        self.idle.set()
+        _wake(waiters)
+        self._hooks.lost()
+
+    async def seal(self) -> list[bytes]:
+        """Refuse all further writes; return the events that are left for the attempt's last entry.
+
+        Returns when nothing is in flight any more. What is left may exceed the bound of an entry by none: the rest
+        is sent before.
+        """
+        with self._lock:
+            self._closed = self._closed or TaskLost("the attempt is over: its stream takes no more events")
+            waiters, self._waiters = self._waiters, []
+        # Their room never comes; they are told when they write.
+        _wake(waiters)
+        while True:
+            await self.idle.wait()
+            with self._lock:
+                if self._in_flight:
+                    continue
+                if sum(map(len, self._pending)) <= self._limits.entry:
+                    rest, self._pending = self._pending, []
+                    return rest
+            self._hooks.ring(self)
+            # The writer has been rung and takes the next entry on this loop: let it.
+            self.idle.clear()
+
+
+def _wake(waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]]) -> None:
+    for loop, future in waiters:
+        loop.call_soon_threadsafe(_resolve, future)
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,0 +1,141 @@
+"""arq is the queue: this is the worker's arq, and the only module of the worker that imports it.
+
+`LeasedWorker` keeps arq's sorted sets, function table, slots and bookkeeping, and replaces what stock arq does badly
+for live
+work: polling (a doorbell wakes an idle worker), running jobs at the head of the queue (a claim takes them out), a lock
+    per job (one lease per process), pickle, and dying when Redis restarts. docs/decisions/0002 has the figures.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from functools import partial
+from typing import Any, cast
+
+import arq
+import structlog
+from arq.connections import ArqRedis
+from arq.worker import func
+
+from tailplane.broker import Broker, Claim, LeaseLapsed, Outage
+from tailplane.protocol import codec
+from tailplane.protocol.errors import StoreUnavailable
+from tailplane.protocol.ids import WorkerId
+from tailplane.workers.workflow import Workflow
+
+log = structlog.get_logger("tailplane.workers")
+
+_STORE_PAUSE = 0.5
+
+__all__ = ["ArqRedis", "LeasedWorker"]
+
+
+class LeasedWorker(arq.Worker):
+    """Claims due tasks and runs each in a slot until `pause` and the end of those that run.
+
+    Args:
+        run: runs one claimed task to its end; must not raise.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        worker: WorkerId,
+        workflows: Sequence[Workflow],
+        run: Callable[[Claim], Awaitable[None]],
+        *,
+        concurrency: int,
+        poll_every: timedelta,
+    ) -> None:
+        async def execute(_: dict[Any, Any], claim: Claim) -> None:
+            await run(claim)
+
+        # arq's own types ask for its client and its jobs' signature.
+        redis, coroutine = cast(ArqRedis, broker.redis), cast(Any, execute)
+        super().__init__(
+            [func(coroutine, name=workflow.name) for workflow in workflows],
+            redis_pool=redis,
+            queue_name=broker.keys.due(""),
+            max_jobs=concurrency,
+            poll_delay=poll_every,
+            keep_result=0,
+            handle_signals=False,
+            job_serializer=codec.pack,
+            job_deserializer=codec.unpack,
+        )
+        self._broker = broker
+        self._worker = worker
+        self._limits = {workflow.name: workflow.options.concurrency or concurrency for workflow in workflows}
+        self._busy = dict.fromkeys(self._limits, 0)
+        self._poll_every = poll_every
+        self._outage = Outage("claims")
+        # Set when something changed that a claim may profit from: a slot is free, or no more claims are wanted.
+        self._changed = asyncio.Event()
+
+    def pause(self) -> None:
+        """Claim no more tasks; those that run go on."""
+        self.allow_pick_jobs = False
+        self._changed.set()
+
+    async def main(self) -> None:
+        """Claim and start tasks until `pause`."""
+        while self.allow_pick_jobs:
+            self._changed.clear()
+            try:
+                await self._claim_or_wait()
+                self._outage.over()
+            except StoreUnavailable as error:
+                self._outage.noticed(error)
+                await asyncio.sleep(_STORE_PAUSE)
+            except LeaseLapsed:
+                # The lease's keeper finds out as well, and begins a new one.
+                await asyncio.sleep(_STORE_PAUSE)
+
+    async def _claim_or_wait(self) -> None:
+        free = self.max_jobs - self.job_counter
+        room = {name: min(free, limit - self._busy[name]) for name, limit in self._limits.items()}
+        open_to = [name for name, places in room.items() if places > 0]
+        if not open_to:
+            await self._changed.wait()
+            return
+        claims = await self._broker.queue.claim(self._worker, free, room)
+        await self.start_jobs(claims.taken)
+        if not claims.taken:
+            await self._wait_for_work(open_to, min(self._poll_every, claims.next_due or self._poll_every))
+
+    async def _wait_for_work(self, workflows: list[str], at_most: timedelta) -> None:
+        if len(workflows) == len(self._limits) and self.allow_pick_jobs:
+            await self._broker.queue.wait(workflows, at_most)
+            return
+        # Some workflow is at its limit: the end of one of its tasks makes room, which no doorbell tells.
+        ringing = asyncio.ensure_future(self._broker.queue.wait(workflows, at_most))
+        changing = asyncio.ensure_future(self._changed.wait())
+        try:
+            await asyncio.wait({ringing, changing}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ringing.cancel()
+            changing.cancel()
+            await asyncio.gather(ringing, changing, return_exceptions=True)
+
+    async def start_jobs(self, claims: list[Claim]) -> None:  # type: ignore[override]
+        """Start claimed tasks, each in a slot."""
+        for claim in claims:
+            await self.sem.acquire()
+            self.job_counter += 1
+            self._busy[claim.workflow] += 1
+            task = self.loop.create_task(self.run_job(claim))
+            self.tasks[claim.task.member] = task
+            task.add_done_callback(partial(self._free, claim))
+
+    async def run_job(self, claim: Claim) -> None:  # type: ignore[override]
+        """Run one claimed task through arq's function table."""
+        await self.functions[claim.workflow].coroutine(self.ctx, claim)
+
+    def _free(self, claim: Claim, done: "asyncio.Task[None]") -> None:
+        self._release_sem_dec_counter_on_complete()
+        self._busy[claim.workflow] -= 1
+        if self.tasks.get(claim.task.member) is done:
+            del self.tasks[claim.task.member]
+        if not done.cancelled() and (error := done.exception()) is not None:
+            log.error("a task's attempt broke off", task_id=claim.task.task_id, exc_info=error)
+        self._changed.set()

@@ -1,0 +1,144 @@
+"""Runs authors' code: async on the workflows' loop, sync in threads. Lives on the workflows' side, not the platform's.
+
+Nothing here touches Redis. The platform starts a run with `start`, which may be called from its thread, and holds the
+future; what the author raises comes out of it as it is.
+"""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import contextvars
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+from tailplane.protocol import codec
+from tailplane.protocol.errors import TooLarge
+from tailplane.workers.context import Context
+from tailplane.workers.workflow import Shape, Workflow
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a run: the packed result, or what was raised (CancelledError included)."""
+
+    result: bytes
+    error: BaseException | None = None
+
+
+class Run:
+    """A run under way. `outcome` resolves when the author's code has really ended, however long after `cancel`."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, code: Coroutine[Any, Any, Outcome], name: str) -> None:
+        self.outcome: concurrent.futures.Future[Outcome] = concurrent.futures.Future()
+        self._loop = loop
+        self._name = name
+        self._task: asyncio.Task[Outcome] | None = None
+        loop.call_soon_threadsafe(self._start, code)
+
+    def cancel(self) -> None:
+        """Cancel the author's coroutine where it next awaits; a thread can't be interrupted. Thread-safe."""
+        self._loop.call_soon_threadsafe(self._cancel)
+
+    def _start(self, code: Coroutine[Any, Any, Outcome]) -> None:
+        # The name is the one by which a blocked loop is reported.
+        self._task = self._loop.create_task(code, name=self._name)
+        self._task.add_done_callback(self._resolve)
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    def _resolve(self, task: "asyncio.Task[Outcome]") -> None:
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        self.outcome.set_result(Outcome(b"", error) if error else task.result())
+
+
+class Runner:
+    """The workflows' side of a worker process.
+
+    Args:
+        loop: where async workflows run.
+        threads: how many sync workflows may run at once.
+        max_result_bytes: largest result, in bytes of msgpack.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, threads: int, max_result_bytes: int) -> None:
+        self.loop = loop
+        self._max_result_bytes = max_result_bytes
+        self._pool = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="workflow")
+
+    def start(self, workflow: Workflow, context: Context, value: bytes) -> Run:
+        """Begin to run a workflow on a packed input. Thread-safe.
+
+        Besides what the author raises, the outcome's error may be InvalidInput, Unserialisable or TooLarge (of the
+        result).
+        """
+        return Run(self.loop, self._run(workflow, context, value), f"{context.workflow} {context.task_id}")
+
+    def close(self) -> None:
+        """Wait for the threads of sync workflows to end."""
+        self._pool.shutdown(cancel_futures=True)
+
+    async def _run(self, workflow: Workflow, context: Context, value: bytes) -> Outcome:
+        try:
+            call = workflow.bind(context, codec.unpack(value))
+            match workflow.shape:
+                case Shape.COROUTINE:
+                    result = await call()
+                case Shape.ASYNC_GENERATOR:
+                    result = await _drain(call(), context)
+                case Shape.GENERATOR:
+                    result = await self._in_thread(lambda: _drain_in_thread(call(), context, self.loop))
+                case Shape.FUNCTION:
+                    result = await self._in_thread(call)
+            return Outcome(self._pack(result))
+        except (SystemExit, KeyboardInterrupt) as error:
+            # In a task these two would end the whole process' loop.
+            return Outcome(b"", error)
+
+    async def _in_thread(self, call: Callable[[], Any]) -> Any:
+        inherited = contextvars.copy_context()
+        running = self.loop.run_in_executor(self._pool, inherited.run, _without_stop_iteration, call)
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            # The thread goes on: the run has ended only when it has.
+            await asyncio.wait({running})
+            raise
+
+    def _pack(self, result: object) -> bytes:
+        value = codec.dump_model(result) if isinstance(result, BaseModel) else result
+        # Packed as deeply nested as it will be in the event that tells of it; each level takes one byte at the front.
+        packed = codec.pack([[value]])[2:]
+        if len(packed) > self._max_result_bytes:
+            raise TooLarge(f"the result has {len(packed)} bytes, {self._max_result_bytes} are allowed")
+        return packed
+
+
+def _without_stop_iteration(call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except StopIteration as error:
+        # No future takes it: the run would never end. Coroutines and generators turn it into the same.
+        raise RuntimeError("the workflow raised StopIteration") from error
+
+
+async def _drain(generator: AsyncGenerator[Any], context: Context) -> object:
+    # Closed here, also after an event that could not be written: its `finally` is part of the run.
+    async with contextlib.aclosing(generator):
+        async for item in generator:
+            await context.emit(item)
+    return None
+
+
+def _drain_in_thread(generator: Generator[Any, Any, Any], context: Context, loop: asyncio.AbstractEventLoop) -> object:
+    with contextlib.closing(generator):
+        while True:
+            try:
+                item = next(generator)
+            except StopIteration as end:
+                return end.value
+            context.emit_from_thread(item, loop)

@@ -1,0 +1,50 @@
+"""The worker's settings, read once from the environment (`TAILPLANE_<FIELD>`), beside those of its deployment."""
+
+from datetime import timedelta
+
+from pydantic import Field
+
+from tailplane.broker.settings import DeploymentSettings, Duration
+
+
+class Settings(DeploymentSettings):
+    """What a worker process needs to know."""
+
+    concurrency: int = Field(100, ge=1, le=100_000)
+    """Tasks that this process runs at once.
+
+    Workflows mostly wait for others; threads of sync ones come out of it too.
+    """
+
+    lease: Duration = timedelta(seconds=3)
+    """How long the process may be silent before its tasks are given to others.
+
+    Below 3 s a busy machine loses leases.
+    """
+
+    renew_every: Duration = timedelta(seconds=1)
+    """How often the lease is renewed: a third of it, so that two renewals may fail."""
+
+    poll_every: Duration = timedelta(seconds=1)
+    """How often an idle worker looks at the queue without being rung: the safety net for a lost doorbell."""
+
+    stop_grace: Duration = timedelta(milliseconds=500)
+    """How long cancelled code may take to unwind before the task is ended without it."""
+
+    drain_grace: Duration = timedelta(seconds=20)
+    """How long running tasks may take to finish after SIGTERM; what is left is handed back. Below Kubernetes' 30 s."""
+
+    max_event_bytes: int = Field(1024 * 1024, ge=1024)
+    """Largest event or result, in bytes of msgpack. An entry of a stream should stay small; keep files elsewhere."""
+
+    max_entry_bytes: int = Field(256 * 1024, ge=1024)
+    """Events are packed into one entry up to this many bytes. A reader takes entries whole."""
+
+    task_buffer_bytes: int = Field(64 * 1024 * 1024, ge=1024)
+    """What one task may have written without Redis having taken it; beyond it `write_event_to_stream` raises."""
+
+    emit_buffer_bytes: int = Field(1024 * 1024, ge=1024)
+    """What one task may have unsent before `await ctx.emit(...)` waits."""
+
+    blocked_after: Duration = timedelta(seconds=1)
+    """How long the workflows' loop may stand still before the log names who blocks it."""

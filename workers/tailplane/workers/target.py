@@ -1,0 +1,128 @@
+"""Finds workflows where a target points: `module:attribute`, a module, or a Python file (`file.py` or
+`file.py:attribute`).
+"""
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from tailplane.protocol.errors import TailplaneError
+from tailplane.workers.workflow import Workflow
+
+_HINT = "a target is module:attribute, a module, or a path to a .py file"
+
+
+class TargetNotFound(TailplaneError):
+    """The target names no module, no file or no workflow; the text says what is missing."""
+
+    code = "target_not_found"
+    title = "No workflows there"
+
+
+def load_target(target: str) -> list[Workflow]:
+    """Import what `target` names and return its workflows.
+
+    `module:attribute` is one workflow, or a list or tuple of them. A module or file gives every `@workflow` in it; if
+    it has none, its functions whose first argument is called `ctx`.
+
+    Raises:
+        TargetNotFound: there is no such module, file or attribute, or no workflow in it.
+        Exception: whatever the module raises while it is imported.
+    """
+    place, attribute = _split(target)
+    module = _load_file(Path(place)) if _is_file(place) else _load_module(place)
+    if attribute is None:
+        return _workflows_of(module, target)
+    found: object = module
+    for name in attribute.split("."):
+        found = getattr(found, name, None)
+        if found is None:
+            raise TargetNotFound(f"{place} has no {attribute}", hint=f"it has: {', '.join(_public(module))}")
+    items = found if isinstance(found, list | tuple) else [found]
+    if not items:
+        raise TargetNotFound(f"{target} is empty")
+    return [_as_workflow(item, target) for item in items]
+
+
+def _split(target: str) -> tuple[str, str | None]:
+    place, colon, attribute = target.rpartition(":")
+    # A drive letter such as C:\\ is no module.
+    if not colon or len(place) == 1:
+        return target, None
+    return place, attribute
+
+
+def _is_file(place: str) -> bool:
+    return place.endswith(".py") or "/" in place or "\\" in place
+
+
+def _load_file(path: Path) -> ModuleType:
+    path = path.resolve()
+    if not path.is_file():
+        raise TargetNotFound(f"there is no file {path}")
+    # Its neighbours can be imported, as when it is run by hand.
+    _put_on_path(path.parent)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise TargetNotFound(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        # As importlib does: half a module must not pass for one.
+        sys.modules.pop(path.stem, None)
+        raise
+    return module
+
+
+def _load_module(name: str) -> ModuleType:
+    if not name or name.startswith("."):
+        raise TargetNotFound(f"{name!r} is no module", hint=_HINT)
+    _put_on_path(Path.cwd())
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        # A module that the target itself fails to import is the author's error, and told as it is.
+        if error.name and (name == error.name or name.startswith(f"{error.name}.")):
+            raise TargetNotFound(f"there is no module {name}", hint=_HINT) from None
+        raise
+
+
+def _put_on_path(folder: Path) -> None:
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+
+def _workflows_of(module: ModuleType, target: str) -> list[Workflow]:
+    # Each once, by however many names the module knows it.
+    members = {id(value): value for name, value in vars(module).items() if not name.startswith("_")}.values()
+    found = [value for value in members if isinstance(value, Workflow)]
+    if not found:
+        found = [Workflow(value) for value in members if _looks_like_one(value, module)]
+    if not found:
+        raise TargetNotFound(
+            f"{target} has no workflows", hint="decorate them with @workflow, or call their first argument ctx"
+        )
+    return found
+
+
+def _looks_like_one(value: object, module: ModuleType) -> bool:
+    if not inspect.isfunction(value) or value.__module__ != module.__name__:
+        return False
+    return next(iter(inspect.signature(value).parameters), None) == "ctx"
+
+
+def _as_workflow(value: object, target: str) -> Workflow:
+    if isinstance(value, Workflow):
+        return value
+    if inspect.isfunction(value):
+        return Workflow(value)
+    raise TargetNotFound(f"{target} is a {type(value).__name__}, not a workflow or a function")
+
+
+def _public(module: ModuleType) -> list[str]:
+    return sorted(name for name in vars(module) if not name.startswith("_"))[:20]

@@ -1,0 +1,248 @@
+"""The worker program: builds both sides of the process, runs them, and takes them down in order.
+
+The main thread runs the workflows' loop. The platform thread has a loop of its own and does all that talks to Redis:
+claims, event writer, lease, cancellations. Blocking workflow code can delay other workflows, never the platform.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import threading
+from collections.abc import Coroutine, Sequence
+from datetime import timedelta
+from importlib.metadata import version
+from types import FrameType
+from typing import Any
+
+import structlog
+import uvloop
+
+from tailplane.broker import Broker, Claim, TaskRef, WorkerRecord, connect, mask_url
+from tailplane.broker.logs import configure_logging
+from tailplane.protocol.ids import new_worker_id
+from tailplane.workers import control, watchdog
+from tailplane.workers.attempt import Attempt, Platform, Stop
+from tailplane.workers.emitter import Limits
+from tailplane.workers.lease import Lease
+from tailplane.workers.queue import ArqRedis, LeasedWorker
+from tailplane.workers.runner import Runner
+from tailplane.workers.settings import Settings
+from tailplane.workers.workflow import Workflow
+from tailplane.workers.writer import Writer
+
+log = structlog.get_logger("tailplane.workers")
+
+# Seconds: for handing tasks back after their grace; for code that does not let go when everything else has ended.
+_HAND_BACK = 2.0
+_LAST_GRACE = 2.0
+
+
+def run_worker(workflows: Sequence[Workflow], settings: Settings) -> None:
+    """Run workflows until SIGTERM or SIGINT, then drain and return. Call it in the main thread.
+
+    Raises:
+        ValueError: no workflows, or two of one name.
+    """
+    names = [workflow.name for workflow in workflows]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"a worker needs workflows of different names, not {names}")
+    configure_logging(settings.log_level, settings.log_format)
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    runner = Runner(loop, settings.concurrency, settings.max_event_bytes)
+    platform = PlatformThread(workflows, settings, runner)
+
+    def drain(signum: int, _: FrameType | None) -> None:
+        platform.drain(signal.Signals(signum).name)
+
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, drain)
+    platform.start()
+    try:
+        loop.run_forever()
+    finally:
+        platform.join()
+        runner.close()
+        platform.last_grace.cancel()
+        loop.close()
+    if platform.error is not None:
+        raise platform.error
+
+
+class PlatformThread(threading.Thread):
+    """The thread that talks to Redis. Stops the workflows' loop when it ends.
+
+    Attributes:
+        error: what ended it, if not a drain.
+    """
+
+    def __init__(self, workflows: Sequence[Workflow], settings: Settings, runner: Runner) -> None:
+        super().__init__(name="platform", daemon=True)
+        self.error: BaseException | None = None
+        self._workflows = {workflow.name: workflow for workflow in workflows}
+        self._settings = settings
+        self._runner = runner
+        self._loop = uvloop.new_event_loop()
+        self._draining = asyncio.Event()
+        # Set when an attempt has ended.
+        self._ended = asyncio.Event()
+        self._attempts: dict[TaskRef, Attempt] = {}
+        self.last_grace = threading.Timer(0, lambda: None)
+
+    def drain(self, why: str) -> None:
+        """Take no new tasks, give running ones their grace, and end. From a signal handler or any thread."""
+        self._loop.call_soon_threadsafe(self._begin_drain, why)
+
+    def _begin_drain(self, why: str) -> None:
+        if self._draining.is_set():
+            log.warning("draining at once", signal=why, running=len(self._attempts))
+            self._stop_all(Stop.DRAINED)
+        else:
+            log.info("draining", signal=why, running=len(self._attempts))
+            self._draining.set()
+
+    def run(self) -> None:
+        """Run the platform's loop to its end."""
+        try:
+            asyncio.set_event_loop(self._loop)
+            self._loop.run_until_complete(self._main())
+        except BaseException as error:
+            self.error = error
+        finally:
+            self._loop.close()
+            self._runner.loop.call_soon_threadsafe(self._runner.loop.stop)
+            # Its tasks are in other hands by now: code that blocks the process' end is left behind.
+            last = threading.Timer(_LAST_GRACE, os._exit, [1 if self.error else 0])
+            last.daemon = True
+            last.start()
+            self.last_grace = last
+
+    async def _main(self) -> None:
+        settings = self._settings
+        redis = connect(settings.redis_url, ArqRedis)
+        # `start_within` is for those who create tasks.
+        broker = Broker.over(redis, prefix=settings.prefix, retention=settings.retention, start_within=timedelta())
+        try:
+            await self._serve(broker)
+        finally:
+            await redis.aclose(close_connection_pool=True)
+
+    async def _serve(self, broker: Broker) -> None:
+        settings = self._settings
+        me = WorkerRecord(
+            worker_id=new_worker_id(),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            version=version("tailplane"),
+            workflows=sorted(self._workflows),
+            concurrency=settings.concurrency,
+            started_at=0.0,
+        )
+        writer = Writer(broker.log)
+        self._platform = Platform(
+            broker=broker,
+            writer=writer,
+            runner=self._runner,
+            worker=me.worker_id,
+            host=me.host,
+            limits=Limits(
+                event=settings.max_event_bytes,
+                entry=settings.max_entry_bytes,
+                task=settings.task_buffer_bytes,
+                emit=settings.emit_buffer_bytes,
+            ),
+            stop_grace=settings.stop_grace,
+        )
+        lease = Lease(
+            broker.queue,
+            me,
+            [workflow.record() for workflow in self._workflows.values()],
+            length=settings.lease,
+            renew_every=settings.renew_every,
+            running=lambda: set(self._attempts),
+            on_lost=self._lose,
+        )
+        queue = LeasedWorker(
+            broker,
+            me.worker_id,
+            list(self._workflows.values()),
+            self._run_attempt,
+            concurrency=settings.concurrency,
+            poll_every=settings.poll_every,
+        )
+        log.info("worker starts", worker_id=me.worker_id, redis=mask_url(settings.redis_url), workflows=me.workflows)
+        if not await self._unless_draining(lease.begin()):
+            return
+        async with asyncio.TaskGroup() as group:
+            # Attempts are started by arq's bookkeeping, and outlive none of these.
+            keeping = group.create_task(lease.keep())
+            minders = [
+                group.create_task(writer.run()),
+                group.create_task(control.listen(broker, me.worker_id, self._cancel)),
+                group.create_task(watchdog.watch(self._runner.loop, settings.blocked_after)),
+            ]
+            claiming = group.create_task(queue.main())
+            log.info("worker ready", worker_id=me.worker_id)
+            await self._draining.wait()
+            queue.pause()
+            await self._let_finish()
+            claiming.cancel()
+            # First: a renewal that comes after the leave would find the lease lost, and register anew.
+            keeping.cancel()
+            await lease.leave()
+            for minder in minders:
+                minder.cancel()
+        log.info("worker ends", worker_id=me.worker_id)
+
+    async def _unless_draining(self, coroutine: Coroutine[Any, Any, None]) -> bool:
+        task = asyncio.ensure_future(coroutine)
+        draining = asyncio.ensure_future(self._draining.wait())
+        await asyncio.wait({task, draining}, return_when=asyncio.FIRST_COMPLETED)
+        draining.cancel()
+        if not task.done():
+            task.cancel()
+            return False
+        task.result()
+        return True
+
+    async def _run_attempt(self, claim: Claim) -> None:
+        attempt = Attempt(self._platform, claim, self._workflows[claim.workflow])
+        self._attempts[claim.task] = attempt
+        try:
+            await attempt.run()
+        finally:
+            # Another attempt of the same task may stand there, if this one was lost and the queue gave it to us again.
+            if self._attempts.get(claim.task) is attempt:
+                del self._attempts[claim.task]
+            self._ended.set()
+        await attempt.unwound()
+
+    def _cancel(self, task: TaskRef, reason: str | None) -> None:
+        if attempt := self._attempts.get(task):
+            attempt.stop(Stop.CANCELLED, reason)
+
+    def _lose(self, tasks: set[TaskRef]) -> None:
+        for task in tasks:
+            if attempt := self._attempts.get(task):
+                attempt.stop(Stop.LOST)
+
+    def _stop_all(self, why: Stop) -> None:
+        for attempt in list(self._attempts.values()):
+            attempt.stop(why)
+
+    async def _let_finish(self) -> None:
+        grace = self._settings.drain_grace.total_seconds()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._until_idle(), grace)
+        if self._attempts:
+            log.info("handing back", tasks=len(self._attempts))
+            self._stop_all(Stop.DRAINED)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._until_idle(), self._settings.stop_grace.total_seconds() + _HAND_BACK)
+
+    async def _until_idle(self) -> None:
+        while self._attempts:
+            self._ended.clear()
+            await self._ended.wait()

@@ -1,0 +1,100 @@
+"""Group commit: sends the events of all attempts of this process to Redis, on the platform thread.
+
+While one pipeline is in flight new events gather; the next flush packs them, one entry per task. An idle system sends
+at once, a busy one sends large entries. At most one entry of a task is in a pipeline: if Redis took the second but
+not the first, there would be a hole in the stream.
+"""
+
+import asyncio
+from collections import deque
+
+import structlog
+
+from tailplane.broker import Append, EventLog, Outage, Refusal
+from tailplane.protocol.errors import StoreUnavailable, TaskLost
+from tailplane.workers.emitter import Emitter
+
+log = structlog.get_logger("tailplane.workers")
+
+# What one pipeline may hold: a reply is awaited before the next, so that a large one costs little per event.
+_PIPELINE_ENTRIES = 1000
+_PIPELINE_BYTES = 4 * 1024 * 1024
+# Seconds between two tries while Redis is away.
+_RETRY_FIRST, _RETRY_MOST = 0.05, 1.0
+
+
+class Writer:
+    """Takes what emitters hold and appends it, exactly once each, until it is cancelled."""
+
+    def __init__(self, event_log: EventLog) -> None:
+        self._log = event_log
+        self._loop = asyncio.get_running_loop()
+        self._rung: deque[Emitter] = deque()
+        self._bell = asyncio.Event()
+        self._is_awake = False
+        self._outage = Outage("events")
+
+    def ring(self, emitter: Emitter) -> None:
+        """Note that `emitter` has events to send. Thread-safe, does not wait."""
+        self._rung.append(emitter)
+        # A stale True is safe: `run` puts it to False before it looks into the deque.
+        if not self._is_awake:
+            self._is_awake = True
+            self._loop.call_soon_threadsafe(self._bell.set)
+
+    async def run(self) -> None:
+        """Send what is rung for, until cancelled."""
+        while True:
+            await self._bell.wait()
+            self._bell.clear()
+            self._is_awake = False
+            while batch := self._gather():
+                await self._send(batch)
+
+    def _gather(self) -> list[tuple[Emitter, Append]]:
+        batch: list[tuple[Emitter, Append]] = []
+        in_batch: set[Emitter] = set()
+        again: list[Emitter] = []
+        size = 0
+        while self._rung and len(batch) < _PIPELINE_ENTRIES and size < _PIPELINE_BYTES:
+            emitter = self._rung.popleft()
+            if emitter in in_batch:
+                again.append(emitter)
+                continue
+            if append := emitter.take():
+                in_batch.add(emitter)
+                batch.append((emitter, append))
+                size += len(append.payload)
+                # It stays rung until it is found empty: more may have gathered, or did not fit.
+                again.append(emitter)
+        self._rung.extend(again)
+        return batch
+
+    async def _send(self, batch: list[tuple[Emitter, Append]]) -> None:
+        outcome = await self._append([append for _, append in batch])
+        for (emitter, append), refusal in zip(batch, outcome, strict=True):
+            if refusal is None or refusal.means_already_there(append.id):
+                emitter.taken()
+            else:
+                log.warning(
+                    "entry refused",
+                    task_id=emitter.task.task_id,
+                    entry=str(append.id),
+                    tail=str(refusal.tail),
+                    reason=refusal.reason,
+                )
+                emitter.lose(TaskLost(f"task {emitter.task.task_id} is no longer held by attempt {emitter.attempt}"))
+
+    async def _append(self, appends: list[Append]) -> list[Refusal | None]:
+        pause = _RETRY_FIRST
+        while True:
+            try:
+                outcome = await self._log.append(appends)
+                self._outage.over()
+                return outcome
+            except StoreUnavailable as error:
+                # Sent again as it is: what had arrived is refused by its id, and told from a fence by the stream's
+                # tail.
+                self._outage.noticed(error)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _RETRY_MOST)
