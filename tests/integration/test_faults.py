@@ -2,10 +2,17 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
+from redis.asyncio import Redis
+
+from tailplane.broker import Broker, NewTask, TaskRef, connect
 from tailplane.client import Client
 from tailplane.deploy.cluster import LocalCluster, Plan
+from tailplane.protocol import codec
+from tailplane.protocol.ids import new_task_id
 
 from .conftest import WORKFLOWS
 from .cutting_proxy import cutting_proxy
@@ -107,3 +114,14 @@ async def test_a_restarted_store_costs_no_event(tmp_path) -> None:
                 await asyncio.to_thread(cluster.server.start)
         assert seen == list(range(EVENTS))
         assert (await task.status()).attempt == 1
+
+
+async def test_a_lost_doorbell_delays_a_task_but_does_not_lose_it(cluster: LocalCluster, client: Client) -> None:
+    redis = connect(cluster.redis_url, Redis)
+    broker = Broker.over(redis, prefix="tailplane", retention=timedelta(hours=1), start_within=timedelta(hours=1))
+    task = TaskRef(new_task_id())
+    await broker.tasks.create(NewTask(task, "count", "1", codec.pack({"n": 1})))
+    # As `enqueue` does, without the doorbell.
+    await redis.zadd(broker.keys.due("count"), {task.member: time.time() * 1000})
+    assert await client.task(task.task_id).result(timeout=30) == 1
+    await redis.aclose()

@@ -68,6 +68,11 @@ def store_errors() -> Iterator[None]:
         if not _is_not_now(error):
             raise
         raise StoreUnavailable(f"Redis takes nothing now: {error}") from error
+    except RuntimeError as error:
+        # uvloop's way to say that the other side closed the connection while redis-py was about to write into it.
+        if "the handler is closed" not in str(error):
+            raise
+        raise StoreUnavailable("Redis does not answer: it closed the connection") from error
 
 
 def raise_if_away(error: Exception) -> None:

@@ -7,6 +7,7 @@ Which worker holds an *attempt* is decided by the task's own record (`tasks.py`)
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from dataclasses import fields as dataclass_fields
 from datetime import timedelta
 from typing import Any
 
@@ -232,7 +233,7 @@ class Queue:
         """Return what the workers have registered, by name."""
         with store_errors():
             rows = await self.redis.hgetall(self.keys.workflows)  # type: ignore[misc]
-        return {name.decode(): WorkflowRecord(**codec.unpack(row)) for name, row in sorted(rows.items())}
+        return {name.decode(): WorkflowRecord(**_known(WorkflowRecord, row)) for name, row in sorted(rows.items())}
 
     async def workers(self) -> list[WorkerRecord]:
         """Return the workers that have a lease, or had one and were not reaped yet."""
@@ -262,8 +263,14 @@ def _parse_worker(worker: WorkerId, fields: Mapping[str, bytes], running: int, l
         started_at=int(fields["started_at"]) / 1000,
         running=running,
         lease_ms=lease_ms,
-        **codec.unpack(fields["description"]),
+        **_known(WorkerRecord, fields["description"]),
     )
+
+
+def _known(record: type[WorkerRecord | WorkflowRecord], packed: bytes) -> dict[str, Any]:
+    # A newer worker may say more than this program knows.
+    names = {field.name for field in dataclass_fields(record)}
+    return {name: value for name, value in codec.unpack(packed).items() if name in names}
 
 
 def _ms(duration: timedelta) -> int:

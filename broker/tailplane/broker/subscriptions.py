@@ -56,7 +56,7 @@ class Subscriptions:
             confirmed = self._wanted[channel] = asyncio.get_running_loop().create_future()
             # Without a connection there is nothing to send: `_listen` subscribes to all that is wanted.
             if self._pubsub is not None:
-                with contextlib.suppress(RedisError, OSError):
+                with contextlib.suppress(RedisError, StoreUnavailable), store_errors():
                     await self._pubsub.subscribe(channel)
         try:
             await asyncio.wait_for(asyncio.shield(confirmed), CONFIRMATION)
@@ -66,16 +66,17 @@ class Subscriptions:
     async def unsubscribe(self, channel: str) -> None:
         """Hear `channel` no more."""
         if self._wanted.pop(channel, None) and self._pubsub is not None:
-            with contextlib.suppress(RedisError, OSError):
+            with contextlib.suppress(RedisError, StoreUnavailable), store_errors():
                 await self._pubsub.unsubscribe(channel)
 
     async def run(self) -> None:
         """Listen until cancelled, connecting again as often as needed."""
         while True:
             try:
-                async with self._redis.pubsub() as pubsub:
-                    await self._listen(pubsub)
-            except (RedisError, OSError, StoreUnavailable) as error:
+                with store_errors():
+                    async with self._redis.pubsub() as pubsub:
+                        await self._listen(pubsub)
+            except (RedisError, StoreUnavailable) as error:
                 self._outage.noticed(error)
             finally:
                 self._pubsub = None

@@ -86,6 +86,11 @@ class Feed:
         return self.tail.seq > 0
 
     @property
+    def window_bytes(self) -> int:
+        """How many bytes of payload the window keeps."""
+        return self._bytes
+
+    @property
     def read_count(self) -> int:
         """How many entries to read at once: about as many as the window holds, by the size of those it has."""
         return entries_within(WINDOW_BYTES, len(self._window), self._bytes)

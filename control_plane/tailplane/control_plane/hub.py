@@ -37,6 +37,16 @@ class Hub:
         self._outage = Outage("reading streams")
         self._bells = Subscriptions(broker.redis, broker.keys.prefix, self._note_ring)
 
+    @property
+    def feed_count(self) -> int:
+        """How many streams are tailed."""
+        return len(self._feeds)
+
+    @property
+    def window_bytes(self) -> int:
+        """How many bytes of payload all feeds keep."""
+        return sum(feed.window_bytes for feed in self._feeds.values())
+
     async def run(self) -> None:
         """Listen, collect and sweep until cancelled."""
         async with asyncio.TaskGroup() as group:

@@ -15,8 +15,8 @@ for i = 1, #info, 2 do
 end
 local id = ARGV[2] .. '-' .. (ARGV[3] + ARGV[5])
 local to = string.match(';' .. ARGV[1], ';' .. state .. '=(%a+);')
-if last == id and attempt == ARGV[2] then
-  -- Sent again after a lost reply: it is there already.
+if not to and last == id and attempt == ARGV[2] then
+  -- Sent again after a lost reply: it is there already. The state tells it from an append that took the same id.
   return {'done', state}
 end
 if not to or attempt ~= ARGV[2] then

@@ -1,0 +1,61 @@
+"""Scripts are run by their digests; a server that has forgotten them is told again."""
+
+from datetime import timedelta
+from importlib import resources
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from tailplane.broker import Broker, scripts
+from tailplane.broker.scripts import Script
+from tailplane.protocol.states import State, Trigger
+
+from .conftest import Deployment
+
+ALL = [value for value in vars(scripts).values() if isinstance(value, Script)]
+
+
+def test_each_file_is_a_script() -> None:
+    files = {
+        file.name.removesuffix(".lua") for file in resources.files(scripts).iterdir() if file.name.endswith(".lua")
+    }
+    assert {script.name for script in ALL} == files
+
+
+@pytest.mark.parametrize("script", ALL, ids=lambda script: script.name)
+async def test_the_digest_is_the_server_s(script: Script, redis: Redis) -> None:
+    assert await redis.script_load(script.text) == script.sha
+
+
+@pytest.mark.parametrize("script", ALL, ids=lambda script: script.name)
+def test_a_script_names_all_its_keys(script: Script) -> None:
+    # On a Redis Cluster a key that is made inside the script would lie on a slot that nobody checked.
+    for line in script.text.splitlines():
+        code = line.partition("--")[0]
+        if "redis.call(" in code and "'TIME'" not in code:
+            assert "KEYS[" in code, line
+
+
+async def test_a_server_that_forgot_its_scripts_is_told_them_again(
+    deployment: Deployment, broker: Broker, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, used = Script.run, set()
+
+    async def forget_then_run(self: Script, *args: Any) -> Any:
+        used.add(self.name)
+        await redis.script_flush()
+        return await run(self, *args)
+
+    monkeypatch.setattr(Script, "run", forget_then_run)
+    await deployment.register()
+    task = await deployment.enqueue()
+    (claim,) = await deployment.claim()
+    await broker.queue.requeue(deployment.worker, claim, timedelta())
+    await deployment.claim()
+    begun = await deployment.begin(task)
+    assert await deployment.finish(begun, Trigger.RETRY) is State.QUEUED
+    assert await deployment.cancel(task, 1) is State.CANCELLED
+    await broker.queue.renew(deployment.worker, timedelta(seconds=1))
+    assert await broker.queue.reap(deployment.worker, leaves=True) == 1
+    assert used == {script.name for script in ALL}

@@ -1,0 +1,131 @@
+"""Redis away: every public method says so, with an error that tells the caller to try again."""
+
+import inspect
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from tailplane.broker import (
+    Append,
+    Broker,
+    Claim,
+    Closing,
+    EventLog,
+    Queue,
+    Request,
+    TaskRef,
+    TaskStore,
+    WorkerRecord,
+    connect,
+)
+from tailplane.broker.catalogue import Catalogue
+from tailplane.deploy.embedded import EmbeddedServer
+from tailplane.protocol.errors import StoreUnavailable
+from tailplane.protocol.events import PlatformType
+from tailplane.protocol.ids import EntryId, new_session_id, new_task_id, new_worker_id
+from tailplane.protocol.states import Trigger
+
+from .conftest import LEASE, new_task
+
+TASK, WORKER, SESSION = TaskRef(new_task_id()), new_worker_id(), new_session_id()
+CALLS: dict[str, tuple[Any, ...]] = {
+    "tasks.create": (new_task(),),
+    "tasks.discard": (TASK,),
+    "tasks.read": (TASK,),
+    "tasks.read_many": ([TASK], ["state"]),
+    "tasks.begin": (TASK, WORKER, "host"),
+    "tasks.finish": (TASK, Closing(Trigger.FAIL, 1, 1, [b"\x90"])),
+    "tasks.end": (TASK, Trigger.CANCEL, 1, PlatformType.CANCELLED, {}),
+    "log.append": ([Append(TASK, EntryId(1, 2), b"\x90")],),
+    "log.read_after": ([(TASK, EntryId(0, 0), 1)],),
+    "log.exist": ([TASK],),
+    "log.locate": (TASK, 0, 1),
+    "log.newest": (TASK, 1),
+    "log.newest_entry": (TASK,),
+    "queue.enqueue": (TASK, "echo"),
+    "queue.claim": (WORKER, 1, {"echo": 1}),
+    "queue.wait": (["echo"], timedelta(seconds=1)),
+    "queue.acknowledge": (WORKER, TASK),
+    "queue.requeue": (WORKER, Claim(TASK, "echo", timedelta()), timedelta()),
+    "queue.withdraw": (TASK, "echo", WORKER),
+    "queue.tell_cancel": (WORKER, TASK, None),
+    "queue.held": (WORKER,),
+    "queue.register": (WorkerRecord(WORKER, "host", 1, "1", [], 1, 0), [], LEASE),
+    "queue.renew": (WORKER, LEASE),
+    "queue.lapsed": (),
+    "queue.reap": (WORKER,),
+    "queue.workflows": (),
+    "queue.workers": (),
+    "catalogue.create_session": ("default", {}, Request("key", "content")),
+    "catalogue.session": ("default", SESSION),
+    "catalogue.close_session": ("default", SESSION),
+    "catalogue.task_ids": ("default", None, None, 1),
+    "catalogue.note_gone": ("default", [TASK.task_id]),
+    "catalogue.was_here": (TASK,),
+}
+STORES = {"tasks": TaskStore, "log": EventLog, "queue": Queue, "catalogue": Catalogue}
+
+
+def test_every_public_method_is_called_here() -> None:
+    public = {
+        f"{name}.{method}"
+        for name, store in STORES.items()
+        for method, function in inspect.getmembers(store, inspect.iscoroutinefunction)
+        if not method.startswith("_")
+    }
+    assert set(CALLS) == public
+
+
+@pytest.fixture(scope="module")
+def mortal() -> Iterator[EmbeddedServer]:
+    """A server of these tests' own, to be taken away."""
+    with EmbeddedServer() as server:
+        yield server
+
+
+@pytest.fixture
+async def bereft(mortal: EmbeddedServer, prefix: str) -> AsyncIterator[Broker]:
+    """A broker whose server died after it had connected."""
+    mortal.start()
+    client = connect(mortal.url, Redis)
+    await client.ping()
+    mortal.kill()
+    yield Broker.over(client, prefix=prefix, retention=timedelta(hours=1), start_within=timedelta(hours=1))
+    await client.aclose(close_connection_pool=True)
+
+
+def call(broker: Broker, name: str) -> Any:
+    store, _, method = name.partition(".")
+    return getattr(getattr(broker, store), method)(*CALLS[name])
+
+
+async def test_every_method_says_that_the_store_is_away(bereft: Broker) -> None:
+    for name in CALLS:
+        # The first notices that its connection broke, the second that nobody takes a new one.
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable) as caught:
+                await call(bereft, name)
+            assert caught.value.retry_after > 0, name
+
+
+async def test_a_server_that_does_not_answer_in_time_is_away(server: EmbeddedServer, redis: Redis, prefix: str) -> None:
+    impatient = Redis.from_url(server.url, socket_timeout=0.05)
+    broker = Broker.over(impatient, prefix=prefix, retention=timedelta(hours=1), start_within=timedelta(hours=1))
+    await impatient.ping()
+    await redis.execute_command("CLIENT", "PAUSE", 30_000, "WRITE")
+    try:
+        with pytest.raises(StoreUnavailable):
+            await broker.tasks.begin(TASK, WORKER, "host")
+    finally:
+        await redis.execute_command("CLIENT", "UNPAUSE")
+        await impatient.aclose(close_connection_pool=True)
+
+
+async def test_a_server_that_is_back_serves_the_same_client(mortal: EmbeddedServer, bereft: Broker) -> None:
+    with pytest.raises(StoreUnavailable):
+        await bereft.queue.workers()
+    mortal.start()
+    assert await bereft.queue.workers() == []

@@ -1,0 +1,175 @@
+"""One Pub/Sub connection that comes back, and tells of all that it may have missed."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+import pytest
+from redis.asyncio import Redis
+
+from tailplane.broker import Subscriptions, connect, subscriptions
+from tailplane.deploy.embedded import EmbeddedServer
+from tailplane.protocol.errors import StoreUnavailable
+
+
+@dataclass
+class Ear:
+    """Hears channels, and waits for what the test expects."""
+
+    heard: list[tuple[str, bytes | None]] = field(default_factory=list)
+    _new: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def hear(self, channel: str, message: bytes | None) -> None:
+        self.heard.append((channel, message))
+        self._new.set()
+
+    async def until(self, condition: Callable[[list[tuple[str, bytes | None]]], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not condition(self.heard):
+                self._new.clear()
+                await self._new.wait()
+
+
+@pytest.fixture
+def ear() -> Ear:
+    return Ear()
+
+
+@pytest.fixture
+async def own_redis(server: EmbeddedServer) -> AsyncIterator[Redis]:
+    """A client whose connections these tests kill."""
+    client = connect(server.url, Redis)
+    yield client
+    await client.aclose(close_connection_pool=True)
+
+
+@contextlib.asynccontextmanager
+async def running(redis: Redis, prefix: str, ear: Ear) -> AsyncIterator[Subscriptions]:
+    bells = Subscriptions(redis, prefix, ear.hear)
+    task = asyncio.ensure_future(bells.run())
+    try:
+        yield bells
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def kill_pubsub(redis: Redis) -> None:
+    assert await redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+
+
+async def test_what_is_published_is_heard_on_the_channels_asked_for(redis: Redis, prefix: str, ear: Ear) -> None:
+    async with running(redis, prefix, ear) as bells:
+        await bells.subscribe("a")
+        await bells.subscribe("b")
+        await redis.publish("a", b"1")
+        await redis.publish("c", b"2")
+        await redis.publish("b", b"3")
+        await ear.until(lambda heard: ("b", b"3") in heard)
+    assert [message for message in ear.heard if message[1] is not None] == [("a", b"1"), ("b", b"3")]
+
+
+async def test_a_confirmed_subscription_is_told_like_a_message_that_was_missed(
+    redis: Redis, prefix: str, ear: Ear
+) -> None:
+    async with running(redis, prefix, ear) as bells:
+        await bells.subscribe("a")
+    assert ear.heard == [("a", None)]
+
+
+async def test_what_is_no_longer_wanted_is_not_heard(redis: Redis, prefix: str, ear: Ear) -> None:
+    async with running(redis, prefix, ear) as bells:
+        await bells.subscribe("a")
+        await bells.subscribe("b")
+        await bells.unsubscribe("a")
+        await bells.unsubscribe("never wanted")
+        await redis.publish("a", b"1")
+        await redis.publish("b", b"2")
+        await ear.until(lambda heard: ("b", b"2") in heard)
+    assert ("a", b"1") not in ear.heard
+
+
+async def test_a_lost_connection_comes_back_and_tells_of_every_channel(
+    redis: Redis, own_redis: Redis, prefix: str, ear: Ear, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscriptions, "PAUSE", 0.01)
+    async with running(own_redis, prefix, ear) as bells:
+        for channel in ("a", "b"):
+            await bells.subscribe(channel)
+        for _ in range(3):
+            ear.heard.clear()
+            await kill_pubsub(redis)
+            await ear.until(lambda heard: {("a", None), ("b", None)} <= set(heard))
+            await redis.publish("b", b"again")
+            await ear.until(lambda heard: ("b", b"again") in heard)
+
+
+async def test_who_comes_while_it_connects_is_subscribed_too(
+    redis: Redis, prefix: str, ear: Ear, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connecting, go_on = asyncio.Event(), asyncio.Event()
+    pubsub = redis.pubsub()
+    subscribe = pubsub.subscribe
+
+    async def slow(*channels: str) -> None:
+        if not connecting.is_set():
+            connecting.set()
+            await go_on.wait()
+        await subscribe(*channels)
+
+    monkeypatch.setattr(pubsub, "subscribe", slow)
+    monkeypatch.setattr(redis, "pubsub", lambda: pubsub)
+    async with running(redis, prefix, ear) as bells:
+        await asyncio.wait_for(connecting.wait(), 5)
+        late = asyncio.ensure_future(bells.subscribe("late"))
+        await asyncio.sleep(0)
+        go_on.set()
+        await asyncio.wait_for(late, 2)
+        await redis.publish("late", b"1")
+        await ear.until(lambda heard: ("late", b"1") in heard)
+
+
+async def test_many_that_ask_at_once_share_a_subscription(redis: Redis, prefix: str, ear: Ear) -> None:
+    async with running(redis, prefix, ear) as bells:
+        await asyncio.gather(*(bells.subscribe(f"channel-{n % 10}") for n in range(100)))
+    assert sorted(ear.heard) == [(f"channel-{n}", None) for n in range(10)]
+
+
+async def test_without_redis_a_subscription_is_not_confirmed(
+    prefix: str, ear: Ear, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscriptions, "CONFIRMATION", 0.05)
+    nowhere = connect("redis://127.0.0.1:1/0", Redis)
+    async with running(nowhere, prefix, ear) as bells:
+        with pytest.raises(StoreUnavailable):
+            await bells.subscribe("a")
+    await nowhere.aclose(close_connection_pool=True)
+
+
+async def test_a_silent_connection_is_given_up(
+    redis: Redis, prefix: str, ear: Ear, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscriptions, "PAUSE", 0.01)
+    monkeypatch.setattr(subscriptions, "SILENCE", 0.05)
+    # Nothing is published: the connection counts as dead again and again.
+    async with running(redis, prefix, ear) as bells:
+        await bells.subscribe("a")
+        await ear.until(lambda heard: len(heard) >= 3)
+    assert set(ear.heard) == {("a", None)}
+
+
+async def test_a_connection_speaks_to_itself_so_that_it_is_not_silent(
+    redis: Redis, prefix: str, ear: Ear, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscriptions, "BEAT", 0.01)
+    async with redis.pubsub() as spy:
+        await spy.psubscribe(f"{prefix}:{{queue}}:echo:*")
+        await spy.get_message(timeout=5)
+        async with running(redis, prefix, ear) as bells:
+            await bells.subscribe("a")
+            for _ in range(3):
+                message = await spy.get_message(timeout=5)
+                assert message is not None
+                assert await redis.pubsub_numsub(message["channel"]) == [(message["channel"], 1)]
+    assert ear.heard == [("a", None)]

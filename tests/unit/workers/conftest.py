@@ -1,0 +1,168 @@
+"""One worker process in parts: a loop for workflows on a thread of its own, and the platform on the test's loop."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import uvloop
+
+from tailplane.broker import Broker, Claim, NewTask, TaskRecord, TaskRef, WorkerRecord
+from tailplane.protocol import codec
+from tailplane.protocol.events import Event, unpack_payload
+from tailplane.protocol.ids import EntryId, WorkerId, new_task_id, new_worker_id
+from tailplane.workers import Workflow
+from tailplane.workers.attempt import Attempt, Platform
+from tailplane.workers.emitter import Emitter, Hooks, Limits
+from tailplane.workers.runner import Runner
+from tailplane.workers.workflow import Options
+from tailplane.workers.writer import Writer
+
+#: Generous: a test that hangs for so long has failed, and none that passes comes near it.
+PATIENCE = 20.0
+LIMITS = Limits(event=64 * 1024, entry=16 * 1024, task=1024 * 1024, emit=128 * 1024)
+LEASE = timedelta(minutes=10)
+
+
+@pytest.fixture
+def workflows_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """A loop that runs on a thread of its own, as that of a worker's workflows does."""
+    loop = uvloop.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="workflows")
+    thread.start()
+    yield loop
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+    loop.close()
+
+
+@pytest.fixture
+def runner(workflows_loop: asyncio.AbstractEventLoop) -> Iterator[Runner]:
+    runner = Runner(workflows_loop, threads=8, max_result_bytes=64 * 1024)
+    yield runner
+    runner.close()
+
+
+@pytest.fixture
+async def writer(broker: Broker) -> AsyncIterator[Writer]:
+    """A writer that runs."""
+    writer = Writer(broker.log)
+    task = asyncio.ensure_future(writer.run())
+    yield writer
+    assert not task.done(), "the writer broke off"
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+@dataclass
+class Bench:
+    """Runs attempts of tasks, one after the other, with everything real but the worker's main loop."""
+
+    platform: Platform
+    workflows: dict[str, Workflow] = field(default_factory=dict)
+
+    @property
+    def broker(self) -> Broker:
+        return self.platform.broker
+
+    def workflow(self, function: Callable[..., Any], **options: Any) -> Workflow:
+        made = Workflow(function, Options(**options))
+        self.workflows[made.name] = made
+        return made
+
+    async def submit(self, workflow: Workflow, value: object = None, broker: Broker | None = None) -> TaskRef:
+        """Queue a task, and register the worker that will claim it."""
+        broker = broker or self.broker
+        task = TaskRef(new_task_id())
+        await broker.tasks.create(NewTask(task, workflow.name, workflow.version, codec.pack(value)))
+        await broker.queue.enqueue(task, workflow.name)
+        await self.register()
+        return task
+
+    async def register(self) -> None:
+        me = WorkerRecord(self.platform.worker, "host-1", 1, "0", [], 1, started_at=0)
+        await self.broker.queue.register(me, [], LEASE)
+
+    async def claim(self, workflow: Workflow) -> Claim:
+        """Claim the next task of a workflow, whenever it is due."""
+        queue, worker = self.broker.queue, self.platform.worker
+        async with asyncio.timeout(PATIENCE):
+            while not (claims := await queue.claim(worker, 1, {workflow.name: 1})).taken:
+                await queue.wait([workflow.name], claims.next_due or timedelta(seconds=1))
+        return claims.taken[0]
+
+    async def attempt(self, workflow: Workflow) -> Attempt:
+        """Claim a task and make its next attempt, ready to `run`."""
+        return Attempt(self.platform, await self.claim(workflow), workflow)
+
+    async def run(self, workflow: Workflow) -> Attempt:
+        """Claim a task and run its next attempt to the end."""
+        attempt = await self.attempt(workflow)
+        async with asyncio.timeout(PATIENCE):
+            await attempt.run()
+        return attempt
+
+    async def record(self, task: TaskRef) -> TaskRecord:
+        return await self.broker.tasks.read(task)
+
+    async def events(self, task: TaskRef) -> list[Event]:
+        (entries,) = await self.broker.log.read_after([(task, EntryId(0, 0), 100_000)])
+        return [event for entry in entries for event in unpack_payload(entry.id, entry.payload)]
+
+    async def said(self, task: TaskRef) -> list[object]:
+        """Return what the stream says: types of what the platform said, data of what the workflow did."""
+        return [event.type if event.kind == "platform" else event.data for event in await self.events(task)]
+
+    async def places(self, task: TaskRef, workflow: Workflow) -> list[str]:
+        """Return where the task is in the queue."""
+        keys, redis = self.broker.keys, self.broker.redis
+        due = await redis.zscore(keys.due(workflow.name), task.member) is not None
+        return ["due"] * due + ["running"] * (task in await self.broker.queue.held(self.platform.worker))
+
+
+def platform_over(broker: Broker, writer: Writer, runner: Runner, worker: WorkerId | None = None) -> Platform:
+    return Platform(
+        broker=broker,
+        writer=writer,
+        runner=runner,
+        worker=worker or new_worker_id(),
+        host="host-1",
+        limits=LIMITS,
+        stop_grace=timedelta(milliseconds=200),
+    )
+
+
+@pytest.fixture
+def bench(broker: Broker, writer: Writer, runner: Runner) -> Bench:
+    return Bench(platform_over(broker, writer, runner))
+
+
+@dataclass
+class Outlet:
+    """An emitter without a writer: notes who rings and what is lost."""
+
+    rings: list[Emitter] = field(default_factory=list)
+    losses: int = 0
+
+    def lose(self) -> None:
+        self.losses += 1
+
+    def emitter(self, **limits: int) -> Emitter:
+        bounds = {"event": 1000, "entry": 1000, "task": 10_000, "emit": 5000} | limits
+        return Emitter(TaskRef(new_task_id()), 1, 2, Limits(**bounds), Hooks(self.rings.append, self.lose))
+
+
+@pytest.fixture
+def outlet() -> Outlet:
+    return Outlet()
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Return when the condition holds; for what other threads do, and nobody tells."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.002)

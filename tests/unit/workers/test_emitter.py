@@ -1,0 +1,305 @@
+"""The buffer of one attempt: order, bounds, room, and its two ends."""
+
+import asyncio
+import threading
+from concurrent.futures import Future
+
+import pytest
+
+from tailplane.broker import Append
+from tailplane.protocol import codec
+from tailplane.protocol.errors import BufferFull, TaskLost, TooLarge, Unserialisable
+from tailplane.protocol.events import Event, pack_event, unpack_payload
+from tailplane.protocol.ids import EntryId
+from tailplane.workers.context import Context
+from tailplane.workers.emitter import Emitter
+
+from .conftest import PATIENCE, Outlet, eventually
+
+SIZE = len(pack_event("x" * 100))
+
+
+def events_of(append: Append | None) -> list[Event]:
+    assert append is not None
+    return unpack_payload(append.id, append.payload)
+
+
+def data_of(append: Append | None) -> list[object]:
+    return [event.data for event in events_of(append)]
+
+
+def context_over(emitter: Emitter) -> Context:
+    return Context("t_1", 1, "flow", None, {}, emitter)
+
+
+def test_what_was_written_is_taken_in_order_as_one_entry(outlet: Outlet) -> None:
+    emitter = outlet.emitter()
+    for word in ("a", "b", "c"):
+        emitter.write(word)
+    append = emitter.take()
+    assert append is not None
+    assert (append.task, append.id) == (emitter.task, EntryId(1, 5))
+    assert [(event.seq, event.data) for event in events_of(append)] == [(3, "a"), (4, "b"), (5, "c")]
+
+
+def test_channel_and_step_travel_with_the_event(outlet: Outlet) -> None:
+    emitter = outlet.emitter()
+    emitter.write("a", "stdout", "load")
+    (event,) = events_of(emitter.take())
+    assert (event.channel, event.step) == ("stdout", "load")
+
+
+def test_the_next_entry_goes_on_where_the_last_one_ended(outlet: Outlet) -> None:
+    emitter = outlet.emitter()
+    for round_ in range(3):
+        emitter.write(round_)
+        append = emitter.take()
+        emitter.taken()
+        assert append is not None
+        assert append.id.seq == emitter.seq == 3 + round_
+
+
+def test_an_entry_holds_no_more_than_its_bound(outlet: Outlet) -> None:
+    emitter = outlet.emitter(entry=3 * SIZE + 1)
+    for _ in range(7):
+        emitter.write("x" * 100)
+    sizes = []
+    while append := emitter.take():
+        emitter.taken()
+        sizes.append(len(events_of(append)))
+    assert sizes == [3, 3, 1]
+
+
+def test_an_event_over_the_bound_of_an_entry_travels_alone(outlet: Outlet) -> None:
+    emitter = outlet.emitter(entry=SIZE)
+    for word in ("a", "x" * 500, "b"):
+        emitter.write(word)
+    assert data_of(emitter.take()) == ["a"]
+    assert data_of(emitter.take()) == ["x" * 500]
+    assert data_of(emitter.take()) == ["b"]
+
+
+def test_the_writer_is_rung_once_until_it_found_nothing_more(outlet: Outlet) -> None:
+    emitter = outlet.emitter()
+    for word in ("a", "b"):
+        emitter.write(word)
+    assert outlet.rings == [emitter]
+    emitter.take()
+    emitter.write("c")
+    assert outlet.rings == [emitter]
+    emitter.take()
+    assert emitter.take() is None
+    emitter.write("d")
+    assert outlet.rings == [emitter, emitter]
+
+
+def test_an_event_over_its_bound_is_refused_and_nothing_is_written(outlet: Outlet) -> None:
+    emitter = outlet.emitter(event=SIZE)
+    emitter.write("x" * 100)
+    with pytest.raises(TooLarge) as caught:
+        emitter.write("x" * 101)
+    assert caught.value.facts == {"size": SIZE + 1}
+    assert data_of(emitter.take()) == ["x" * 100]
+
+
+def test_what_can_not_travel_is_refused_and_nothing_is_written(outlet: Outlet) -> None:
+    emitter = outlet.emitter()
+    with pytest.raises(Unserialisable):
+        emitter.write({"a": object()})
+    assert outlet.rings == []
+    assert emitter.take() is None
+
+
+def test_a_full_buffer_refuses_until_redis_has_taken_something(outlet: Outlet) -> None:
+    emitter = outlet.emitter(task=3 * SIZE, entry=SIZE)
+    for _ in range(3):
+        emitter.write("x" * 100)
+    with pytest.raises(BufferFull, match="bytes of events wait for Redis") as caught:
+        emitter.write("x" * 100)
+    assert "emit" in (caught.value.hint or "")
+    emitter.take()
+    with pytest.raises(BufferFull):
+        emitter.write("x" * 100)
+    emitter.taken()
+    emitter.write("x" * 100)
+
+
+def test_events_of_one_thread_keep_their_order_among_those_of_others(outlet: Outlet) -> None:
+    emitter = outlet.emitter(task=10**9)
+    written = 500
+    start = threading.Barrier(5)
+
+    def write(name: int) -> None:
+        start.wait(PATIENCE)
+        for number in range(written):
+            emitter.write([name, number])
+
+    threads = [threading.Thread(target=write, args=(name,)) for name in range(4)]
+    for thread in threads:
+        thread.start()
+    start.wait(PATIENCE)
+    taken: list[Event] = []
+    while any(thread.is_alive() for thread in threads):
+        if append := emitter.take():
+            emitter.taken()
+            taken += events_of(append)
+    while append := emitter.take():
+        emitter.taken()
+        taken += events_of(append)
+    assert [event.seq for event in taken] == list(range(3, 3 + 4 * written))
+    for name in range(4):
+        assert [number for each, number in (event.data for event in taken) if each == name] == list(range(written))
+
+
+class TestRoom:
+    async def test_emit_writes_at_once_while_there_is_room(self, outlet: Outlet) -> None:
+        emitter = outlet.emitter(emit=2 * SIZE)
+        for _ in range(2):
+            await asyncio.wait_for(context_over(emitter).emit("x" * 100), 1)
+        assert not emitter.has_room
+
+    async def test_emit_waits_until_redis_has_taken_enough(self, outlet: Outlet) -> None:
+        emitter = outlet.emitter(emit=2 * SIZE, entry=SIZE)
+        for _ in range(3):
+            emitter.write("x" * 100)
+        waiting = asyncio.ensure_future(context_over(emitter).emit("late"))
+        await asyncio.sleep(0)
+        emitter.take()
+        emitter.taken()
+        await asyncio.sleep(0)
+        # Two events of three are unsent: no room yet.
+        assert not waiting.done()
+        emitter.take()
+        emitter.taken()
+        await asyncio.wait_for(waiting, PATIENCE)
+        assert data_of(emitter.take()) == ["x" * 100]
+        assert data_of(emitter.take()) == ["late"]
+
+    async def test_all_who_wait_go_on(self, outlet: Outlet) -> None:
+        emitter = outlet.emitter(emit=SIZE)
+        emitter.write("x" * 100)
+        waiting = [asyncio.ensure_future(context_over(emitter).emit(n)) for n in range(5)]
+        await asyncio.sleep(0)
+        emitter.take()
+        emitter.taken()
+        await asyncio.wait_for(asyncio.gather(*waiting), PATIENCE)
+        assert sorted(map(str, data_of(emitter.take()))) == list("01234")
+
+    async def test_who_waits_is_told_when_the_task_is_lost(self, outlet: Outlet) -> None:
+        emitter = outlet.emitter(emit=SIZE)
+        emitter.write("x" * 100)
+        waiting = asyncio.ensure_future(context_over(emitter).emit("late"))
+        await asyncio.sleep(0)
+        emitter.lose(TaskLost("gone"))
+        with pytest.raises(TaskLost, match="gone"):
+            await asyncio.wait_for(waiting, PATIENCE)
+
+    async def test_who_waits_is_told_when_the_attempt_is_over(self, outlet: Outlet) -> None:
+        # The bound of an entry is the larger one: all that is unsent fits into the last entry.
+        emitter = outlet.emitter(emit=SIZE, entry=100 * SIZE)
+        emitter.write("x" * 100)
+        waiting = asyncio.ensure_future(context_over(emitter).emit("late"))
+        await asyncio.sleep(0)
+        assert len(await emitter.seal()) == 1
+        with pytest.raises(TaskLost, match="takes no more events"):
+            await asyncio.wait_for(waiting, PATIENCE)
+
+    async def test_a_thread_waits_for_room_too(self, outlet: Outlet, workflows_loop: asyncio.AbstractEventLoop) -> None:
+        emitter = outlet.emitter(emit=SIZE)
+        emitter.write("x" * 100)
+        written: Future[None] = Future()
+
+        def write() -> None:
+            context_over(emitter).emit_from_thread("late", workflows_loop)
+            written.set_result(None)
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        await eventually(lambda: bool(emitter._waiters))
+        assert not written.done()
+        emitter.take()
+        emitter.taken()
+        await asyncio.wait_for(asyncio.wrap_future(written), PATIENCE)
+        thread.join(PATIENCE)
+        assert data_of(emitter.take()) == ["late"]
+
+    async def test_who_gave_up_waiting_does_no_harm(self, outlet: Outlet) -> None:
+        emitter = outlet.emitter(emit=SIZE)
+        emitter.write("x" * 100)
+        waiting = asyncio.ensure_future(context_over(emitter).emit("late"))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        emitter.take()
+        emitter.taken()
+        await asyncio.sleep(0)
+        assert emitter.take() is None
+
+
+class TestEnds:
+    def test_a_lost_task_refuses_writes_and_drops_what_was_not_sent(self, outlet: Outlet) -> None:
+        emitter = outlet.emitter()
+        emitter.write("a")
+        emitter.lose(TaskLost("in other hands"))
+        assert outlet.losses == 1
+        assert emitter.take() is None
+        with pytest.raises(TaskLost, match="in other hands"):
+            emitter.write("b")
+
+    def test_the_first_reason_counts(self, outlet: Outlet) -> None:
+        emitter = outlet.emitter()
+        emitter.lose(TaskLost("first"))
+        emitter.lose(TaskLost("second"))
+        with pytest.raises(TaskLost, match="first"):
+            emitter.write("b")
+
+    async def test_a_sealed_emitter_hands_over_what_is_left_and_takes_no_more(self, outlet: Outlet) -> None:
+        emitter = outlet.emitter()
+        emitter.write("a")
+        emitter.write("b")
+        assert [codec.unpack(packed)[1] for packed in await emitter.seal()] == ["a", "b"]
+        with pytest.raises(TaskLost, match="takes no more events"):
+            emitter.write("c")
+        assert emitter.take() is None
+
+    async def test_the_seal_waits_for_what_is_in_flight(self, outlet: Outlet) -> None:
+        emitter = outlet.emitter()
+        emitter.write("a")
+        emitter.take()
+        emitter.write("b")
+        sealing = asyncio.ensure_future(emitter.seal())
+        await asyncio.sleep(0)
+        assert not sealing.done()
+        emitter.taken()
+        (left,) = await asyncio.wait_for(sealing, PATIENCE)
+        assert codec.unpack(left)[1] == "b"
+        assert emitter.seq == 3
+
+    async def test_what_is_left_fits_into_one_entry_and_the_rest_is_sent_before(self, outlet: Outlet) -> None:
+        emitter = outlet.emitter(entry=3 * SIZE)
+        for _ in range(10):
+            emitter.write("x" * 100)
+        sealing = asyncio.ensure_future(emitter.seal())
+        sent = 0
+        async with asyncio.timeout(PATIENCE):
+            while not sealing.done():
+                if append := emitter.take():
+                    sent += len(events_of(append))
+                    emitter.taken()
+                await asyncio.sleep(0)
+        left = len(sealing.result())
+        assert (sent + left, left) == (10, 1)
+        assert emitter.seq == 2 + sent
+
+    async def test_a_task_that_is_lost_while_it_is_sealed_leaves_nothing(self, outlet: Outlet) -> None:
+        emitter = outlet.emitter()
+        emitter.write("a")
+        emitter.take()
+        emitter.write("b")
+        sealing = asyncio.ensure_future(emitter.seal())
+        await asyncio.sleep(0)
+        emitter.lose(TaskLost("gone"))
+        assert await asyncio.wait_for(sealing, PATIENCE) == []
+
+    async def test_an_emitter_that_wrote_nothing_is_sealed_at_once(self, outlet: Outlet) -> None:
+        assert await asyncio.wait_for(outlet.emitter().seal(), PATIENCE) == []
