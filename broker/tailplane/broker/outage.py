@@ -18,6 +18,11 @@ class Outage:
         self._what = what
         self._since: float | None = None
 
+    @property
+    def is_on(self) -> bool:
+        """Whether the last try failed."""
+        return self._since is not None
+
     def noticed(self, error: BaseException) -> None:
         """Note that a try failed; the first one is logged."""
         if self._since is None:

@@ -130,6 +130,7 @@ class WorkflowRecord:
 
     Attributes:
         input_schema: JSON Schema of the input; `{}` takes anything.
+        input_optional: no input at all (None) will do, whatever the schema says.
         timeout_ms: how long one attempt may take; None: as long as it likes.
         max_attempts: how many failed attempts a task may have in all before it fails.
         concurrency: how many at once in one worker process; None: as many as the worker takes.
@@ -142,6 +143,7 @@ class WorkflowRecord:
     timeout_ms: int | None
     max_attempts: int
     concurrency: int | None
+    input_optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)

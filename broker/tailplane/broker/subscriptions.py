@@ -49,10 +49,13 @@ class Subscriptions:
         """Return when messages of `channel` are heard.
 
         Raises:
-            StoreUnavailable: Redis did not confirm in time; the channel stays wanted.
+            StoreUnavailable: Redis is away, or did not confirm in time; ask again or unsubscribe.
         """
         confirmed = self._wanted.get(channel)
         if confirmed is None:
+            if self._outage.is_on:
+                # Known already: who asks now is told at once, not after the time that a confirmation may take.
+                raise StoreUnavailable("Redis is away")
             confirmed = self._wanted[channel] = asyncio.get_running_loop().create_future()
             # Without a connection there is nothing to send: `_listen` subscribes to all that is wanted.
             if self._pubsub is not None:

@@ -33,6 +33,7 @@ WORKFLOW: dict[str, Any] = {
     "version": "1",
     "description": "Counts to n.",
     "input_schema": {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]},
+    "input_optional": False,
     "timeout_ms": 60000,
     "max_attempts": 3,
 }

@@ -68,6 +68,7 @@ class Workflow(TypedDict):
     version: str
     description: str
     input_schema: Annotated[dict[str, Any], Field(description="JSON Schema of the input.")]
+    input_optional: Annotated[bool, Field(description="Whether the input may be left out.")]
     timeout_ms: NotRequired[Annotated[int, Field(description="How long one attempt may take; absent: any time.")]]
     max_attempts: int
     concurrency: NotRequired[Annotated[int, Field(description="How many at once in one worker; absent: any number.")]]
@@ -155,6 +156,7 @@ def workflow_form(record: WorkflowRecord) -> Workflow:
         version=record.version,
         description=record.description,
         input_schema=record.input_schema,
+        input_optional=record.input_optional,
         max_attempts=record.max_attempts,
     )
     if record.timeout_ms is not None:

@@ -40,6 +40,8 @@ class InputValidation:
         Raises:
             InvalidInput: it does not fit; `errors` says what is wrong and where, without the values.
         """
+        if value is None and workflow.input_optional:
+            return
         validator = self._validator(workflow)
         if validator is None:
             return
@@ -50,6 +52,8 @@ class InputValidation:
             ]
         except (RecursionError, ValueError):
             found = [{"loc": [], "msg": "the input is nested too deeply"}]
+        if found and value is None:
+            found = [{"loc": [], "msg": "there is none, and it needs one"}]
         if found:
             raise InvalidInput(f"the input does not fit {workflow.name}: {_summary(found[0])}", errors=found)
 

@@ -10,6 +10,10 @@ from tailplane.protocol.errors import StoreUnavailable
 from tailplane.protocol.ids import WorkerId
 
 
+# Seconds between two tries to subscribe while Redis is away; afterwards the subscription comes back by itself.
+PAUSE = 0.5
+
+
 async def listen(broker: Broker, worker: WorkerId, on_cancel: Callable[[TaskRef, str | None], None]) -> None:
     """Call `on_cancel` with each task to stop and the reason given, until cancelled.
 
@@ -25,6 +29,8 @@ async def listen(broker: Broker, worker: WorkerId, on_cancel: Callable[[TaskRef,
     subscriptions = Subscriptions(broker.redis, broker.keys.prefix, hear)
     async with asyncio.TaskGroup() as group:
         group.create_task(subscriptions.run())
-        # Unconfirmed it stays wanted, and is subscribed to with the next connection.
-        with contextlib.suppress(StoreUnavailable):
-            await subscriptions.subscribe(broker.keys.control(worker))
+        while True:
+            with contextlib.suppress(StoreUnavailable):
+                await subscriptions.subscribe(broker.keys.control(worker))
+                break
+            await asyncio.sleep(PAUSE)

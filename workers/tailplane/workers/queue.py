@@ -77,6 +77,13 @@ class LeasedWorker(arq.Worker):
         self.allow_pick_jobs = False
         self._changed.set()
 
+    async def abandon(self) -> None:
+        """Wait no longer for code that was left behind: its tasks are in other hands."""
+        left = list(self.tasks.values())
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
     async def main(self) -> None:
         """Claim and start tasks until `pause`."""
         while self.allow_pick_jobs:

@@ -64,11 +64,20 @@ def run_worker(workflows: Sequence[Workflow], settings: Settings) -> None:
         loop.run_forever()
     finally:
         platform.join()
+        _unwind(loop)
         runner.close()
         platform.last_grace.cancel()
         loop.close()
     if platform.error is not None:
         raise platform.error
+
+
+def _unwind(loop: asyncio.AbstractEventLoop) -> None:
+    """Cancel what the loop still runs, and let it unwind: code in threads holds it up for `_LAST_GRACE` at most."""
+    left = asyncio.all_tasks(loop)
+    for task in left:
+        task.cancel()
+    loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
 
 
 class PlatformThread(threading.Thread):
@@ -192,6 +201,7 @@ class PlatformThread(threading.Thread):
             # First: a renewal that comes after the leave would find the lease lost, and register anew.
             keeping.cancel()
             await lease.leave()
+            await queue.abandon()
             for minder in minders:
                 minder.cancel()
         log.info("worker ends", worker_id=me.worker_id)

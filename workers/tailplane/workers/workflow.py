@@ -82,6 +82,7 @@ class Workflow:
             version=self.version,
             description=inspect.cleandoc(self.function.__doc__ or "").partition("\n\n")[0],
             input_schema=self._input.schema(),
+            input_optional=self._input.is_optional(),
             timeout_ms=int(timeout.total_seconds() * 1000) if timeout else None,
             max_attempts=self.options.retries + 1,
             concurrency=self.options.concurrency,
@@ -172,7 +173,7 @@ class _Input:
                 has_default = rest[0].default is not inspect.Parameter.empty
                 kind = _annotation(rest[0]) if model is None else model
                 keyword = rest[0].name if rest[0].kind is inspect.Parameter.KEYWORD_ONLY else None
-                return cls(TypeAdapter(kind | None if has_default else kind), None, has_default, keyword=keyword)
+                return cls(TypeAdapter(kind), None, has_default, keyword=keyword)
             kind = _object_of(function.__name__, rest) if model is None else model
             return cls(TypeAdapter(kind), tuple(p.name for p in rest), by_position=by_position)
         except (PydanticUserError, NameError) as error:
@@ -198,11 +199,11 @@ class _Input:
         return functools.partial(function, context, *(values.pop(name) for name in self.by_position), **values)
 
     def schema(self) -> dict[str, Any]:
-        schema = self.adapter.json_schema()
-        if self.names is not None and schema.get("type") == "object" and not schema.get("required"):
-            # No input at all will do, as `bind` takes it. Not `anyOf`: its errors do not say which field is wrong.
-            schema["type"] = ["object", "null"]
-        return schema
+        return self.adapter.json_schema()
+
+    def is_optional(self) -> bool:
+        """Whether no input at all will do, as `bind` takes it."""
+        return self.has_default or (self.names is not None and not self.schema().get("required"))
 
 
 def _evaluated(parameter: inspect.Parameter, function: WorkflowFunction) -> inspect.Parameter:

@@ -1,0 +1,707 @@
+"""One attempt from claim to end, over a real Redis, with the workflow on a loop of its own."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from tailplane.broker import Broker, NewTask, TaskRef
+from tailplane.protocol import codec
+from tailplane.protocol.errors import BufferFull, TaskLost, TooLarge, Unserialisable
+from tailplane.protocol.events import PlatformType
+from tailplane.protocol.ids import new_task_id, new_worker_id
+from tailplane.protocol.states import State, Trigger
+from tailplane.workers import Context
+from tailplane.workers import attempt as attempt_module
+from tailplane.workers.attempt import Attempt, Stop, describe
+from tailplane.workers.runner import Runner
+from tailplane.workers.writer import Writer
+
+from .conftest import PATIENCE, Bench, eventually, platform_over
+
+#: Set by what the workflows below tell the test.
+Seen = list[object]
+
+
+async def ends(attempt: Attempt) -> None:
+    await asyncio.wait_for(attempt.run(), PATIENCE)
+
+
+def begins(attempt: Attempt) -> "asyncio.Task[None]":
+    return asyncio.ensure_future(attempt.run())
+
+
+class TestSuccess:
+    async def test_events_and_result_are_kept_and_the_claim_forgotten(self, bench: Bench) -> None:
+        async def flow(ctx: Context, n: int) -> dict[str, int]:
+            for number in range(n):
+                ctx.write_event_to_stream(number)
+            return {"n": n}
+
+        workflow = bench.workflow(flow)
+        task = await bench.submit(workflow, 3)
+        await bench.run(workflow)
+        record = await bench.record(task)
+        assert (record.state, record.attempt, codec.unpack(record.result or b"")) == (State.SUCCEEDED, 1, {"n": 3})
+        assert await bench.said(task) == ["task.queued", "task.started", 0, 1, 2, "task.succeeded"]
+        assert (await bench.events(task))[-1].data == {"result": {"n": 3}}
+        assert await bench.places(task, workflow) == []
+
+    async def test_seqs_are_dense_and_of_one_attempt(self, bench: Bench) -> None:
+        async def flow(ctx: Context) -> None:
+            for number in range(2000):
+                ctx.write_event_to_stream([number, "x" * 50])
+
+        workflow = bench.workflow(flow)
+        task = await bench.submit(workflow)
+        await bench.run(workflow)
+        events = await bench.events(task)
+        assert [event.seq for event in events] == list(range(1, 2004))
+        assert {event.attempt for event in events[1:]} == {1}
+
+    async def test_what_code_that_blocks_wrote_comes_while_it_blocks(self, bench: Bench) -> None:
+        let_go = threading.Event()
+
+        async def flow(ctx: Context) -> None:
+            ctx.write_event_to_stream("before")
+            let_go.wait(PATIENCE)
+
+        workflow = bench.workflow(flow)
+        task = await bench.submit(workflow)
+        running = begins(await bench.attempt(workflow))
+        async with asyncio.timeout(PATIENCE):
+            while (await bench.said(task))[-1] != "before":
+                await asyncio.sleep(0.002)
+        assert not running.done()
+        let_go.set()
+        await running
+
+    async def test_the_workflow_knows_its_task(self, bench: Bench) -> None:
+        async def flow(ctx: Context) -> list[object]:
+            return [ctx.task_id, ctx.attempt, ctx.workflow, ctx.session_id, dict(ctx.metadata)]
+
+        workflow = bench.workflow(flow, name="named")
+        task = TaskRef(new_task_id())
+        await bench.broker.tasks.create(
+            NewTask(task, "named", "1", b"\xc0", session_id="s_1", metadata={"a": "b"})  # type: ignore[arg-type]
+        )
+        await bench.broker.queue.enqueue(task, "named")
+        await bench.register()
+        await bench.run(workflow)
+        result = codec.unpack((await bench.record(task)).result or b"")
+        assert result == [task.task_id, 1, "named", "s_1", {"a": "b"}]
+
+
+class TestFailure:
+    async def test_the_remote_type_message_and_traceback_are_told(self, bench: Bench) -> None:
+        async def flow(ctx: Context) -> None:
+            ctx.write_event_to_stream("before")
+            raise LookupError("nothing there")
+
+        workflow = bench.workflow(flow)
+        task = await bench.submit(workflow)
+        await bench.run(workflow)
+        record = await bench.record(task)
+        assert record.state is State.FAILED
+        assert record.error is not None
+        assert (record.error["code"], record.error["type"]) == ("workflow_error", "builtins.LookupError")
+        assert record.error["message"] == "nothing there"
+        assert record.error["traceback"].startswith("Traceback (most recent call last):")
+        assert 'raise LookupError("nothing there")' in record.error["traceback"]
+        last = (await bench.events(task))[-1]
+        assert (last.type, last.data) == ("task.failed", {"error": record.error})
+        assert await bench.said(task) == ["task.queued", "task.started", "before", "task.failed"]
+        assert await bench.places(task, workflow) == []
+
+    @pytest.mark.parametrize(
+        ("value", "code"),
+        [
+            ({"a": object()}, "unserialisable"),
+            ({(1, 2): 3}, "unserialisable"),
+            ("\ud800", "unserialisable"),
+            ("x" * 70_000, "too_large"),
+        ],
+        ids=["object", "tuple as key", "surrogate", "large"],
+    )
+    @pytest.mark.parametrize("where", ["event", "result"])
+    async def test_what_can_not_travel_fails_the_task(self, bench: Bench, value: object, code: str, where: str) -> None:
+        async def flow(ctx: Context) -> object:
+            if where == "event":
+                ctx.write_event_to_stream(value)
+            return value
+
+        workflow = bench.workflow(flow)
+        task = await bench.submit(workflow)
+        await bench.run(workflow)
+        record = await bench.record(task)
+        assert record.state is State.FAILED
+        assert record.error is not None
+        assert record.error["code"] == code
+        assert await bench.places(task, workflow) == []
+
+    async def test_an_event_that_can_not_travel_harms_nothing_if_it_is_caught(self, bench: Bench) -> None:
+        async def flow(ctx: Context) -> None:
+            for value in (object(), "x" * 70_000, "good"):
+                try:
+                    ctx.write_event_to_stream(value)
+                except (Unserialisable, TooLarge) as error:
+                    ctx.write_event_to_stream(error.code)
+
+        workflow = bench.workflow(flow)
+        task = await bench.submit(workflow)
+        await bench.run(workflow)
+        assert (await bench.said(task))[2:] == ["unserialisable", "too_large", "good", "task.succeeded"]
+
+    async def test_a_workflow_that_writes_faster_than_redis_takes_it_fails(self, bench: Bench) -> None:
+        async def flow(ctx: Context) -> None:
+            # In one go: the writer gets hardly anything away.
+            while True:
+                ctx.write_event_to_stream("x" * 60_000)
+
+        bench.platform = replace(bench.platform, limits=replace(bench.platform.limits, task=200_000))
+        workflow = bench.workflow(flow)
+        task = await bench.submit(workflow)
+        await bench.run(workflow)
+        record = await bench.record(task)
+        assert record.error is not None
+        assert (record.state, record.error["code"]) == (State.FAILED, BufferFull.code)
+        events = await bench.events(task)
+        assert [event.seq for event in events] == list(range(1, len(events) + 1))
+
+    async def test_an_input_that_does_not_fit_fails_at_once_whatever_the_retries(self, bench: Bench) -> None:
+        async def flow(ctx: Context, n: int) -> None: ...
+
+        workflow = bench.workflow(flow, retries=5)
+        task = await bench.submit(workflow, "three")
+        await bench.run(workflow)
+        record = await bench.record(task)
+        assert record.error is not None
+        assert (record.state, record.error["code"]) == (State.FAILED, "invalid_input")
+
+    @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, asyncio.CancelledError, GeneratorExit])
+    async def test_what_would_end_the_process_fails_the_task(self, bench: Bench, kind: type[BaseException]) -> None:
+        async def flow(ctx: Context) -> None:
+            raise kind("by the author")
+
+        workflow = bench.workflow(flow)
+        task = await bench.submit(workflow)
+        await bench.run(workflow)
+        record = await bench.record(task)
+        assert record.error is not None
+        assert (record.state, record.error["code"]) == (State.FAILED, "workflow_error")
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+class Undecodable(Exception):
+    def __str__(self) -> str:
+        return "file \udcff"
+
+
+class TestDescribe:
+    @pytest.mark.parametrize("kind", [Mute, Undecodable])
+    async def test_an_exception_that_can_not_be_told_fails_the_task_all_the_same(
+        self, bench: Bench, kind: type[Exception]
+    ) -> None:
+        def flow(ctx: Context) -> None:
+            raise kind
+
+        workflow = bench.workflow(flow)
+        task = await bench.submit(workflow)
+        await bench.run(workflow)
+        record = await bench.record(task)
+        assert record.error is not None
+        assert (record.state, record.error["type"]) == (State.FAILED, f"{kind.__module__}.{kind.__qualname__}")
+
+    def test_long_texts_are_cut(self) -> None:
+        error = describe(ValueError("x" * 1_000_000))
+        assert len(codec.pack(error)) < 200_000
+
+    def test_the_end_of_a_long_traceback_is_kept(self) -> None:
+        error = describe(ValueError("y" * 70_000 + "the end"))
+        assert error["traceback"].endswith("the end\n")
+
+
+class TestRetry:
+    async def test_a_failed_attempt_is_followed_by_another_that_succeeds(self, bench: Bench) -> None:
+        async def flow(ctx: Context) -> str:
+            ctx.write_event_to_stream(ctx.attempt)
+            if ctx.attempt < 3:
+                raise LookupError(f"attempt {ctx.attempt}")
+            return "done"
+
+        workflow = bench.workflow(flow, retries=2, retry_delay=timedelta(milliseconds=10))
+        task = await bench.submit(workflow)
+        for _ in range(2):
+            await bench.run(workflow)
+            assert (await bench.record(task)).state is State.QUEUED
+            assert await bench.places(task, workflow) == ["due"]
+        await bench.run(workflow)
+        record = await bench.record(task)
+        assert (record.state, record.attempt, record.failures) == (State.SUCCEEDED, 3, 2)
+        assert await bench.said(task) == [
+            "task.queued",
+            *["task.started", 1, "task.retrying"],
+            *["task.started", 2, "task.retrying"],
+            *["task.started", 3, "task.succeeded"],
+        ]
+        retrying = [event for event in await bench.events(task) if event.type == "task.retrying"]
+        assert [event.data["delay_ms"] for event in retrying] == [10, 20]
+        assert [event.data["error"]["message"] for event in retrying] == ["attempt 1", "attempt 2"]
+
+    async def test_the_last_attempt_fails_the_task(self, bench: Bench) -> None:
+        async def flow(ctx: Context) -> None:
+            raise LookupError(f"attempt {ctx.attempt}")
+
+        workflow = bench.workflow(flow, retries=1, retry_delay=timedelta())
+        task = await bench.submit(workflow)
+        await bench.run(workflow)
+        await bench.run(workflow)
+        record = await bench.record(task)
+        assert record.error is not None
+        assert (record.state, record.error["message"]) == (State.FAILED, "attempt 2")
+
+    async def test_the_next_attempt_is_due_after_its_delay(self, bench: Bench, broker: Broker) -> None:
+        async def flow(ctx: Context) -> None:
+            raise LookupError
+
+        workflow = bench.workflow(flow, retries=1, retry_delay=timedelta(seconds=30))
+        await bench.submit(workflow)
+        await bench.run(workflow)
+        claims = await broker.queue.claim(bench.platform.worker, 1, {"flow": 1})
+        assert claims.taken == []
+        assert claims.next_due is not None
+        assert timedelta(seconds=20) < claims.next_due <= timedelta(seconds=30)
+
+    @pytest.mark.parametrize("failures", [1, 5, 50, 1000, 100_000])
+    async def test_however_often_it_is_retried_the_delay_stays_within_a_minute(
+        self, bench: Bench, redis: Redis, failures: int
+    ) -> None:
+        async def flow(ctx: Context) -> None:
+            raise LookupError
+
+        workflow = bench.workflow(flow, retries=10**6, retry_delay=timedelta(seconds=40))
+        task = await bench.submit(workflow)
+        await redis.hset(bench.broker.keys.task(task), "failures", str(failures))  # type: ignore[misc]
+        await bench.run(workflow)
+        assert (await bench.events(task))[-1].data["delay_ms"] == 60_000
+
+    async def test_a_task_whose_workers_are_lost_again_and_again_fails(self, bench: Bench, broker: Broker) -> None:
+        seen: Seen = []
+
+        async def flow(ctx: Context) -> None:
+            seen.append(ctx.attempt)
+
+        workflow = bench.workflow(flow)
+        task = await bench.submit(workflow)
+        for _ in range(3):
+            await broker.tasks.begin(task, new_worker_id(), "host-2")
+        await bench.run(workflow)
+        record = await bench.record(task)
+        assert record.error is not None
+        assert (record.state, record.error["code"]) == (State.FAILED, "attempts_exhausted")
+        assert seen == []
+        assert await bench.places(task, workflow) == []
+
+
+class TestTimeout:
+    @pytest.mark.parametrize("blocks", [False, True])
+    async def test_an_attempt_that_takes_too_long_fails(self, bench: Bench, blocks: bool) -> None:
+        let_go = threading.Event()
+
+        async def waits(ctx: Context) -> None:
+            ctx.write_event_to_stream("before")
+            await asyncio.Event().wait()
+
+        def blocked(ctx: Context) -> None:
+            ctx.write_event_to_stream("before")
+            let_go.wait(PATIENCE)
+
+        workflow = bench.workflow(blocked if blocks else waits, timeout=timedelta(milliseconds=400))
+        task = await bench.submit(workflow)
+        attempt = await bench.run(workflow)
+        record = await bench.record(task)
+        assert record.error is not None
+        assert (record.state, record.error["code"]) == (State.FAILED, "timeout")
+        assert record.error["type"] == "builtins.TimeoutError"
+        assert await bench.said(task) == ["task.queued", "task.started", "before", "task.failed"]
+        let_go.set()
+        await asyncio.wait_for(attempt.unwound(), PATIENCE)
+
+    async def test_a_timeout_is_retried(self, bench: Bench) -> None:
+        async def flow(ctx: Context) -> None:
+            if ctx.attempt == 1:
+                await asyncio.Event().wait()
+
+        workflow = bench.workflow(flow, timeout=timedelta(milliseconds=500), retries=1, retry_delay=timedelta())
+        task = await bench.submit(workflow)
+        await bench.run(workflow)
+        assert (await bench.events(task))[-1].data["error"]["code"] == "timeout"
+        await bench.run(workflow)
+        assert (await bench.record(task)).state is State.SUCCEEDED
+
+
+@pytest.fixture
+def cancelled_writes() -> Seen:
+    return []
+
+
+class TestCancel:
+    async def test_code_that_awaits_is_cancelled_and_what_it_wrote_stays(self, bench: Bench) -> None:
+        waiting: Future[None] = Future()
+
+        async def flow(ctx: Context) -> None:
+            ctx.write_event_to_stream("before")
+            try:
+                waiting.set_result(None)
+                await asyncio.Event().wait()
+            finally:
+                # Still its own: the end is not yet written.
+                ctx.write_event_to_stream("unwinding")
+
+        bench.platform = replace(bench.platform, stop_grace=timedelta(seconds=PATIENCE))
+        workflow = bench.workflow(flow)
+        task = await bench.submit(workflow)
+        attempt = await bench.attempt(workflow)
+        running = begins(attempt)
+        await asyncio.wrap_future(waiting)
+        attempt.stop(Stop.CANCELLED, "enough")
+        await asyncio.wait_for(running, PATIENCE)
+        assert await bench.said(task) == ["task.queued", "task.started", "before", "unwinding", "task.cancelled"]
+        assert (await bench.events(task))[-1].data == {"reason": "enough"}
+        assert (await bench.record(task)).state is State.CANCELLED
+        assert await bench.places(task, workflow) == []
+        await asyncio.wait_for(attempt.unwound(), PATIENCE)
+
+    @pytest.mark.parametrize("kind", ["coroutine", "function", "generator"])
+    async def test_code_that_blocks_is_left_behind_and_its_later_writes_are_refused(
+        self, bench: Bench, cancelled_writes: Seen, kind: str
+    ) -> None:
+        entered, let_go = threading.Event(), threading.Event()
+
+        def block(ctx: Context) -> None:
+            ctx.write_event_to_stream("before")
+            entered.set()
+            let_go.wait(PATIENCE)
+            try:
+                ctx.write_event_to_stream("after")
+            except TaskLost as error:
+                cancelled_writes.append(error.code)
+
+        async def coroutine(ctx: Context) -> None:
+            block(ctx)
+
+        def function(ctx: Context) -> None:
+            block(ctx)
+
+        def generator(ctx: Context) -> Iterator[str]:
+            block(ctx)
+            yield "never"
+
+        workflow = bench.workflow({"coroutine": coroutine, "function": function, "generator": generator}[kind])
+        task = await bench.submit(workflow)
+        attempt = await bench.attempt(workflow)
+        running = begins(attempt)
+        await eventually(entered.is_set)
+        attempt.stop(Stop.CANCELLED)
+        # Within the grace and a little: nobody waits for the code.
+        await asyncio.wait_for(running, PATIENCE)
+        assert (await bench.record(task)).state is State.CANCELLED
+        unwound = asyncio.ensure_future(attempt.unwound())
+        await asyncio.sleep(0)
+        assert not unwound.done()
+        let_go.set()
+        await asyncio.wait_for(unwound, PATIENCE)
+        assert cancelled_writes == ["task_lost"]
+        assert await bench.said(task) == ["task.queued", "task.started", "before", "task.cancelled"]
+
+    async def test_a_cancellation_that_comes_before_the_attempt_began_is_left_to_the_record(self, bench: Bench) -> None:
+        async def flow(ctx: Context) -> None: ...
+
+        workflow = bench.workflow(flow)
+        task = await bench.submit(workflow)
+        attempt = await bench.attempt(workflow)
+        attempt.stop(Stop.CANCELLED)
+        await ends(attempt)
+        assert (await bench.record(task)).state is State.QUEUED
+        assert await bench.places(task, workflow) == ["due"]
+
+    async def test_a_task_that_was_ended_before_it_began_is_dropped(self, bench: Bench, broker: Broker) -> None:
+        seen: Seen = []
+
+        async def flow(ctx: Context) -> None:
+            seen.append("ran")
+
+        workflow = bench.workflow(flow)
+        task = await bench.submit(workflow)
+        await broker.tasks.end(task, Trigger.CANCEL, 0, PlatformType.CANCELLED, {"reason": None})
+        await bench.run(workflow)
+        assert (seen, await bench.places(task, workflow)) == ([], [])
+
+    async def test_a_task_that_was_removed_before_it_began_is_dropped(self, bench: Bench, broker: Broker) -> None:
+        async def flow(ctx: Context) -> None: ...
+
+        workflow = bench.workflow(flow)
+        task = await bench.submit(workflow)
+        await broker.tasks.discard(task)
+        await bench.run(workflow)
+        assert await bench.places(task, workflow) == []
+
+
+class TestLost:
+    async def test_an_attempt_that_is_fenced_off_stops_by_itself(self, bench: Bench, broker: Broker) -> None:
+        seen: Seen = []
+
+        async def flow(ctx: Context) -> None:
+            try:
+                while True:
+                    ctx.write_event_to_stream("tick")
+                    await asyncio.sleep(0.001)
+            except (TaskLost, asyncio.CancelledError) as error:
+                seen.append(type(error))
+                raise
+
+        workflow = bench.workflow(flow)
+        task = await bench.submit(workflow)
+        attempt = await bench.attempt(workflow)
+        running = begins(attempt)
+        async with asyncio.timeout(PATIENCE):
+            while "tick" not in await bench.said(task):
+                await asyncio.sleep(0.002)
+        other = await broker.tasks.begin(task, new_worker_id(), "host-2")
+        await asyncio.wait_for(running, PATIENCE)
+        await asyncio.wait_for(attempt.unwound(), PATIENCE)
+        assert len(seen) == 1
+        assert await bench.said(task) == [
+            "task.queued", "task.started",
+            *["tick"] * ((await bench.events(task))[-1].seq - 4),
+            "task.worker_lost", "task.started",
+        ]  # fmt: skip
+        assert (other.attempt, (await bench.record(task)).state) == (2, State.RUNNING)
+
+    async def test_a_lost_attempt_ends_without_a_word(self, bench: Bench) -> None:
+        waiting: Future[None] = Future()
+
+        async def flow(ctx: Context) -> None:
+            waiting.set_result(None)
+            await asyncio.Event().wait()
+
+        workflow = bench.workflow(flow)
+        task = await bench.submit(workflow)
+        attempt = await bench.attempt(workflow)
+        running = begins(attempt)
+        await asyncio.wrap_future(waiting)
+        before = await bench.said(task)
+        attempt.stop(Stop.LOST)
+        await asyncio.wait_for(running, PATIENCE)
+        await asyncio.wait_for(attempt.unwound(), PATIENCE)
+        assert await bench.said(task) == before
+
+    async def test_a_task_that_was_ended_from_outside_while_it_ran_keeps_that_end(
+        self, bench: Bench, broker: Broker
+    ) -> None:
+        waiting: Future[None] = Future()
+        let_go = threading.Event()
+
+        async def flow(ctx: Context) -> str:
+            waiting.set_result(None)
+            let_go.wait(PATIENCE)
+            return "too late"
+
+        workflow = bench.workflow(flow)
+        task = await bench.submit(workflow)
+        running = begins(await bench.attempt(workflow))
+        await asyncio.wrap_future(waiting)
+        await broker.tasks.end(task, Trigger.CANCEL, 1, PlatformType.CANCELLED, {"reason": "outside"})
+        let_go.set()
+        await asyncio.wait_for(running, PATIENCE)
+        assert await bench.said(task) == ["task.queued", "task.started", "task.cancelled"]
+        assert (await bench.record(task)).state is State.CANCELLED
+
+    @pytest.mark.parametrize("first", [Stop.CANCELLED, Stop.DRAINED])
+    async def test_losing_the_task_overrules_every_other_reason(self, bench: Bench, first: Stop) -> None:
+        waiting: Future[None] = Future()
+
+        def flow(ctx: Context) -> None:
+            waiting.set_result(None)
+            let_go.wait(PATIENCE)
+
+        let_go = threading.Event()
+        workflow = bench.workflow(flow)
+        task = await bench.submit(workflow)
+        attempt = await bench.attempt(workflow)
+        running = begins(attempt)
+        await asyncio.wrap_future(waiting)
+        attempt.stop(first)
+        attempt.stop(Stop.LOST)
+        attempt.stop(first)
+        await asyncio.wait_for(running, PATIENCE)
+        let_go.set()
+        await asyncio.wait_for(attempt.unwound(), PATIENCE)
+        assert await bench.said(task) == ["task.queued", "task.started"]
+
+
+class TestDrain:
+    async def test_a_drained_attempt_hands_its_task_back(self, bench: Bench) -> None:
+        waiting: Future[None] = Future()
+
+        async def flow(ctx: Context) -> str:
+            ctx.write_event_to_stream("before")
+            if ctx.attempt == 1:
+                waiting.set_result(None)
+                await asyncio.Event().wait()
+            return "done"
+
+        workflow = bench.workflow(flow)
+        task = await bench.submit(workflow)
+        attempt = await bench.attempt(workflow)
+        running = begins(attempt)
+        await asyncio.wrap_future(waiting)
+        attempt.stop(Stop.DRAINED)
+        await asyncio.wait_for(running, PATIENCE)
+        record = await bench.record(task)
+        assert (record.state, record.failures) == (State.QUEUED, 0)
+        assert await bench.places(task, workflow) == ["due"]
+        assert (await bench.events(task))[-1].data == {"worker_id": bench.platform.worker}
+        await bench.run(workflow)
+        assert await bench.said(task) == [
+            "task.queued",
+            *["task.started", "before", "task.handed_back"],
+            *["task.started", "before", "task.succeeded"],
+        ]
+        assert (await bench.record(task)).attempt == 2
+
+
+class TestStoreAway:
+    @pytest.fixture
+    def lossy_bench(
+        self, lossy_broker: Broker, writer: Writer, runner: Runner, monkeypatch: pytest.MonkeyPatch
+    ) -> Bench:
+        """A bench whose attempts talk through the proxy; its writer does not."""
+        monkeypatch.setattr(attempt_module, "_STORE_PAUSE", 0.001)
+        return Bench(platform_over(lossy_broker, writer, runner))
+
+    async def test_an_end_whose_reply_is_lost_is_written_once(
+        self, lossy_bench: Bench, lose_next_reply: Callable[[], None]
+    ) -> None:
+        waiting: Future[None] = Future()
+        let_go = threading.Event()
+
+        def flow(ctx: Context) -> str:
+            ctx.write_event_to_stream("before")
+            waiting.set_result(None)
+            let_go.wait(PATIENCE)
+            return "done"
+
+        workflow = lossy_bench.workflow(flow)
+        task = await lossy_bench.submit(workflow)
+        running = begins(await lossy_bench.attempt(workflow))
+        await asyncio.wrap_future(waiting)
+        lose_next_reply()
+        let_go.set()
+        await asyncio.wait_for(running, PATIENCE)
+        assert await lossy_bench.said(task) == ["task.queued", "task.started", "before", "task.succeeded"]
+        assert await lossy_bench.places(task, workflow) == []
+
+    async def test_a_beginning_whose_reply_is_lost_costs_an_attempt_and_not_the_task(
+        self, lossy_bench: Bench, lose_next_reply: Callable[[], None]
+    ) -> None:
+        async def flow(ctx: Context) -> int:
+            return ctx.attempt
+
+        workflow = lossy_bench.workflow(flow)
+        task = await lossy_bench.submit(workflow)
+        attempt = await lossy_bench.attempt(workflow)
+        lose_next_reply()
+        await ends(attempt)
+        record = await lossy_bench.record(task)
+        assert (record.state, codec.unpack(record.result or b"")) == (State.SUCCEEDED, 2)
+
+    async def test_a_task_that_expires_while_redis_goes_away_is_dropped_when_it_is_back(
+        self, lossy_bench: Bench, broker: Broker, lose_next_reply: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def flow(ctx: Context) -> None: ...
+
+        workflow = lossy_bench.workflow(flow)
+        late = replace(broker, tasks=replace(broker.tasks, start_within=timedelta(seconds=-1)))
+        task = await lossy_bench.submit(workflow, broker=late)
+        end = type(broker.tasks).end
+
+        async def end_and_lose(self: Any, *args: Any) -> Any:
+            monkeypatch.setattr(type(broker.tasks), "end", end)
+            lose_next_reply()
+            return await end(self, *args)
+
+        monkeypatch.setattr(type(broker.tasks), "end", end_and_lose)
+        await lossy_bench.run(workflow)
+        assert await lossy_bench.said(task) == ["task.queued", "task.expired"]
+        assert await lossy_bench.places(task, workflow) == []
+
+    async def test_a_store_that_lost_events_is_never_called_a_success(
+        self, bench: Bench, broker: Broker, redis: Redis
+    ) -> None:
+        waiting: Future[None] = Future()
+        let_go = threading.Event()
+
+        def flow(ctx: Context) -> str:
+            for number in range(5):
+                ctx.write_event_to_stream(number)
+            waiting.set_result(None)
+            let_go.wait(PATIENCE)
+            return "done"
+
+        workflow = bench.workflow(flow)
+        task = await bench.submit(workflow)
+        before = await redis.dump(broker.keys.stream(task))
+        running = begins(await bench.attempt(workflow))
+        await asyncio.wrap_future(waiting)
+        async with asyncio.timeout(PATIENCE):
+            while (await bench.said(task))[-1] != 4:
+                await asyncio.sleep(0.002)
+        # As after a restart from what had been written to disk.
+        await redis.restore(broker.keys.stream(task), 0, before, replace=True)
+        let_go.set()
+        await asyncio.wait_for(running, PATIENCE)
+        record = await bench.record(task)
+        assert record.error is not None
+        assert (record.state, record.error["code"]) == (State.FAILED, "events_lost")
+        assert await bench.said(task) == ["task.queued", "task.failed"]
+
+
+class TestExpired:
+    async def test_a_task_whose_start_deadline_has_passed_expires(self, bench: Bench, broker: Broker) -> None:
+        seen: Seen = []
+
+        async def flow(ctx: Context) -> None:
+            seen.append("ran")
+
+        workflow = bench.workflow(flow)
+        late = replace(broker, tasks=replace(broker.tasks, start_within=timedelta(seconds=-1)))
+        task = await bench.submit(workflow, broker=late)
+        await bench.run(workflow)
+        record = await bench.record(task)
+        assert (record.state, record.attempt, seen) == (State.EXPIRED, 0, [])
+        assert await bench.said(task) == ["task.queued", "task.expired"]
+        assert await bench.places(task, workflow) == []
+
+
+async def test_attempts_of_several_tasks_run_side_by_side(bench: Bench) -> None:
+    async def flow(ctx: Context, name: str) -> AsyncIterator[str]:
+        for number in range(50):
+            yield f"{name}{number}"
+
+    workflow = bench.workflow(flow)
+    tasks = [await bench.submit(workflow, name) for name in "abcdef"]
+    attempts = [await bench.attempt(workflow) for _ in tasks]
+    await asyncio.wait_for(asyncio.gather(*(attempt.run() for attempt in attempts)), PATIENCE)
+    for name, task in zip("abcdef", tasks, strict=True):
+        assert (await bench.said(task))[2:-1] == [f"{name}{number}" for number in range(50)]
