@@ -36,7 +36,7 @@ test: lint ## everything: the linters, then all tests
 	@$(BIN)/pytest
 
 check: lint ## the linters, unit and contract tests: under a minute, before each commit
-	@$(BIN)/pytest -m "not slow" tests/unit tests/contract
+	@$(BIN)/pytest -m "not slow" -n 2 tests/unit tests/contract
 
 lint: $(DEV_STAMP) ## ruff, mypy and the import contracts
 	@! ls */tailplane/__init__.py 2>/dev/null || { echo "A tailplane/__init__.py hides the other parts: delete it." >&2; exit 1; }

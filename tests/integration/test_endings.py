@@ -144,3 +144,16 @@ async def test_a_workflow_that_exits_does_not_take_its_worker_along(cluster: Loc
     assert caught.value.error_type == "builtins.SystemExit"
     assert await (await client.run_workflow("count", {"n": 1})).result(timeout=20) == 1
     assert cluster.workers[0].pid == before
+
+
+@pytest.mark.parametrize("workflow", ["child_leaves", "stop_loop"])
+async def test_a_workflow_that_ends_the_loop_does_not_end_its_worker(
+    cluster: LocalCluster, client: Client, workflow: str
+) -> None:
+    before = cluster.workers[0].pid
+    task = await client.run_workflow(workflow)
+    assert (await task.status()).task_id == task.task_id
+    assert await (await client.run_workflow("count", {"n": 1})).result(timeout=20) == 1
+    await task.cancel()
+    assert cluster.workers[0].pid == before
+    assert cluster.workers[0].is_running

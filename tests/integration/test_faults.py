@@ -111,6 +111,8 @@ async def test_a_restarted_store_costs_no_event(tmp_path) -> None:
             if len(seen) == 500:
                 # SIGTERM: Valkey writes its append-only file out before it ends.
                 await asyncio.to_thread(cluster.server.stop)
+                # Longer than a lease: no worker may lose its task for that.
+                await asyncio.sleep(5)
                 await asyncio.to_thread(cluster.server.start)
         assert seen == list(range(EVENTS))
         assert (await task.status()).attempt == 1

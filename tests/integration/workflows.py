@@ -134,3 +134,23 @@ def leave(ctx: Context) -> None:
     """Try to end the whole process."""
     ctx.write_event_to_stream("going")
     raise SystemExit(3)
+
+
+@workflow
+async def child_leaves(ctx: Context) -> None:
+    """Start a task that tries to end the whole process."""
+
+    async def leave_from_task() -> None:
+        raise SystemExit(3)
+
+    ctx.write_event_to_stream("going")
+    child = asyncio.create_task(leave_from_task())
+    await asyncio.wait({child})
+
+
+@workflow
+async def stop_loop(ctx: Context) -> None:
+    """Stop the loop that it runs on."""
+    ctx.write_event_to_stream("stopping")
+    asyncio.get_running_loop().stop()
+    await asyncio.sleep(0)

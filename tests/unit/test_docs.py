@@ -24,7 +24,7 @@ def test_every_must_has_a_row_that_names_its_test() -> None:
     _, _, rules = PROTOCOL.partition("## 2.")
     text, _, table = rules.partition("## 5.")
     musts = len(re.findall(r"\bMUST\b", text))
-    rows = re.findall(r"^\| (?!statement|---).*\|$", table, re.MULTILINE)
+    rows = re.findall(r"^\| (?!statement|---).* \| `tests/[\w/]+\.py::\w+` \|$", table, re.MULTILINE)
     assert len(rows) == musts
 
 

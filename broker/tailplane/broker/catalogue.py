@@ -79,7 +79,11 @@ class Catalogue:
         """
         found = await self.session(tenant, session)
         with store_errors():
-            await self.redis.hset(self.keys.session(tenant, session), "closed", "1")  # type: ignore[misc]
+            async with self.redis.pipeline(transaction=True) as pipe:
+                pipe.hset(self.keys.session(tenant, session), "closed", "1")
+                # It may have expired since it was read: what is written then must go, too.
+                pipe.pexpire(self.keys.session(tenant, session), SESSION_IDLE)
+                await pipe.execute()
         return SessionRecord(found.session_id, tenant, found.created_at, True, found.metadata)
 
     async def task_ids(self, tenant: str, session: SessionId | None, before: TaskId | None, limit: int) -> list[TaskId]:
@@ -87,6 +91,14 @@ class Catalogue:
         key = self.keys.session_tasks(tenant, session) if session else self.keys.tasks(tenant)
         with store_errors():
             rows: list[bytes] = await self.redis.zrevrangebylex(key, f"({before}" if before else "+", "-", 0, limit)
+        return [TaskId(row.decode()) for row in rows]
+
+    async def oldest_task_ids(self, tenant: str, after: TaskId | None, limit: int) -> list[TaskId]:
+        """Return ids of tasks, oldest first, newer than `after`."""
+        with store_errors():
+            rows: list[bytes] = await self.redis.zrangebylex(
+                self.keys.tasks(tenant), f"({after}" if after else "-", "+", 0, limit
+            )
         return [TaskId(row.decode()) for row in rows]
 
     async def note_gone(self, tenant: str, tasks: list[TaskId], session: SessionId | None = None) -> None:

@@ -1,11 +1,13 @@
 """How Tailplane's servers talk to Redis: connection settings, deadlines, and Redis' errors turned into ours."""
 
-from collections.abc import Iterator
+import asyncio
+import builtins
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
-from urllib.parse import urlsplit, urlunsplit
 
 from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
@@ -54,7 +56,37 @@ def connect(url: str, kind: type[R]) -> R:
         retry=Retry(NoBackoff(), 0),
         max_connections=10_000,
     )
+    # Of its own kind for each scheme; the pool has no connections yet.
+    pool = client.connection_pool
+    pool.connection_class = type(pool.connection_class.__name__, (_Cancellable, pool.connection_class), {})
     return client
+
+
+class _Cancellable(AbstractConnection):
+    """A connection on which a command can be cancelled at any time.
+
+    redis-py sends by `asyncio.wait_for`, which up to Python 3.11 swallows a cancellation that comes when the bytes are
+    just out: a task that is to end would wait for the reply instead, and go on.
+    """
+
+    async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
+        if not self.is_connected:
+            await self.connect()  # type: ignore[no-untyped-call]
+        elif check_health:
+            await self.check_health()  # type: ignore[no-untyped-call]
+        if isinstance(command, str):
+            command = command.encode()
+        try:
+            async with asyncio.timeout(self.socket_timeout):
+                await self._send_packed_command([command] if isinstance(command, bytes) else command)
+        except BaseException as error:
+            # What was sent in part can't be taken back: the connection is of no more use.
+            await self.disconnect(nowait=True)
+            if isinstance(error, builtins.TimeoutError):
+                raise TimeoutError("Timeout writing to socket") from None
+            if isinstance(error, OSError):
+                raise ConnectionError(f"Error while writing to socket: {error}") from error
+            raise
 
 
 @contextmanager
@@ -86,9 +118,8 @@ def _is_not_now(error: Exception) -> bool:
 
 
 def mask_url(url: str) -> str:
-    """Return `url` without its password, for logs and errors."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
+    """Return `url` without what may be secret in it, for logs and errors: user, password, and its query."""
+    scheme, _, rest = url.partition("://")
+    # Up to the last @, whatever a password that nobody has escaped holds; the query may name a password, too.
+    host = rest.rpartition("@")[2].partition("?")[0]
+    return f"{scheme}://{'***@' if '@' in rest else ''}{host}"

@@ -112,6 +112,23 @@ class Queue:
             case _:
                 return task.task_id, request.content if request else ""
 
+    async def made_by(self, tenant: str, request: Request) -> tuple[TaskId, str] | None:
+        """Return the task that an idempotency key has made, and the digest of the request that came with it."""
+        with store_errors():
+            memory = await self.redis.get(self.keys.request(tenant, request.key))
+        if memory is None:
+            return None
+        task_id, content = codec.unpack(memory)
+        return TaskId(task_id), content
+
+    async def overdue(self, workflow: str, after: timedelta, limit: int) -> list[TaskRef]:
+        """Return tasks that have been due for longer than `after`, the longest due first."""
+        with store_errors():
+            seconds, micros = await self.redis.time()
+            before = seconds * 1000 + micros // 1000 - _ms(after)
+            rows = await self.redis.zrangebyscore(self.keys.due(workflow), "-inf", before, start=0, num=limit)
+        return [TaskRef.from_member(row) for row in rows]
+
     async def claim(self, worker: WorkerId, free: int, room: Mapping[str, int]) -> Claims:
         """Take up to `free` due tasks, of each workflow at most `room[workflow]`.
 

@@ -62,7 +62,8 @@ class Subscriptions:
                 with contextlib.suppress(RedisError, StoreUnavailable), store_errors():
                     await self._pubsub.subscribe(channel)
         try:
-            await asyncio.wait_for(asyncio.shield(confirmed), CONFIRMATION)
+            async with asyncio.timeout(CONFIRMATION):
+                await asyncio.shield(confirmed)
         except TimeoutError:
             raise StoreUnavailable("Redis does not confirm a subscription") from None
 

@@ -69,6 +69,7 @@ class WorkflowInfo(Answer):
     version: str = ""
     description: str = ""
     input_schema: dict[str, Any] | bool = Field(default_factory=dict)
+    input_optional: bool = False
     timeout_ms: int | None = None
     max_attempts: int = 1
     concurrency: int | None = None

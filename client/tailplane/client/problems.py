@@ -1,4 +1,4 @@
-"""From an HTTP answer that says no to an error of `tailplane.protocol.errors`. No I/O."""
+"""From an HTTP answer that says no, or none at all, to an error of `tailplane.protocol.errors`. No I/O."""
 
 import json
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from tailplane.protocol.errors import TailplaneError, Unavailable, from_problem
+from tailplane.protocol.errors import ConnectionLost, TailplaneError, Unavailable, from_problem
 
 # Asking again later can help: a control plane that restarts, drains or is busy, or a proxy that finds none.
 RETRIED_STATUSES = frozenset({429, 502, 503, 504})
@@ -55,3 +55,11 @@ def retry_after(text: str | None, now: datetime) -> float | None:
     except ValueError:
         return None
     return max(0.0, (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() - now.timestamp())
+
+
+def with_hint(error: ConnectionLost, hint: str | None) -> ConnectionLost:
+    """Return the error with a hint that a plain traceback shows, too; not as part of its text, which others print."""
+    error.hint = hint
+    if hint:
+        error.add_note(f"hint: {hint}")
+    return error

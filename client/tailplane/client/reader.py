@@ -81,13 +81,15 @@ class Reader:
         opening_s = (options.connect_timeout + options.answer_timeout).total_seconds()
         try:
             async with asyncio.timeout(opening_s) as watchdog, self._open() as response:
+                self._transport.outage.answered()
                 return await self._refusal(response) or await self._follow(response, watchdog)
         except NOT_MENDED:
             raise
         except TimeoutError:
             return Lost(TimeoutError("the connection fell silent"))
         except (httpx2.TransportError, OSError) as error:
-            return Lost(self._transport.connection_lost(error))
+            self._transport.outage.failed(error, options.reconnect.give_up_after)
+            return Lost(self._transport.outage.connection_lost(error))
 
     def _open(self) -> AbstractAsyncContextManager[httpx2.Response]:
         where = path("tasks", self._task_id, "events")

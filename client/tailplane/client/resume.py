@@ -11,6 +11,7 @@ from typing import assert_never
 from tailplane.client.backoff import Backoff
 from tailplane.client.endings import Ended, Ending, Garbage, Hinted, Hole, Lost
 from tailplane.client.options import ReconnectPolicy
+from tailplane.client.problems import with_hint
 from tailplane.protocol.errors import ConnectionLost, StreamGap, StreamMalformed
 
 # The first reading may have met a proxy's error page or a broken cache; what three readings gave is how it is.
@@ -88,4 +89,8 @@ class ResumePlan:
         if patience is None or without_progress_s <= patience.total_seconds():
             return
         lost = ConnectionLost(f"the stream made no progress for {patience.total_seconds():g} s; the last try: {ending}")
-        raise lost from (ending.reason if isinstance(ending, Lost) else None)
+        reason = ending.reason if isinstance(ending, Lost) else None
+        if isinstance(reason, ConnectionLost):
+            # Its text is in ours already.
+            raise with_hint(lost, reason.hint) from None
+        raise lost from reason

@@ -20,9 +20,10 @@ import httpx2
 
 from tailplane.client.backoff import Backoff
 from tailplane.client.options import ClientOptions
+from tailplane.client.outage import Outage
 from tailplane.client.problems import RETRIED_STATUSES, error_of
 from tailplane.protocol import codec
-from tailplane.protocol.errors import ConnectionLost, TailplaneError, Unavailable
+from tailplane.protocol.errors import TailplaneError, Unavailable
 from tailplane.protocol.frames import MSGPACK_TYPE
 
 logger = logging.getLogger("tailplane.client")
@@ -88,6 +89,7 @@ class Transport:
             raise ValueError(f"{url!r} is not the URL of a control plane; one looks like http://127.0.0.1:8420")
         self.url = url
         self.options = options
+        self.outage = Outage(url)
         self._parsed = parsed
         self._headers = dict(headers or {})
         self._opened: httpx2.AsyncClient | None = None
@@ -113,7 +115,7 @@ class Transport:
             key: the Idempotency-Key; without one only what may be done twice must be asked.
             patience: default: the options' `retry_for`.
         Raises:
-            ConnectionLost: no answer came in time.
+            ConnectionLost: no answer came in time; its text has the last reason, and a note how to mend it.
             TailplaneError: the control plane said no; the class says what. Unavailable only after the last repetition.
             Unserialisable: msgpack can't carry `body`.
         """
@@ -131,15 +133,17 @@ class Transport:
         clock = asyncio.get_running_loop().time
         give_up_at = None if patience.retry_for is None else clock() + patience.retry_for.total_seconds()
         while True:
+            unreached: Exception | None = None
             try:
                 response = await self._http.send(request)
             except NOT_MENDED:
                 raise
             except (httpx2.TransportError, OSError) as error:
-                trouble: TailplaneError = self.connection_lost(error)
-                trouble.__cause__ = error
+                unreached = error
+                trouble: TailplaneError = self.outage.connection_lost(error)
                 delay = backoff.next_delay()
             else:
+                self.outage.answered()
                 if response.is_success:
                     return _answer(response)
                 trouble = error_of(response.status_code, response.headers, response.content, str(request.url))
@@ -148,6 +152,8 @@ class Transport:
                 delay = backoff.next_delay() + (trouble.retry_after if isinstance(trouble, Unavailable) else 0.0)
             if give_up_at is not None and clock() + delay > give_up_at:
                 raise trouble
+            if unreached is not None:
+                self.outage.failed(unreached, patience.retry_for)
             logger.debug("%s %s again in %.3f s: %s", method, where, delay, trouble)
             await asyncio.sleep(delay)
 
@@ -158,11 +164,6 @@ class Transport:
         # identity: the bytes are read raw, and a proxy that compresses would also hold events back.
         wanted = {"Accept": MSGPACK_TYPE, "Accept-Encoding": "identity"} | dict(headers)
         return self._http.stream("GET", self.url + where, params=params, headers=wanted, timeout=self._timeout(None))
-
-    def connection_lost(self, error: Exception) -> ConnectionLost:
-        """Return what to tell the caller of a connection's failure."""
-        name = type(error).__name__
-        return ConnectionLost(f"{self.url} can't be reached: {f'{name}: {error}' if str(error) else name}")
 
     async def aclose(self) -> None:
         """Close all connections; no request can follow."""

@@ -11,6 +11,7 @@ from tailplane.broker import Broker
 from tailplane.control_plane import documents, problems, routers
 from tailplane.control_plane.cancel import Canceller
 from tailplane.control_plane.fleet import FleetMinder
+from tailplane.control_plane.housekeeping import Housekeeper
 from tailplane.control_plane.hub import Hub
 from tailplane.control_plane.queue import TaskQueue, open_queue
 from tailplane.control_plane.services import Services
@@ -37,6 +38,7 @@ def create_app(settings: Settings) -> FastAPI:
             running = [
                 background.create_task(services.hub.run()),
                 background.create_task(minder.run()),
+                background.create_task(Housekeeper(services.broker).run()),
                 background.create_task(_wake_readers_on_drain(services)),
             ]
             try:

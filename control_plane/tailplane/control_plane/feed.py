@@ -106,12 +106,13 @@ class Feed:
         skip = bisect_right(self._window, position, key=lambda shared: shared.entry.id)
         return [self._window[i] for i in range(skip, len(self._window))]
 
-    async def wait(self, seconds: float) -> None:
-        """Return when the feed has grown, was woken, or after `seconds`."""
+    async def wait(self, seconds: float, woken: asyncio.Future[None] | None = None) -> None:
+        """Return when the feed has grown, was woken, or after `seconds`; `woken` may be resolved to wake this one."""
         loop = asyncio.get_running_loop()
-        woken = loop.create_future()
+        if woken is None:
+            woken = loop.create_future()
         self._waiters.append(woken)
-        timer = loop.call_later(seconds, _resolve, woken)
+        timer = loop.call_later(seconds, resolve, woken)
         try:
             await woken
         finally:
@@ -123,7 +124,7 @@ class Feed:
         """Wake all that wait."""
         waiters, self._waiters = self._waiters, []
         for woken in waiters:
-            _resolve(woken)
+            resolve(woken)
 
 
 def entries_within(size: int, seen: int, seen_bytes: int) -> int:
@@ -131,6 +132,7 @@ def entries_within(size: int, seen: int, seen_bytes: int) -> int:
     return max(1, min(1000, size * seen // seen_bytes)) if seen_bytes else 16
 
 
-def _resolve(woken: asyncio.Future[None]) -> None:
+def resolve(woken: asyncio.Future[None]) -> None:
+    """Wake the one that waits with this future."""
     if not woken.done():
         woken.set_result(None)

@@ -6,25 +6,46 @@ if several come at once. Together with the lease's length its interval bounds ho
 
 import asyncio
 import random
+import time
+from collections.abc import Callable
 from datetime import timedelta
 
 import structlog
 
-from tailplane.broker import Queue
+from tailplane.broker import Outage, Queue
 from tailplane.protocol.errors import StoreUnavailable
+from tailplane.protocol.ids import WorkerId
 
-MIND_EVERY = timedelta(seconds=1)
+MIND_EVERY = timedelta(milliseconds=500)
+# After Redis was away every lease is stale, of the living too: they get this long to renew. Above lease and renewal.
+TRUST_AFTER = timedelta(seconds=5)
+# Seconds that a look may take; a longer one means that Redis, or this process, stood still.
+PROMPT = 1.0
 
 log = structlog.get_logger(__name__)
 
 
 class FleetMinder:
-    """Looks for lapsed leases, once in a while, for as long as it runs."""
+    """Looks for lapsed leases, once in a while, for as long as it runs.
 
-    def __init__(self, queue: Queue, every: timedelta = MIND_EVERY) -> None:
+    Args:
+        trust_after: how long the store must have answered without a break before a stale lease means a lost worker.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        every: timedelta = MIND_EVERY,
+        *,
+        trust_after: timedelta = TRUST_AFTER,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._queue = queue
         self._every = every
-        self._store_away = False
+        self._trust_after = trust_after.total_seconds()
+        self._clock = clock
+        self._steady_since: float | None = None
+        self._outage = Outage("minding the fleet")
 
     async def run(self) -> None:
         """Mind the fleet until cancelled; Redis may come and go."""
@@ -39,27 +60,36 @@ class FleetMinder:
         Raises:
             StoreUnavailable: Redis does not answer.
         """
-        returned = 0
-        for worker in await self._queue.lapsed():
-            tasks = await self._queue.reap(worker)
-            # Below 0: it has renewed its lease meanwhile.
-            if tasks >= 0:
-                log.warning("worker lost, its tasks were given back", worker_id=worker, tasks=tasks)
-                returned += tasks
-        return returned
+        try:
+            lapsed = await self._look()
+            return sum([await self._reap(worker) for worker in lapsed])
+        except StoreUnavailable:
+            # Also where it can be read but not written to: then no lease can be renewed, either.
+            self._steady_since = None
+            raise
+
+    async def _look(self) -> list[WorkerId]:
+        began = self._clock()
+        lapsed = await self._queue.lapsed()
+        now = self._clock()
+        if self._steady_since is None or now - began > PROMPT:
+            self._steady_since = now
+        return lapsed if now - self._steady_since >= self._trust_after else []
+
+    async def _reap(self, worker: WorkerId) -> int:
+        tasks = await self._queue.reap(worker)
+        # Below 0: it has renewed its lease meanwhile.
+        if tasks >= 0:
+            log.warning("worker lost, its tasks were given back", worker_id=worker, tasks=tasks)
+        return max(0, tasks)
 
     async def _mind_safely(self) -> None:
         try:
             await self.mind()
         except StoreUnavailable as error:
-            # Said once, not once a second.
-            if not self._store_away:
-                log.warning("the store is away: nobody minds the fleet", error=error.detail)
-            self._store_away = True
+            self._outage.noticed(error)
         except Exception:
             # A surprise must not end the only one who gives back tasks.
             log.exception("minding the fleet failed")
         else:
-            if self._store_away:
-                log.info("the store is back")
-            self._store_away = False
+            self._outage.over()

@@ -78,25 +78,31 @@ class Frames:
 
 
 SSE, NDJSON, FRAMES = Sse(), Ndjson(), Frames()
-_BY_TYPE: dict[str, Format] = {
-    SSE.media_type: SSE,
-    "text/*": SSE,
-    "*/*": SSE,
-    NDJSON.media_type: NDJSON,
-    "application/jsonl": NDJSON,
-    FRAMES.media_type: FRAMES,
-}
+# What each format is asked for by, the most specific first; of several the client likes alike, the first here.
+_ASKED_BY: tuple[tuple[Format, tuple[str, ...]], ...] = (
+    (SSE, (SSE.media_type, "text/*", "*/*")),
+    (NDJSON, (NDJSON.media_type, "application/*", "*/*")),
+    (FRAMES, (FRAMES.media_type, "application/*", "*/*")),
+)
 
 
 def choose_format(accept: str) -> Format | None:
-    """Return the format that an Accept header likes best; None: it takes none of ours."""
-    wanted = []
-    for position, part in enumerate(accept.split(",")):
-        name, *parameters = (piece.strip() for piece in part.lower().split(";"))
-        quality = next((_quality(piece[2:]) for piece in parameters if piece.startswith("q=")), 1.0)
-        if quality > 0 and name in _BY_TYPE:
-            wanted.append((-quality, name == "*/*", position, name))
-    return _BY_TYPE[min(wanted)[3]] if wanted else None
+    """Return the format that an Accept header likes best (RFC 9110 12.5.1); None: it takes none of ours."""
+    liked = _qualities(accept) if accept.strip() else {"*/*": 1.0}
+    best: tuple[float, Format] | None = None
+    for form, names in _ASKED_BY:
+        quality = next((liked[name] for name in names if name in liked), 0.0)
+        if quality > 0 and (best is None or quality > best[0]):
+            best = (quality, form)
+    return best[1] if best else None
+
+
+def _qualities(accept: str) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for part in accept.lower().split(","):
+        name, *parameters = (piece.strip() for piece in part.split(";"))
+        found[name] = next((_quality(piece[2:]) for piece in parameters if piece.startswith("q=")), 1.0)
+    return found
 
 
 def _quality(text: str) -> float:

@@ -102,7 +102,14 @@ class Hub:
         return Stand(await self._broker.log.locate(feed.task, cursor, record.attempt), cursor)
 
     async def _cursor(self, feed: Feed, position: Position) -> Cursor:
-        last = feed.tail.seq
+        last, end = feed.tail.seq, feed.end
+        if isinstance(position, Now) or (isinstance(position, After) and position.seq > last):
+            # What the feed has read may lag behind what another control plane has shown already.
+            newest = await self._broker.log.newest_entry(feed.task)
+            if newest is not None:
+                last, end = newest.id.seq, newest.end
+                if newest.id > feed.tail:
+                    self._note(feed)
         match position:
             case After(seq) if seq > last:
                 raise CursorPastEnd(
@@ -114,7 +121,7 @@ class Hub:
                 return await self._broker.log.newest(feed.task, count)
             case Now():
                 # Of an ended task the terminal event is what there is to say.
-                return last if feed.end is None else last - 1
+                return last if end is None else last - 1
 
     async def _hold(self, task: TaskRef) -> Feed:
         feed = self._feeds.get(task)

@@ -3,10 +3,9 @@
 import hashlib
 from typing import Any
 
-import orjson
-
 from tailplane.broker import Request
-from tailplane.protocol import codec, json_codec
+from tailplane.protocol import codec
+from tailplane.protocol.errors import Unserialisable
 
 
 def request_of(key: str | None, *, method: str, path: str, body: Any) -> Request | None:
@@ -26,11 +25,17 @@ def request_of(key: str | None, *, method: str, path: str, body: Any) -> Request
 
 def _canonical(body: Any) -> bytes:
     try:
-        return orjson.dumps(body, _bytes_form, orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z)
-    except TypeError:
-        # Bytes as keys: their order then counts. Nested beyond what we take at all: refused here as everywhere.
-        return codec.pack(body)
+        return codec.pack(_sorted(body))
+    except RecursionError:
+        raise Unserialisable("the body is nested too deeply") from None
 
 
-def _bytes_form(value: object) -> object:
-    return orjson.Fragment(json_codec.to_json(value))
+def _sorted(value: Any) -> Any:
+    match value:
+        case dict():
+            pairs = [(codec.pack(key), key, _sorted(item)) for key, item in value.items()]
+            return {key: item for _, key, item in sorted(pairs, key=lambda pair: pair[0])}
+        case list():
+            return [_sorted(item) for item in value]
+        case _:
+            return value

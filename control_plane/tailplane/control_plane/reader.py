@@ -1,10 +1,11 @@
 """A reader: one client's position in a stream."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from tailplane.broker import EventLog
-from tailplane.control_plane.feed import Feed, SharedEntry, entries_within
+from tailplane.control_plane.feed import Feed, SharedEntry, entries_within, resolve
 from tailplane.control_plane.formats import Format
 from tailplane.protocol.cursor import Cursor
 from tailplane.protocol.errors import TaskGone
@@ -30,7 +31,7 @@ class Reader:
         is_at_end: whether the terminal event has been handed over.
     """
 
-    __slots__ = ("_close", "_cursor", "_feed", "_log", "_page", "_page_bytes", "_position", "is_at_end")
+    __slots__ = ("_close", "_cursor", "_feed", "_log", "_page", "_page_bytes", "_position", "_waiting", "is_at_end")
 
     def __init__(self, log: EventLog, feed: Feed, stand: Stand, close: Callable[[], Awaitable[None]]) -> None:
         self._log = log
@@ -40,6 +41,7 @@ class Reader:
         self._close = close
         self._page: list[SharedEntry] = []
         self._page_bytes = 0
+        self._waiting: asyncio.Future[None] | None = None
         self.is_at_end = feed.end is not None and stand.cursor >= feed.tail.seq
 
     async def chunk(self, form: Format, patience: float) -> bytes:
@@ -53,7 +55,8 @@ class Reader:
         if entries is None:
             entries = await self._read_page()
         elif not entries:
-            await self._feed.wait(patience)
+            self._waiting = asyncio.get_running_loop().create_future()
+            await self._feed.wait(patience, self._waiting)
             entries = self._feed.after(self._position) or []
             if not entries and self._feed.is_gone:
                 raise TaskGone("the stream was removed", task_id=self._feed.task.task_id)
@@ -66,7 +69,8 @@ class Reader:
 
     def wake(self) -> None:
         """Let a `chunk` that waits return."""
-        self._feed.wake()
+        if self._waiting is not None:
+            resolve(self._waiting)
 
     async def close(self) -> None:
         """Let go of the feed."""

@@ -46,15 +46,25 @@ async def stream_events(
         NotAcceptable: the client takes none of the formats.
         TaskNotFound, CursorPastEnd, StoreUnavailable: as `Hub.open`.
     """
-    form = choose_format(request.headers.get("accept", "*/*"))
-    if form is None:
-        raise NotAcceptable("a stream is text/event-stream, application/x-ndjson or msgpack frames")
+    form = format_of(request)
     reader = await hub.open(task, position)
     if reader.is_at_end and isinstance(position, After):
         await reader.close()
         # What ends a browser's EventSource for good.
         return Response(status_code=204)
     return EventStream(reader, form, task, keep_alive, drain, headers or {})
+
+
+def format_of(request: Request) -> Format:
+    """Return the format that the client takes.
+
+    Raises:
+        NotAcceptable: it takes none of ours.
+    """
+    form = choose_format(request.headers.get("accept", ""))
+    if form is None:
+        raise NotAcceptable("a stream is text/event-stream, application/x-ndjson or msgpack frames")
+    return form
 
 
 class EventStream(Response):
@@ -106,9 +116,11 @@ class EventStream(Response):
 
     async def _send_events(self, leaving: "asyncio.Future[None]", send: Send) -> None:
         reader, form = self._reader, self._form
+        clock = asyncio.get_running_loop().time
+        sent_at = clock()
         while not (reader.is_at_end or leaving.done() or self._drain.is_set()):
             try:
-                chunk = await reader.chunk(form, self._patience)
+                chunk = await reader.chunk(form, max(0.0, sent_at + self._patience - clock()))
             except StoreUnavailable:
                 # Only this reader's past is out of reach: it stays connected.
                 await asyncio.sleep(PAUSE)
@@ -117,7 +129,10 @@ class EventStream(Response):
                 # The client connects again, and is told why there is nothing more.
                 log.info("stream removed under a reader", task_id=self._task_id, reason=str(error))
                 return
-            await send({"type": "http.response.body", "body": chunk or form.keep_alive, "more_body": True})
+            # Many a wake-up brings nothing for this reader; a sign of life is due when its time has come.
+            if chunk or clock() - sent_at >= self._patience:
+                await send({"type": "http.response.body", "body": chunk or form.keep_alive, "more_body": True})
+                sent_at = clock()
         if self._drain.is_set() and not reader.is_at_end:
             hint = form.reconnect(random.randint(*RECONNECT_MS))
             await send({"type": "http.response.body", "body": hint, "more_body": True})

@@ -13,7 +13,7 @@ from tailplane.control_plane.queue import TaskQueue
 from tailplane.control_plane.validation import InputValidation
 from tailplane.control_plane.workflow_registry import WorkflowRegistry
 from tailplane.protocol import codec
-from tailplane.protocol.errors import RequestError
+from tailplane.protocol.errors import IdempotencyConflict, RequestError
 from tailplane.protocol.ids import SessionId, new_task_id
 
 log = structlog.get_logger(__name__)
@@ -56,8 +56,14 @@ class Submitter:
             StoreUnavailable: Redis does not answer. It may have been queued: an idempotency key makes it safe to ask
                 again.
         """
-        workflow = await self._registry.find(wanted.workflow)
-        self._validation.check(workflow, wanted.input)
+        try:
+            workflow = await self._registry.find(wanted.workflow)
+            self._validation.check(workflow, wanted.input)
+        except RequestError:
+            # It fitted when it came the first time, if it did: that answer stands.
+            if (standing := await self._remembered(tenant, wanted.request)) is not None:
+                return await find_task(self._broker, standing, SUMMARY_FIELDS)
+            raise
         task = NewTask(
             ref=TaskRef(new_task_id(), tenant),
             workflow=workflow.name,
@@ -75,6 +81,15 @@ class Submitter:
             return await find_task(self._broker, standing, SUMMARY_FIELDS)
         log.debug("task queued", task_id=record.task_id, workflow=record.workflow)
         return record
+
+    async def _remembered(self, tenant: str, request: Request | None) -> TaskRef | None:
+        made = await self._broker.queue.made_by(tenant, request) if request else None
+        if request is None or made is None:
+            return None
+        task_id, content = made
+        if content != request.content:
+            raise IdempotencyConflict("this idempotency key came before, with another request")
+        return TaskRef(task_id, tenant)
 
     async def _enqueue(self, task: NewTask, request: Request | None) -> TaskRef:
         try:

@@ -30,6 +30,21 @@ class ServerRecord:
     config: str
 
 
+def is_in_use(path: Path) -> bool:
+    """Whether a living process runs a server from the directory; true for a moment only."""
+    try:
+        fd = os.open(path / _LOCK, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
 class DataDirLock:
     """The right to run a server from a directory; held until `release` or the end of this process."""
 

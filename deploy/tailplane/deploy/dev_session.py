@@ -4,6 +4,7 @@ It owns the terminal's log, the order of starting and stopping, and nothing else
 `supervisor`'s, changes `source_watch`'s.
 """
 
+import hashlib
 import os
 import sys
 import time
@@ -14,14 +15,16 @@ from pathlib import Path
 from tailplane.deploy import probe
 from tailplane.deploy.child import Child
 from tailplane.deploy.cluster import LocalCluster, Plan, stop_all
+from tailplane.deploy.data_dir import is_in_use
 from tailplane.deploy.embedded import EmbeddedServer
-from tailplane.deploy.errors import PortInUse
+from tailplane.deploy.errors import DeployError, PortInUse
 from tailplane.deploy.interrupts import Interrupts
 from tailplane.deploy.line_log import LineLog
 from tailplane.deploy.ports import is_free
+from tailplane.deploy.sample_input import run_command
 from tailplane.deploy.source_watch import SourceWatch
 from tailplane.deploy.supervisor import Member, Supervisor
-from tailplane.deploy.targets import source_of
+from tailplane.deploy.targets import check_target, home_of, source_of
 
 _TICK = 0.1
 _RELOAD_GRACE = 3.0
@@ -74,8 +77,9 @@ class DevSession:
         """Run until a signal comes.
 
         Raises:
-            PortInUse, DataDirInUse, MissingExtra: it can't begin.
-            ProcessFailed: Valkey or the control plane did not start, or there is no such target.
+            TargetNotFound, PortInUse, DataDirInUse, MissingExtra: it can't begin.
+            ProcessFailed: Valkey or the control plane did not start.
+            DeployError: the workers can't load their target, and nothing is watched.
         """
         with Interrupts() as interrupts:
             try:
@@ -89,9 +93,12 @@ class DevSession:
         self._say("stopped")
 
     def _start(self) -> None:
-        port = self._plan.port
+        port, kept = self._plan.port, self._plan.data_dir
+        if self._plan.target:
+            check_target(self._plan.target, Path.cwd())
         if port and not is_free(port):
-            raise PortInUse(port)
+            is_ours = kept is not None and is_in_use(kept)
+            raise PortInUse(port, "--port, and another place with --data-dir" if is_ours else "--port")
         self._watch.start()
         self._cluster.start_server()
         self._cluster.launch()
@@ -114,11 +121,11 @@ class DevSession:
         """Say it once when code can't be loaded: the developer's next save may mend it.
 
         Raises:
-            ProcessFailed: there is nothing to watch, so that nothing will mend it.
+            DeployError: there is nothing to watch, so that nothing will mend it.
         """
         if names and not self._watch.directories:
-            failed = next(worker for worker in self._cluster.workers if worker.name in names)
-            raise failed.failure("can't load its target")
+            # Its log went to this terminal already: to show its end again would say it all twice.
+            raise DeployError(f"{names[0]} can't load its target", hint="what it wrote, above, says why")
         if names and not self._waits_for_change:
             self._say("waiting for a change of the source")
         self._waits_for_change = bool(names)
@@ -155,7 +162,8 @@ class DevSession:
         names = sorted({name for pid in running for name in known[pid]["workflows"]})
         self._say(f"workers ready  {', '.join(names)}")
         place = "" if self._plan.port == DEFAULT_PORT else f"TAILPLANE_URL={self._cluster.url} "
-        self._say(f"try            {place}tailplane run {names[0]} --follow")
+        listed = {workflow["name"]: workflow for workflow in probe.list_items(self._cluster.url, "workflows") or ()}
+        self._say(f"try            {place}{run_command(listed.get(names[0], {'name': names[0]}))} --follow")
 
     def _say(self, text: str) -> None:
         self._log.note("tailplane", text)
@@ -164,7 +172,23 @@ class DevSession:
 DEFAULT_PORT = 8420
 
 
-def default_data_dir(environment: Mapping[str, str] = os.environ, platform: str = sys.platform) -> Path:
+def default_data_dir(
+    target: str | None, cwd: Path, environment: Mapping[str, str] = os.environ, platform: str = sys.platform
+) -> Path:
+    """Return where the data of one project lies by default: workflows and tasks of several must not mix.
+
+    Args:
+        target: what the workers run.
+        cwd: where it is looked for.
+        environment: may say where data is kept.
+        platform: as `sys.platform`.
+    """
+    home, name = home_of(target, cwd)
+    mark = hashlib.sha256(f"{home}\0{name}".encode(errors="surrogateescape")).hexdigest()[:8]
+    return _user_data_dir(environment, platform) / f"{home.name or 'root'}-{mark}"
+
+
+def _user_data_dir(environment: Mapping[str, str], platform: str) -> Path:
     """Return where this user's programs keep data on this platform."""
     if platform == "darwin":
         return Path.home() / "Library" / "Application Support" / "tailplane"

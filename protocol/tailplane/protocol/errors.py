@@ -323,7 +323,7 @@ class TaskFailed(TaskError):
         remote_traceback: str = "",
         error_code: str = "workflow_error",
     ) -> None:
-        super().__init__(detail or f"{error_type}: {message}", task_id=task_id)
+        super().__init__(detail or (f"{error_type}: {message}" if error_type else message), task_id=task_id)
         self.error_type = error_type
         self.message = message
         self.remote_traceback = remote_traceback

@@ -148,7 +148,10 @@ async def test_of_many_that_begin_at_once_each_gets_an_attempt_of_its_own(
     assert sorted(each.attempt for each in begun) == list(range(1, 21))
     record = await deployment.record(task.ref)
     assert (record.attempt, record.failures) == (20, 19)
-    assert_whole(await deployment.events(task.ref))
+    events = await deployment.events(task.ref)
+    assert_whole(events)
+    # Each names the attempt that it took over: nobody took over from one that another had replaced already.
+    assert [event.attempt for event in events if event.type == "task.worker_lost"] == list(range(1, 20))
     last = max(begun, key=lambda each: each.attempt)
     outcome = await broker.log.append([append(each, "x") for each in begun])
     assert [refusal is None for refusal in outcome] == [each is last for each in begun]

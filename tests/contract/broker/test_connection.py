@@ -1,20 +1,76 @@
-"""How URLs are shown."""
+"""Connections: URLs are shown without secrets, and a command can be cancelled at any time."""
+
+import asyncio
+from datetime import timedelta
 
 import pytest
+from redis.asyncio import Redis
 
-from tailplane.broker import mask_url
+from tailplane.broker import Broker, connect, mask_url
+from tailplane.deploy.embedded import EmbeddedServer
+from tailplane.protocol.errors import StoreUnavailable
 
 
 @pytest.mark.parametrize(
-    ("url", "shown"),
+    "url",
     [
-        ("redis://127.0.0.1:6379/0", "redis://127.0.0.1:6379/0"),
-        ("redis://:secret@host:6379/0", "redis://:***@host:6379/0"),
-        ("rediss://user:secret@host/1?ssl_cert_reqs=none", "rediss://user:***@host/1?ssl_cert_reqs=none"),
-        ("redis://user:s%40cret@[::1]:6379", "redis://user:***@[::1]:6379"),
-        ("redis://user@host", "redis://user@host"),
-        ("unix:///run/redis.sock", "unix:///run/redis.sock"),
+        "redis://:hunter2@host:6379/0",
+        "rediss://user:hunter2@host/1",
+        "redis://user:hunter2%40x@host:6379",
+        "redis://user:hunter2@x@host:6379",
+        "redis://host:6379/0?password=hunter2",
+        "unix://user:hunter2@/run/host.sock",
     ],
 )
-def test_a_password_is_never_shown(url: str, shown: str) -> None:
-    assert mask_url(url) == shown
+def test_a_password_is_never_shown(url: str) -> None:
+    assert "hunter2" not in mask_url(url)
+    assert "host" in mask_url(url)
+
+
+def test_a_url_without_secrets_is_shown_as_it_is() -> None:
+    for url in ("redis://127.0.0.1:6379/0", "unix:///run/redis.sock", "redis://[::1]:6379"):
+        assert mask_url(url) == url
+
+
+@pytest.mark.parametrize("ticks", range(25))
+async def test_a_command_is_cancelled_at_whatever_point_it_is(broker: Broker, redis: Redis, ticks: int) -> None:
+    await redis.ping()
+    waiting = asyncio.ensure_future(broker.queue.wait(["flow"], timedelta(minutes=1)))
+    for _ in range(ticks):
+        await asyncio.sleep(0)
+    waiting.cancel()
+    # Far below what the wait itself would take.
+    await asyncio.wait({waiting}, timeout=1.5)
+    assert waiting.cancelled()
+    # What the cancelled command left on its connection does not reach the next one.
+    assert await redis.echo("hello") == b"hello"
+
+
+async def test_the_reply_to_a_command_that_timed_out_does_not_reach_the_next_one(
+    server: EmbeddedServer, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tailplane.broker.connection.COMMAND_DEADLINE", 0.05)
+    hasty = connect(server.url, Redis)
+    broker = Broker.over(hasty, prefix="hasty", retention=timedelta(1), start_within=timedelta(1))
+    await hasty.ping()
+    await redis.execute_command("CLIENT", "PAUSE", 30_000, "WRITE")
+    with pytest.raises(StoreUnavailable):
+        await broker.catalogue.create_session("default", {})
+    await redis.execute_command("CLIENT", "UNPAUSE")
+    assert await hasty.echo("hello") == b"hello"
+    await redis.delete(*[key async for key in redis.scan_iter("hasty:*")] or ["-"])
+    await hasty.aclose(close_connection_pool=True)
+
+
+async def test_each_scheme_keeps_its_kind_of_connection() -> None:
+    from redis.asyncio import connection
+
+    kinds = {
+        "redis://host": connection.Connection,
+        "rediss://host": connection.SSLConnection,
+        "unix:///run/redis.sock": connection.UnixDomainSocketConnection,
+    }
+    for url, kind in kinds.items():
+        client = connect(url, Redis)
+        assert issubclass(client.connection_pool.connection_class, kind)
+        await client.aclose(close_connection_pool=True)

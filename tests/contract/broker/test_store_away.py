@@ -46,6 +46,8 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "log.newest": (TASK, 1),
     "log.newest_entry": (TASK,),
     "queue.enqueue": (TASK, "echo"),
+    "queue.made_by": ("default", Request("key", "content")),
+    "queue.overdue": ("echo", LEASE, 1),
     "queue.claim": (WORKER, 1, {"echo": 1}),
     "queue.wait": (["echo"], timedelta(seconds=1)),
     "queue.acknowledge": (WORKER, TASK),
@@ -63,6 +65,7 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "catalogue.session": ("default", SESSION),
     "catalogue.close_session": ("default", SESSION),
     "catalogue.task_ids": ("default", None, None, 1),
+    "catalogue.oldest_task_ids": ("default", None, 1),
     "catalogue.note_gone": ("default", [TASK.task_id]),
     "catalogue.was_here": (TASK,),
 }

@@ -121,8 +121,8 @@ async def test_workflows_and_workers_are_listed(http: Any, fleet: Any, submit: A
 
     assert [workflow["name"] for workflow in workflows] == ["count", "echo"]
     assert workflows[1] == {
-        "name": "echo", "version": "7", "description": "The echo.", "input_schema": {}, "input_optional": False, "timeout_ms": 1000,
-        "max_attempts": 3,
+        "name": "echo", "version": "7", "description": "The echo.", "input_schema": {}, "input_optional": False,
+        "timeout_ms": 1000, "max_attempts": 3,
     }  # fmt: skip
     assert 0 < worker.pop("lease_ms") <= timedelta(minutes=10) / timedelta(milliseconds=1)
     assert worker.pop("started_at") > 0

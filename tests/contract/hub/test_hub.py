@@ -105,6 +105,20 @@ async def test_a_cursor_past_the_end_is_refused(hub: Hub, author: Author) -> Non
     assert not hub.feed_count
 
 
+async def test_a_reader_that_saw_more_elsewhere_is_not_refused(hub: Hub, author: Author) -> None:
+    lagging = await open_at(hub, author)
+    await author.write("unheard here", "shown elsewhere", rings=False)
+    ahead = await open_at(hub, author, 4)
+    now = await open_at(hub, author, Now())
+    assert now.cursor == 4
+    await author.write("next")
+    assert seqs_and_data(await read(ahead, 5), 4) == [(5, "next")]
+    assert seqs_and_data(await read(now, 5), 4) == [(5, "next")]
+    assert [seq for seq, _ in seqs_and_data(await read(lagging, 5))] == [1, 2, 3, 4, 5]
+    for reader in (lagging, ahead, now):
+        await reader.close()
+
+
 async def test_nobody_s_stream_is_not_found(hub: Hub) -> None:
     with pytest.raises(TaskNotFound):
         await hub.open(TaskRef(new_task_id()), After(0))
@@ -209,6 +223,21 @@ async def test_the_end_of_a_task_is_waited_for(hub: Hub, author: Author) -> None
     await author.finish()
     assert await waiting == "succeeded"
     assert await hub.wait_for_end(author.task, 0) == "succeeded"
+
+
+async def test_a_reader_that_leaves_wakes_no_other(hub: Hub, author: Author) -> None:
+    leaving, staying = await open_at(hub, author), await open_at(hub, author)
+    await asyncio.gather(read(leaving, 2), read(staying, 2))
+    left = asyncio.ensure_future(leaving.chunk(FRAMES, DEADLINE))
+    stays = asyncio.ensure_future(staying.chunk(FRAMES, DEADLINE))
+    await asyncio.sleep(0)
+    leaving.wake()
+    assert await left == b""
+    assert not stays.done()
+    await author.write("for the other")
+    assert seqs_and_data(await stays, 2) == [(3, "for the other")]
+    for reader in (leaving, staying):
+        await reader.close()
 
 
 async def test_waiting_for_the_end_has_an_end(hub: Hub, author: Author) -> None:

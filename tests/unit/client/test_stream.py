@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import logging
+import traceback
 from contextlib import aclosing
 from datetime import timedelta
 from typing import Any
@@ -321,6 +323,22 @@ async def test_reading_gives_up_after_the_time_without_progress(server: Any, wir
     async with Client(server.url, options=wire.options(reconnect=policy)) as client:
         with pytest.raises(ConnectionLost, match=r"no progress for 0\.1 s"):
             await wire.collect(client.get_task_result_stream("t_1"))
+
+
+async def test_a_stream_that_finds_nobody_warns_once_and_ends_in_one_error_with_a_hint(
+    wire: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    policy = ReconnectPolicy(
+        base=timedelta(milliseconds=1), cap=timedelta(milliseconds=5), give_up_after=timedelta(milliseconds=100)
+    )
+    async with Client("http://127.0.0.1:1", options=wire.options(reconnect=policy)) as client:
+        with caplog.at_level(logging.WARNING, "tailplane.client"), pytest.raises(ConnectionLost) as caught:
+            await wire.collect(client.get_task_result_stream("t_1"))
+    assert [record.getMessage() for record in caplog.records] == [
+        "the control plane at http://127.0.0.1:1 can't be reached: trying for 0.1 s"
+    ]
+    assert "is a control plane running" in (caught.value.hint or "")
+    assert "".join(traceback.format_exception(caught.value)).count("Traceback") == 1
 
 
 async def test_a_refusal_is_the_cause_of_giving_up(server: Any, wire: Any) -> None:

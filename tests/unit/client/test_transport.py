@@ -1,8 +1,11 @@
 """Requests: what is repeated, what is not, and what comes out of it."""
 
+import logging
+import traceback
 from datetime import timedelta
 from typing import Any
 
+import httpx2
 import pytest
 
 from tailplane.client import (
@@ -14,6 +17,7 @@ from tailplane.client import (
     TailplaneError,
     Unserialisable,
 )
+from tailplane.client.outage import Outage
 from tailplane.client.transport import is_loopback, path
 
 pytestmark = pytest.mark.anyio
@@ -105,6 +109,43 @@ async def test_nobody_there_is_told_after_the_time_for_retries(server: Any, wire
     async with Client(server.url, options=wire.options(retry_for=timedelta(milliseconds=50))) as client:
         with pytest.raises(ConnectionLost, match=server.url):
             await client.run_workflow("words")
+
+
+async def test_a_control_plane_that_cannot_be_reached_is_warned_of_once(
+    wire: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = wire.options(retry_for=timedelta(milliseconds=50))
+    async with Client("http://me:hunter2@127.0.0.1:1", options=options) as client:
+        with caplog.at_level(logging.WARNING, "tailplane.client"):
+            for _ in range(2):
+                with pytest.raises(ConnectionLost):
+                    await client.workers()
+    (record,) = caplog.records
+    assert record.getMessage().endswith("@127.0.0.1:1 can't be reached: trying for 0.05 s")
+    assert "hunter2" not in record.getMessage()
+
+
+def test_an_answer_ends_an_outage_and_only_a_failed_connect_begins_one(caplog: pytest.LogCaptureFixture) -> None:
+    outage = Outage("http://host")
+    for error in (httpx2.ReadError("cut"), httpx2.ConnectError("no"), httpx2.ConnectTimeout("late")):
+        outage.failed(error, None)
+    assert len(caplog.records) == 1
+    outage.answered()
+    outage.failed(httpx2.ConnectError("no"), None)
+    assert [record.getMessage() for record in caplog.records] == [
+        "the control plane at http://host can't be reached: trying until it can"
+    ] * 2
+
+
+async def test_the_last_word_about_nobody_there_is_one_error_that_says_how_to_mend_it(wire: Any) -> None:
+    async with Client("http://127.0.0.1:1", options=wire.options(retry_for=timedelta(milliseconds=50))) as client:
+        with pytest.raises(ConnectionLost, match="ConnectError") as caught:
+            await client.workers()
+    told = "".join(traceback.format_exception(caught.value))
+    assert told.count("Traceback") == 1
+    assert "httpx2/" not in told
+    assert told.endswith("says where another is\n")
+    assert "is a control plane running at http://127.0.0.1:1? `tailplane dev` starts one" in (caught.value.hint or "")
 
 
 async def test_an_answer_that_never_comes_is_asked_for_again(server: Any, wire: Any) -> None:

@@ -42,6 +42,14 @@ def test_another_body_is_another_request(other: Any) -> None:
     assert content(1) != content(other)
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [({1: 2}, {"1": 2}), (b"x", {"$bytes": "eA=="}), (float("nan"), None), (float("inf"), float("-inf"))],
+)
+def test_bodies_that_json_shows_alike_are_other_requests(one: Any, other: Any) -> None:
+    assert content(one) != content(other)
+
+
 def test_another_path_or_method_is_another_request() -> None:
     assert len({content(1), content(1, path="/v1/sessions"), content(1, method="PUT")}) == 3
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -137,6 +139,27 @@ def test_dev_starts_workers_again_when_code_changes_and_when_it_is_broken_waits(
     assert dev.process.returncode == 0
 
 
+def test_dev_greets_with_a_command_that_works_as_it_stands(project: Path, arguments: list[str]) -> None:
+    (project / "flows.py").write_text(FLOWS.format(name="first").replace("(ctx)", "(ctx, name: str)"))
+    with program("dev", "flows.py", *arguments, cwd=project) as dev:
+        _, _, command = dev.wait_for("tailplane run ").partition("try            ")
+        tailplane = shlex.join([sys.executable, "-m", "tailplane.deploy"])
+        script = command.replace("tailplane run", f"{tailplane} run")
+        done = subprocess.run(script, shell=True, cwd=project, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "from first" in done.stdout
+        dev.interrupt()
+
+
+def test_dev_that_cannot_load_its_target_and_does_not_watch_says_why_once(project: Path, arguments: list[str]) -> None:
+    (project / "flows.py").write_text("this is no python")
+    with program("dev", "flows.py", *arguments, "--no-reload", cwd=project) as dev:
+        said, _ = dev.process.communicate(timeout=60)
+    assert dev.process.returncode == 1
+    assert said.count("SyntaxError") == 1
+    assert "error: worker-1 can't load its target" in said
+
+
 def test_dev_names_what_died_and_starts_it_again(project: Path, arguments: list[str]) -> None:
     url = f"http://127.0.0.1:{arguments[1]}"
     with program("dev", "flows.py", *arguments, cwd=project) as dev:
@@ -172,7 +195,8 @@ def test_dev_refuses_a_directory_in_use_and_a_target_that_is_not_there(project: 
     with program("dev", "nowhere.py", *arguments, cwd=project) as dev:
         said, _ = dev.process.communicate(timeout=60)
     assert dev.process.returncode == 1
-    assert "there is no file" in said
+    assert said.count("there is no file") == 1
+    assert not Path(arguments[3]).exists()
     with program("dev", *arguments, cwd=project) as first:
         first.wait_for("no workers here")
         port = str(free_port())
@@ -184,6 +208,10 @@ def test_dev_refuses_a_directory_in_use_and_a_target_that_is_not_there(project: 
             said, _ = third.process.communicate(timeout=60)
         assert third.process.returncode == 1
         assert f"port {arguments[1]} is in use" in said
+        assert "--data-dir" not in said
+        with program("dev", *arguments, cwd=project) as fourth:
+            said, _ = fourth.process.communicate(timeout=60)
+        assert "choose another with --port, and another place with --data-dir" in said
         first.interrupt()
 
 
@@ -215,10 +243,19 @@ def test_worker_processes_that_cannot_load_their_target_end_with_exit_code_2(pro
     ],
 )
 def test_the_data_directory_is_where_the_platform_has_it(
-    environment: dict[str, str], platform: str, place: str
+    project: Path, environment: dict[str, str], platform: str, place: str
 ) -> None:
-    assert default_data_dir(environment, platform) == Path.home() / place
+    assert default_data_dir("flows.py", project, environment, platform).parent == Path.home() / place
 
 
-def test_the_data_directory_follows_xdg() -> None:
-    assert default_data_dir({"XDG_DATA_HOME": "/data"}, "linux") == Path("/data/tailplane")
+def test_the_data_directory_follows_xdg(project: Path) -> None:
+    assert default_data_dir(None, project, {"XDG_DATA_HOME": "/data"}, "linux").parent == Path("/data/tailplane")
+
+
+def test_each_project_and_target_has_a_data_directory_of_its_own(project: Path, tmp_path: Path) -> None:
+    namesake = tmp_path / "elsewhere" / "project"
+    namesake.mkdir(parents=True)
+    found = [default_data_dir(*each) for each in (("flows.py", project), ("other", project), ("flows.py", namesake))]
+    assert len(set(found)) == 3
+    assert all(re.fullmatch(r"project-[0-9a-f]{8}", each.name) for each in found)
+    assert default_data_dir("project/flows.py", tmp_path) == found[0]

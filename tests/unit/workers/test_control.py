@@ -28,3 +28,19 @@ async def test_it_hears_of_its_own_tasks_with_the_reason(broker: Broker, redis: 
         assert await heard.get() == (theirs, "enough")
     listening.cancel()
     await asyncio.gather(listening, return_exceptions=True)
+
+
+async def test_a_message_that_is_nonsense_is_dropped(broker: Broker) -> None:
+    heard: asyncio.Queue[tuple[TaskRef, str | None]] = asyncio.Queue()
+    worker, task = new_worker_id(), TaskRef(new_task_id())
+    listening = asyncio.ensure_future(control.listen(broker, worker, lambda task, why: heard.put_nowait((task, why))))
+    channel = broker.keys.control(worker)
+    async with asyncio.timeout(PATIENCE):
+        while not await broker.redis.publish(channel, b"\xc1"):
+            await asyncio.sleep(0.01)
+        for nonsense in (b"", b"\x01", b"\x92\x01\x02", b"\x91\xa1x"):
+            await broker.redis.publish(channel, nonsense)
+        await broker.queue.tell_cancel(worker, task, "enough")
+        assert await heard.get() == (task, "enough")
+    listening.cancel()
+    await asyncio.gather(listening, return_exceptions=True)

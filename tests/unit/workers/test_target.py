@@ -151,12 +151,19 @@ def test_a_file_that_changed_is_read_again(write: Write) -> None:
         (".", "is no module"),
         ("folder/", "there is no file"),
         ("text.txt/", "there is no file"),
+        ("prog.txt", "^prog.txt is not a .py file"),
+        ("prog.txt:first", "^prog.txt is not a .py file"),
+        ("./prog.txt", "prog.txt is not a .py file"),
+        ("script", "^script is not a .py file"),
     ],
 )
 def test_what_is_no_target_says_what_is_missing(write: Write, target: str, message: str) -> None:
     write("decorated_flows.py", DECORATED)
     write("without_flows.py", "x = 1")
     write("folder/file.txt", "")
+    write("prog.txt", "")
+    write("prog.py", "raise AssertionError('prog.txt was meant')")
+    write("script", "")
     with pytest.raises(TargetNotFound, match=message):
         load_target(target)
 

@@ -4,11 +4,14 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
+import structlog
+
 from tailplane.broker import Broker, Subscriptions, TaskRef
 from tailplane.protocol import codec
-from tailplane.protocol.errors import StoreUnavailable
+from tailplane.protocol.errors import StoreUnavailable, TailplaneError
 from tailplane.protocol.ids import WorkerId
 
+log = structlog.get_logger("tailplane.workers")
 
 # Seconds between two tries to subscribe while Redis is away; afterwards the subscription comes back by itself.
 PAUSE = 0.5
@@ -22,9 +25,16 @@ async def listen(broker: Broker, worker: WorkerId, on_cancel: Callable[[TaskRef,
     """
 
     def hear(_: str, message: bytes | None) -> None:
-        if message is not None:
+        if message is None:
+            return
+        try:
             member, reason = codec.unpack(message)
-            on_cancel(TaskRef.from_member(member.encode()), reason)
+            task = TaskRef.from_member(member.encode())
+        except (TailplaneError, ValueError, TypeError, AttributeError):
+            # Whoever may publish here must not be able to end the worker.
+            log.warning("message not understood", size=len(message))
+            return
+        on_cancel(task, reason)
 
     subscriptions = Subscriptions(broker.redis, broker.keys.prefix, hear)
     async with asyncio.TaskGroup() as group:

@@ -33,6 +33,9 @@ def load_target(target: str) -> list[Workflow]:
         Exception: whatever the module raises while it is imported.
     """
     place, attribute = _split(target)
+    if not _is_file(place) and "." in place and Path(place).is_file():
+        # Read as the name of a module, `prog.txt` would run prog.py.
+        raise TargetNotFound(f"{place} is not a .py file", hint=_HINT)
     module = _load_file(Path(place)) if _is_file(place) else _load_module(place)
     if attribute is None:
         return _workflows_of(module, target)
@@ -67,7 +70,7 @@ def _load_file(path: Path) -> ModuleType:
     _put_on_path(path.parent)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise TargetNotFound(f"{path} is no Python file")
+        raise TargetNotFound(f"{path} is not a .py file", hint=_HINT)
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     try:
@@ -88,7 +91,8 @@ def _load_module(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         # A module that the target itself fails to import is the author's error, and told as it is.
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
-            raise TargetNotFound(f"there is no module {name}", hint=_HINT) from None
+            what = f"{name} is not a .py file" if Path(name).is_file() else f"there is no module {name}"
+            raise TargetNotFound(what, hint=_HINT) from None
         raise
 
 

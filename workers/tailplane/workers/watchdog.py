@@ -28,8 +28,10 @@ async def watch(loop: asyncio.AbstractEventLoop, blocked_after: timedelta) -> No
 
 
 async def _is_set_within(event: asyncio.Event, seconds: float) -> bool:
+    # Not wait_for: up to Python 3.11 it swallows a cancellation that comes as the event is set.
     try:
-        await asyncio.wait_for(event.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await event.wait()
     except TimeoutError:
         return False
     return True

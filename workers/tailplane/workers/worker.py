@@ -61,7 +61,7 @@ def run_worker(workflows: Sequence[Workflow], settings: Settings) -> None:
         signal.signal(signum, drain)
     platform.start()
     try:
-        loop.run_forever()
+        _run_until_ended(loop, platform)
     finally:
         platform.join()
         _unwind(loop)
@@ -70,6 +70,16 @@ def run_worker(workflows: Sequence[Workflow], settings: Settings) -> None:
         loop.close()
     if platform.error is not None:
         raise platform.error
+
+
+def _run_until_ended(loop: asyncio.AbstractEventLoop, platform: "PlatformThread") -> None:
+    """Run the workflows' loop for as long as the platform lives, whatever authors' code does to it."""
+    while platform.is_alive():
+        try:
+            loop.run_forever()
+        except (SystemExit, KeyboardInterrupt) as error:
+            # Raised in a task that a workflow started by itself: asyncio lets these two end the loop.
+            log.error("a task of a workflow tried to end the worker", type=type(error).__name__)
 
 
 def _unwind(loop: asyncio.AbstractEventLoop) -> None:
@@ -102,7 +112,9 @@ class PlatformThread(threading.Thread):
 
     def drain(self, why: str) -> None:
         """Take no new tasks, give running ones their grace, and end. From a signal handler or any thread."""
-        self._loop.call_soon_threadsafe(self._begin_drain, why)
+        # The loop is closed where a signal comes after the drain, while code that was left behind is waited for.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._begin_drain, why)
 
     def _begin_drain(self, why: str) -> None:
         if self._draining.is_set():

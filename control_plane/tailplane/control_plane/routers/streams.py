@@ -10,6 +10,7 @@ from tailplane.control_plane.lookup import telling_gone
 from tailplane.control_plane.models import WORKFLOW_PATTERN
 from tailplane.control_plane.parameters import IdempotencyKey, InputOf, PositionOf, TaskOf, Tenant
 from tailplane.control_plane.services import ServicesOf
+from tailplane.control_plane.streaming import format_of
 from tailplane.control_plane.submit import Submission
 from tailplane.control_plane.trace import trace_of
 from tailplane.protocol.cursor import START, After
@@ -63,6 +64,8 @@ async def submit_and_stream(
     key: IdempotencyKey = None,
 ) -> Response:
     """Run a workflow and stream its events, in one call. The body is the workflow's input."""
+    # Before there is a task that nobody would read.
+    format_of(request)
     asked = request_of(key, method="POST", path=request.url.path, body=value)
     wanted = Submission(name, value, trace=trace_of(request.headers), request=asked)
     task = (await services.submitter.submit(tenant, wanted)).ref

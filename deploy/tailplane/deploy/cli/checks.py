@@ -6,6 +6,7 @@ import typer
 
 from tailplane.deploy.cli import terminal
 from tailplane.deploy.cli.connection import AsJson, Url
+from tailplane.deploy.cli.progress import describe_count
 
 RedisUrl = Annotated[
     str | None,
@@ -30,14 +31,15 @@ def doctor(url: Url = None, redis_url: RedisUrl = None, as_json: AsJson = False)
     if as_json:
         terminal.print_json({"healthy": is_healthy, "findings": [dataclasses.asdict(each) for each in findings]})
     else:
-        terminal.say(f"\n{count[Verdict.FAILURE]} failures, {count[Verdict.WARNING]} warnings")
+        failures = describe_count(count[Verdict.FAILURE], "failure")
+        terminal.say(f"\n{failures}, {describe_count(count[Verdict.WARNING], 'warning')}")
     raise typer.Exit(0 if is_healthy else 1)
 
 
 def _print(check: str, verdict: str, detail: str, remedy: str | None) -> None:
     from rich.text import Text
 
-    colour = {"ok": "green", "warning": "yellow", "failure": "bold red"}[verdict]
+    colour = {"ok": "green", "warning": "yellow", "failure": "bold red", "skipped": "dim"}[verdict]
     line = Text.assemble((f"{verdict:<8}", colour), f"{check:<20}", terminal.printable(detail))
     out = terminal.console()
     out.print(line)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tailplane.deploy.cli import terminal
+from tailplane.deploy.cli.progress import describe_count
 
 if TYPE_CHECKING:
     from tailplane.deploy.demo.documents import Documents
@@ -31,7 +32,7 @@ def demo(
 
     folder, documents = _documents(path_to, max_files)
     pause_ms = min(_LONGEST_PAUSE_MS, _SHOW_MS / len(documents.paths)) if pause is None else pause
-    terminal.say(f"analysing {len(documents.paths):,} text files in {folder}")
+    terminal.say(f"analysing {describe_count(len(documents.paths), 'text file')} in {folder}")
     if pause_ms:
         terminal.say(f"with a rest of {pause_ms:.0f} ms after each, so that you can watch (--pause 0: none)")
     from tailplane.deploy.cli.demo_view import run_demo

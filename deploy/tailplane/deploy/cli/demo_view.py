@@ -9,7 +9,7 @@ from pathlib import Path
 from tailplane.client import Client, Task
 from tailplane.deploy.cli import terminal
 from tailplane.deploy.cli.live import LiveView, arrivals
-from tailplane.deploy.cli.progress import describe, describe_delay
+from tailplane.deploy.cli.progress import describe, describe_count, describe_delay, describe_size
 from tailplane.deploy.cluster import LocalCluster, Plan
 from tailplane.deploy.demo.events import (
     EVENTS,
@@ -86,21 +86,26 @@ def describe_finding(event: Event) -> str:
     """Return an event of the analysis in words."""
     match event.data:
         case Found(files=files, size_bytes=size, left_out=left_out):
-            more = f"; {left_out:,} more are left out" if left_out else ""
-            return f"found {files:,} files with {size / 1000:,.0f} kB{more}"
+            more = f"; {left_out:,} more {'is' if left_out == 1 else 'are'} left out" if left_out else ""
+            return f"found {describe_count(files, 'file')} with {describe_size(size)}{more}"
         case FileAnalysed() as file:
-            return (
-                f"{file.path}: {file.words:,} words, {file.sentences:,} sentences, {file.headings:,} headings, "
-                f"{file.links:,} links, readability {file.readability:g}"
+            counts = (
+                (file.words, "word"),
+                (file.sentences, "sentence"),
+                (file.headings, "heading"),
+                (file.links, "link"),
             )
+            text = ", ".join(describe_count(count, noun) for count, noun in counts)
+            return f"{file.path}: {text}, readability {file.readability:g}"
         case FileSkipped(path=path, reason=reason):
             return f"{path}: skipped, {reason}"
         case Totals() as totals:
-            return f"so far {totals.files:,} files, {totals.words:,} words, readability {totals.readability:g}"
+            files_read, words_read = describe_count(totals.files, "file"), describe_count(totals.words, "word")
+            return f"so far {files_read}, {words_read}, readability {totals.readability:g}"
         case FrequentWords(words=words):
             return f"most frequent: {', '.join(f'{word} {count:,}' for word, count in words.items())}"
         case LongSentence() as sentence:
-            return f"longest sentence so far: {sentence.words} words in {sentence.path}"
+            return f"longest sentence so far: {describe_count(sentence.words, 'word')} in {sentence.path}"
         case Progress(done=done, total=total):
             return f"{done:,} of {total:,}"
         case _:
@@ -113,14 +118,18 @@ def _print_report(report: Report) -> None:
     _fact("frequent words", words or "none")
     if report.longest_sentence:
         sentence = report.longest_sentence
-        _fact("longest sentence", f"{sentence.words} words, in {sentence.path}:\n{'':<20}{sentence.text}")
+        _fact(
+            "longest sentence",
+            f"{describe_count(sentence.words, 'word')}, in {sentence.path}:\n{'':<20}{sentence.text}",
+        )
     if report.easiest and report.hardest and report.easiest != report.hardest:
         _fact("easiest to read", f"{report.easiest.path} (LIX {report.easiest.readability:g})")
         _fact("hardest to read", f"{report.hardest.path} (LIX {report.hardest.readability:g})")
     if report.skipped:
-        _fact("skipped", f"{len(report.skipped)} files")
+        _fact("skipped", describe_count(len(report.skipped), "file"))
     if report.left_out:
-        _fact("left out", f"{report.left_out:,} files beyond the first {report.totals.files + len(report.skipped):,}")
+        read = report.totals.files + len(report.skipped)
+        _fact("left out", f"{describe_count(report.left_out, 'file')} beyond the first {read:,}")
 
 
 def _fact(name: str, text: str) -> None:

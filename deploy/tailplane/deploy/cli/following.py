@@ -4,18 +4,24 @@ import json
 import sys
 from typing import Any
 
-from tailplane.client import Task, TaskStatus
+from tailplane.client import Client, Task, TaskStatus
 from tailplane.deploy.cli import terminal
 from tailplane.deploy.cli.live import LiveView, LossNotice, arrivals
 from tailplane.deploy.cli.progress import describe_age
+from tailplane.deploy.cli.waiting import waiting_explained
 from tailplane.protocol.states import State
 
 
-async def follow(task: Task, start: str, as_json: bool) -> int:
+async def follow(client: Client, task: Task, start: str, as_json: bool) -> int:
     """Show a task's events from `start` on; return 0 if it succeeded, else 1.
 
     Raises: as the client's stream, but for the task's own failure, which is shown.
     """
+    async with waiting_explained(client, task):
+        return await _show(task, start, as_json)
+
+
+async def _show(task: Task, start: str, as_json: bool) -> int:
     stream = task.events(start)
     if as_json:
         async for event in stream:

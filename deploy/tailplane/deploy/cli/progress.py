@@ -94,3 +94,13 @@ def describe_age(seconds: float) -> str:
         if seconds < limit:
             return f"{seconds:.1f} s" if unit == "s" else f"{seconds / size:.0f} {unit}"
     return f"{seconds / 86400:.0f} d"
+
+
+def describe_count(count: int, noun: str) -> str:
+    """Return a count with its noun, which takes an s for more than one: 1 file, 2,000 files."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def describe_size(size_bytes: int) -> str:
+    """Return a size in bytes or kilobytes, never as nothing."""
+    return describe_count(size_bytes, "byte") if size_bytes < 1000 else f"{size_bytes / 1000:,.0f} kB"

@@ -33,7 +33,11 @@ def dev(
     port: Annotated[int, typer.Option(min=1, max=65535, help="The control plane's port.")] = 8420,
     data_dir: Annotated[
         Path | None,
-        typer.Option(file_okay=False, help="Where Valkey keeps its data.", show_default="this user's data directory"),
+        typer.Option(
+            file_okay=False,
+            help="Where Valkey keeps its data.",
+            show_default="a directory of this project's own under ~/.local/share/tailplane, or where the system has it",
+        ),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Number of worker processes.")] = 1,
     concurrency: Concurrency = None,
@@ -48,7 +52,7 @@ def dev(
         workers=workers if target else 0,
         concurrency=concurrency,
         port=port,
-        data_dir=(data_dir or default_data_dir()).expanduser().absolute(),
+        data_dir=(data_dir or default_data_dir(target, Path.cwd())).expanduser().absolute(),
     )
     DevSession(plan, reload=reload).run()
 

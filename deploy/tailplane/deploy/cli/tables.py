@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
@@ -19,6 +20,12 @@ _COLOURS = {
     State.CANCELLED: "magenta",
     State.EXPIRED: "magenta",
 }
+
+# Of a column that wraps: narrower, a description is a tower of syllables.
+_NARROWEST = 24
+_UNBOUNDED = 100_000
+# Between two columns, as rich has it.
+_GAP = 2
 
 
 def print_tasks(tasks: Iterable[TaskStatus], now: float) -> None:
@@ -41,12 +48,12 @@ def print_workflows(workflows: Iterable[WorkflowInfo], workers_of: dict[str, int
         count = workers_of.get(workflow.name, 0)
         workers = Text(str(count), style="" if count else "red")
         rows.append([workflow.name, workflow.version, workers, workflow.description.partition("\n")[0]])
-    _print(["workflow", "version", "workers", "description"], rows)
+    _print(["workflow", "version", "workers", "description"], rows, wraps="description")
 
 
 def print_workers(workers: Iterable[WorkerInfo], now: float) -> None:
     """Print workers; `now` in seconds since the epoch."""
-    rows = [
+    rows: list[list[str | Text]] = [
         [
             worker.worker_id,
             f"{worker.host}:{worker.pid}",
@@ -56,15 +63,28 @@ def print_workers(workers: Iterable[WorkerInfo], now: float) -> None:
         ]
         for worker in workers
     ]
-    _print(["worker", "host:pid", "tasks", "up", "workflows"], rows)
+    _print(["worker", "host:pid", "tasks", "up", "workflows"], rows, wraps="workflows")
 
 
-def _print(titles: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
+def _print(titles: Sequence[str], rows: Sequence[Sequence[str | Text]], wraps: str | None = None) -> None:
+    """Print a table. Nothing in it is ever cut; on a terminal the column `wraps` takes several lines if it must."""
+    # As Text: a workflow's name must not be read as markup.
+    cells = [[cell if isinstance(cell, Text) else Text(terminal.printable(cell)) for cell in row] for row in rows]
+    if not cells:
+        return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in titles:
-        table.add_column(title, no_wrap=True, overflow="ignore")
-    for row in rows:
-        # As Text: a workflow's name must not be read as markup.
-        table.add_row(*(cell if isinstance(cell, Text) else Text(terminal.printable(cell)) for cell in row))
-    if table.row_count:
-        terminal.console().print(table, crop=False)
+    for title, *column in zip(titles, *cells, strict=True):
+        width = max(cell_len(str(cell)) for cell in (title, *column))
+        if title == wraps:
+            table.add_column(title, min_width=min(width, _NARROWEST), overflow="fold")
+        else:
+            table.add_column(title, min_width=width, no_wrap=True)
+    for row in cells:
+        table.add_row(*row)
+    out = terminal.console()
+    # No terminal, no width: 80 columns are a guess that a file or a pipe has no use for. And one that is too narrow for
+    # whole names breaks their lines itself, where rich would cut them.
+    out.width = max(out.width, sum(column.min_width or 0 for column in table.columns) + _GAP * len(titles))
+    if not out.is_terminal:
+        out.width = _UNBOUNDED
+    out.print(table, crop=False)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tailplane.deploy.cli import terminal
-from tailplane.deploy.cli.connection import AsJson, Url, ask
+from tailplane.deploy.cli.connection import AsJson, AsJsonLines, Url, ask
 from tailplane.protocol.errors import RequestError
 from tailplane.protocol.states import State
 
@@ -33,7 +33,7 @@ def run(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Show what it produces, and wait for its end.")
     ] = False,
-    as_json: AsJson = False,
+    as_json: AsJsonLines = False,
     url: Url = None,
 ) -> None:
     """Start a run of a workflow. With --follow the exit code is 0 if it succeeds, else 1."""
@@ -46,7 +46,7 @@ def run(
         task = await client.run_workflow(name, value)
         started.append(task.task_id)
         if follow:
-            return await follow_task(task, "start", as_json)
+            return await follow_task(client, task, "start", as_json)
         if as_json:
             terminal.print_json({"task_id": task.task_id, "workflow": name})
         else:
@@ -66,7 +66,7 @@ def tail(
     start: Annotated[
         str, typer.Option("--from", help="The seq of the last event seen, start, now, or -N for the last N.")
     ] = "start",
-    as_json: AsJson = False,
+    as_json: AsJsonLines = False,
     url: Url = None,
 ) -> None:
     """Show what a task has said and goes on saying, to its end. The exit code is 0 if it succeeds, else 1."""
@@ -76,7 +76,7 @@ def tail(
         task = client.task(task_id)
         # A stream is asked for with the patience of an application; whether there is such a task is answered at once.
         await task.status()
-        return await follow(task, start, as_json)
+        return await follow(client, task, start, as_json)
 
     try:
         code = ask(url, look)

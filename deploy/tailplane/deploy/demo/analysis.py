@@ -135,4 +135,8 @@ class Tally:
 
 
 def _quote(sentence: str) -> str:
-    return sentence if len(sentence) <= _MAX_QUOTE else f"{sentence[:_MAX_QUOTE]} ..."
+    if len(sentence) <= _MAX_QUOTE:
+        return sentence
+    # Between two words, unless the whole quote is one.
+    words, _, _ = sentence[: _MAX_QUOTE + 1].rpartition(" ")
+    return f"{words or sentence[:_MAX_QUOTE]} ..."

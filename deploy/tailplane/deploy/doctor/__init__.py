@@ -33,5 +33,9 @@ def diagnose(url: str | None, redis_url: str | None) -> Iterator[Finding]:
     yield from check_parts()
     yield from check_extras(required_packages())
     yield check_embedded()
-    yield from check_control_plane(url or DEFAULT_URL, is_expected=url is not None)
-    yield from check_redis(redis_url or DEFAULT_REDIS_URL, is_expected=redis_url is not None)
+    is_served = False
+    for finding in check_control_plane(url or DEFAULT_URL, is_expected=url is not None):
+        # The fleet is looked at only through a control plane that is ready, and so has its Redis.
+        is_served = is_served or finding.check == "workers"
+        yield finding
+    yield from check_redis(redis_url or DEFAULT_REDIS_URL, is_expected=redis_url is not None, is_needed=not is_served)

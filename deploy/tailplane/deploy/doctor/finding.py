@@ -8,6 +8,7 @@ class Verdict(StrEnum):
     """How a check came out."""
 
     OK = "ok"
+    SKIPPED = "skipped"
     WARNING = "warning"
     FAILURE = "failure"
 

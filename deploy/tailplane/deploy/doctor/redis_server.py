@@ -15,8 +15,14 @@ SKEW_WARNING = 0.25
 SLOW_ANSWER = 0.02
 
 
-def check_redis(url: str, *, is_expected: bool) -> Iterator[Finding]:
-    """Look at the Redis or Valkey server: may it hold streams, and does it keep them."""
+def check_redis(url: str, *, is_expected: bool, is_needed: bool = True) -> Iterator[Finding]:
+    """Look at the Redis or Valkey server: may it hold streams, and does it keep them.
+
+    Args:
+        url: where it is.
+        is_expected: somebody named it, so that its absence is a failure.
+        is_needed: no control plane answers; one that does has a server of its own, wherever that is.
+    """
     try:
         import redis
     except ImportError:
@@ -34,6 +40,9 @@ def check_redis(url: str, *, is_expected: bool) -> Iterator[Finding]:
         if is_expected:
             remedy = "is TAILPLANE_REDIS_URL right, the server up, and the password the present one?"
             yield Finding("redis", Verdict.FAILURE, f"{mask(url)}: {mask(str(error))}", remedy)
+        elif not is_needed:
+            detail = f"not looked at: none at {url}; TAILPLANE_REDIS_URL says where the control plane's is"
+            yield Finding("redis", Verdict.SKIPPED, detail)
         else:
             remedy = "only servers need it: TAILPLANE_REDIS_URL says where it is; `tailplane dev` brings its own"
             yield Finding("redis", Verdict.WARNING, f"{url}: {error}", remedy)

@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tailplane.client import SyncClient
-from tailplane.deploy.cluster import LocalCluster
+from tailplane.deploy.cluster import LocalCluster, Plan
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
@@ -90,6 +91,30 @@ def test_what_the_control_plane_refuses_is_one_error(tailplane: Tailplane, argum
     assert done.stderr.startswith("error: ")
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_unknown_workflow_is_told_with_the_command_that_lists_them(tailplane: Tailplane) -> None:
+    said = tailplane("run", "no_such_workflow").stderr
+    assert "hint:  `tailplane workflows` lists those there are" in said
+    assert "GET" not in said
+
+
+def test_a_task_that_no_worker_can_start_is_told_why(flows: Path) -> None:
+    with LocalCluster(Plan(target=str(flows))) as own:
+        own.workers[0].stop(10)
+        with subprocess.Popen(
+            [sys.executable, "-m", "tailplane.deploy", "run", "greet", "--follow", "--json"],
+            env=os.environ | {"TAILPLANE_URL": own.url},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as following:
+            assert following.stderr is not None
+            assert following.stderr.readline() == "no living worker serves greet: the task waits for one\n"
+            own.restart_worker()
+            out, rest = following.communicate(timeout=60)
+    assert (following.returncode, rest) == (0, "")
+    assert lines_of(out)[-1]["type"] == "task.succeeded"
 
 
 def test_tail_begins_where_it_is_told(tailplane: Tailplane, cluster: LocalCluster) -> None:

@@ -8,8 +8,10 @@ from tailplane.deploy.cli.progress import (
     Fraction,
     describe,
     describe_age,
+    describe_count,
     describe_data,
     describe_delay,
+    describe_size,
     progress_of,
 )
 from tailplane.protocol.events import Event, Kind
@@ -88,3 +90,8 @@ def test_delays_are_in_milliseconds(seconds: float, text: str) -> None:
 )
 def test_ages_are_in_the_largest_unit_that_fits(seconds: float, text: str) -> None:
     assert describe_age(seconds) == text
+
+
+def test_one_is_no_plural_and_little_is_not_nothing() -> None:
+    assert [describe_count(count, "file") for count in (0, 1, 2000)] == ["0 files", "1 file", "2,000 files"]
+    assert [describe_size(size) for size in (1, 412, 12_345)] == ["1 byte", "412 bytes", "12 kB"]

@@ -44,6 +44,17 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
     assert "Usage: tailplane" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", ["run", "tail"])
+def test_help_says_that_events_are_one_document_a_line(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([command, "--help"]) == 0
+    assert "one JSON document a line" in " ".join(capsys.readouterr().out.split())
+
+
+def test_help_says_where_dev_keeps_its_data(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["dev", "--help"]) == 0
+    assert "~/.local/share/tailplane" in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -89,6 +100,7 @@ def test_no_control_plane_is_one_error_with_a_hint(
     assert shown.err.startswith("error: ")
     assert f"hint:  is a control plane running at {nowhere}?" in shown.err
     assert "Traceback" not in shown.err
+    assert len(shown.err.splitlines()) == 2
 
 
 def test_a_password_in_the_url_is_not_shown(

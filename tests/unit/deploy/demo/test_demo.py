@@ -32,10 +32,12 @@ def test_it_shows_a_real_analysis_and_ends_by_itself(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "6 texts" not in done.stdout
     assert re.search(
-        r"^ +\d+ +-?[\d.,]+ ms  0\.md: 9 words, 3 sentences, 1 headings, 0 links", done.stdout, re.MULTILINE
+        r"^ +\d+ +-?[\d.,]+ ms  0\.md: 9 words, 3 sentences, 1 heading, 0 links", done.stdout, re.MULTILINE
     )
     assert "binary.txt: skipped, binary" in done.stdout
     assert "7 of 7" in done.stdout
+    assert re.search(r"found 7 files with \d+ bytes", done.stdout)
+    assert re.search(r"skipped +1 file$", done.stdout, re.MULTILINE)
     assert re.search(r"frequent words +.*stream \(6\)", done.stdout)
     assert re.search(r"^.*\b6\b.*\b54\b.*\b\d+\b.* ms.* ms", done.stdout, re.MULTILINE)
     assert list(tmp_path.iterdir()) == [folder]

@@ -203,6 +203,16 @@ def test_a_slow_server_is_told() -> None:
     assert judge_speed(0.1).verdict == Verdict.WARNING
 
 
+def test_beside_a_healthy_control_plane_a_redis_that_nobody_named_is_not_missed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tailplane.deploy.doctor.DEFAULT_REDIS_URL", f"redis://127.0.0.1:{free_port()}")
+    with control_plane(HEALTHY) as url:
+        assert verdicts(diagnose(url, None))["redis"] == Verdict.SKIPPED
+        assert verdicts(diagnose(url, f"redis://127.0.0.1:{free_port()}"))["redis"] == Verdict.FAILURE
+    assert verdicts(diagnose(url, None))["redis"] == Verdict.WARNING
+
+
 def test_every_finding_that_is_not_ok_has_a_remedy() -> None:
     for finding in diagnose(f"http://127.0.0.1:{free_port()}", f"redis://127.0.0.1:{free_port()}"):
         assert (finding.remedy is None) == (finding.verdict == Verdict.OK), finding

@@ -1,0 +1,50 @@
+"""Tells a person who follows a task why nothing happens: it is still queued, and who could run it. On stderr, once."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+
+from tailplane.client import Client, Task, WorkerInfo
+from tailplane.deploy.cli import terminal
+from tailplane.deploy.cli.progress import describe_count
+from tailplane.protocol.errors import TailplaneError
+from tailplane.protocol.states import State
+
+# A healthy fleet starts a task within milliseconds, and a worker that `dev` starts anew is back within this.
+_PATIENCE_S = 2.0
+
+
+@contextlib.asynccontextmanager
+async def waiting_explained(
+    client: Client,
+    task: Task,
+    patience_s: float = _PATIENCE_S,
+    say: Callable[[str], None] = lambda text: terminal.say(text, stderr=True),
+) -> AsyncIterator[None]:
+    """While the block runs: if the task is still queued after `patience_s` seconds, say why."""
+    look = asyncio.create_task(_look_once(client, task, patience_s, say))
+    try:
+        yield
+    finally:
+        look.cancel()
+        # Whatever became of it: a word of explanation is no reason to end the following.
+        await asyncio.gather(look, return_exceptions=True)
+
+
+async def _look_once(client: Client, task: Task, patience_s: float, say: Callable[[str], None]) -> None:
+    await asyncio.sleep(patience_s)
+    with contextlib.suppress(TailplaneError):
+        status = await task.status()
+        if status.state == State.QUEUED:
+            say(terminal.printable(explanation(status.workflow, await client.workers())))
+
+
+def explanation(workflow: str, workers: Sequence[WorkerInfo]) -> str:
+    """Return why a queued task of `workflow` waits, as far as the living workers tell."""
+    able = [worker for worker in workers if workflow in worker.workflows]
+    if not able:
+        return f"no living worker serves {workflow}: the task waits for one"
+    serve = f"{describe_count(len(able), 'worker')} {'serves' if len(able) == 1 else 'serve'} {workflow}"
+    if all(worker.running >= worker.concurrency for worker in able):
+        return f"{serve}, all busy: the task waits for a free place"
+    return f"{serve}: the task waits for its turn"

@@ -1,0 +1,106 @@
+from datetime import timedelta
+
+from tailplane.broker import Broker, NewTask, TaskRef
+from tailplane.control_plane.housekeeping import Housekeeper
+from tailplane.control_plane.queue import TaskQueue
+from tailplane.protocol import codec, events
+from tailplane.protocol.ids import EntryId, new_task_id
+from tailplane.protocol.states import State
+
+from .test_fleet import MINUTE, worker_with_task
+
+SOON = timedelta(milliseconds=1)
+
+
+async def queued(broker: Broker, queue: TaskQueue) -> TaskRef:
+    # "a" is registered, as it is wherever a task could be submitted.
+    await worker_with_task(broker, queue)
+    task = TaskRef(new_task_id())
+    await broker.tasks.create(NewTask(task, "a", "1", codec.pack(None)))
+    await queue.enqueue_job("a", _job_id=task.member)
+    return task
+
+
+def in_a_hurry(broker: Broker) -> Broker:
+    return Broker.over(broker.redis, prefix=broker.keys.prefix, retention=MINUTE, start_within=SOON)
+
+
+async def _register(broker: Broker) -> None:
+    await broker.redis.hset(broker.keys.workflows, "a", codec.pack(_RECORD))  # type: ignore[misc, arg-type]
+
+
+_RECORD = {
+    "name": "a", "version": "1", "description": "", "input_schema": {},
+    "timeout_ms": None, "max_attempts": 1, "concurrency": None,
+}  # fmt: skip
+
+
+async def test_a_task_that_nobody_started_in_time_expires(broker: Broker, queue: TaskQueue) -> None:
+    broker = in_a_hurry(broker)
+    await _register(broker)
+    task = await queued(broker, queue)
+    # The server's clock counts in whole milliseconds.
+    while not await broker.queue.overdue("a", SOON, 10):
+        pass
+
+    assert await Housekeeper(broker).expire_overdue() == 1
+
+    assert (await broker.tasks.read(task)).state is State.EXPIRED
+    (entries,) = await broker.log.read_after([(task, EntryId(0, 0), 10)])
+    assert entries[-1].end == "expired"
+    assert events.unpack_payload(entries[-1].id, entries[-1].payload)[0].type == "task.expired"
+    assert not await broker.redis.zcard(broker.keys.due("a"))
+
+
+async def test_a_task_in_time_is_left_alone(broker: Broker, queue: TaskQueue) -> None:
+    await _register(broker)
+    task = await queued(broker, queue)
+
+    assert await Housekeeper(broker).expire_overdue() == 0
+
+    assert (await broker.tasks.read(task)).state is State.QUEUED
+
+
+async def test_a_task_that_began_before_keeps_waiting_for_its_next_attempt(broker: Broker, queue: TaskQueue) -> None:
+    broker = in_a_hurry(broker)
+    await _register(broker)
+    task = await queued(broker, queue)
+    await broker.redis.hset(broker.keys.task(task), "attempt", "1")  # type: ignore[misc]
+    while not await broker.queue.overdue("a", SOON, 10):
+        pass
+
+    assert await Housekeeper(broker).expire_overdue() == 0
+
+    assert await broker.redis.zcard(broker.keys.due("a")) == 1
+
+
+async def test_tasks_whose_retention_has_passed_leave_the_index(broker: Broker, queue: TaskQueue) -> None:
+    kept = await queued(broker, queue)
+    gone = await queued(broker, queue)
+    await broker.tasks.discard(gone)
+
+    assert await Housekeeper(broker).forget_gone() == 1
+
+    ids = await broker.catalogue.task_ids("default", None, None, 10)
+    assert kept.task_id in ids
+    assert gone.task_id not in ids
+    assert await broker.catalogue.was_here(gone)
+
+
+async def test_an_idle_deployment_is_in_order(broker: Broker) -> None:
+    keeper = Housekeeper(broker)
+
+    assert (await keeper.expire_overdue(), await keeper.forget_gone()) == (0, 0)
+
+
+async def test_a_queued_task_without_a_record_leaves_the_queue(broker: Broker, queue: TaskQueue) -> None:
+    broker = in_a_hurry(broker)
+    await _register(broker)
+    stray = TaskRef(new_task_id())
+    await queue.enqueue_job("a", _job_id=stray.member)
+    while not await broker.queue.overdue("a", SOON, 10):
+        pass
+
+    assert await Housekeeper(broker).expire_overdue() == 1
+
+    assert not await broker.redis.zcard(broker.keys.due("a"))

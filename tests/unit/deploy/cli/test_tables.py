@@ -1,0 +1,39 @@
+import pytest
+from rich.console import Console
+
+from tailplane.client import WorkerInfo, WorkflowInfo
+from tailplane.deploy.cli import terminal
+from tailplane.deploy.cli.tables import print_workers, print_workflows
+
+NAME = "summarise_all_the_quarterly_reports"
+FOUND = [WorkflowInfo(name=NAME, version="2026.11.22-abcdef", description="Say it. " * 40 + "The end.\nNot shown.")]
+
+
+def test_a_table_for_a_pipe_is_as_wide_as_it_must_be(capsys: pytest.CaptureFixture[str]) -> None:
+    print_workflows(FOUND, {NAME: 1})
+    head, row = capsys.readouterr().out.splitlines()
+    assert head.split() == ["workflow", "version", "workers", "description"]
+    assert row.startswith(f"{NAME}  2026.11.22-abcdef  1 ")
+    assert row.endswith("The end.")
+
+
+@pytest.mark.parametrize("width", [120, 80, 30])
+def test_on_a_terminal_names_stay_whole_and_descriptions_wrap(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        terminal, "console", lambda: Console(force_terminal=True, color_system=None, width=width, soft_wrap=True)
+    )
+    print_workflows(FOUND, {NAME: 1})
+    lines = capsys.readouterr().out.splitlines()
+    assert f"{NAME}  2026.11.22-abcdef  1" in lines[1]
+    assert "end." in lines[-1]
+    assert all(len(line.rstrip()) <= max(width, 90) for line in lines)
+
+
+def test_the_workflows_of_a_worker_wrap_and_its_id_does_not(capsys: pytest.CaptureFixture[str]) -> None:
+    worker = WorkerInfo(worker_id="w_" + "0" * 26, started_at=0, workflows=[f"{NAME}_{n}" for n in range(5)])
+    print_workers([worker], now=60)
+    row = capsys.readouterr().out.splitlines()[1]
+    assert row.startswith(worker.worker_id)
+    assert row.rstrip().endswith(f"{NAME}_4")
