@@ -36,13 +36,16 @@ class CuttingProxy:
                 writer.transport.abort()
 
     def cut(self) -> int:
-        """Reset all connections; return how many."""
-        cut = len(self._writers) // 2
+        """Reset all connections, both halves of each; return how many halves there were."""
+        cut = 0
         for writer in list(self._writers):
             sock = writer.get_extra_info("socket")
+            if writer.transport.is_closing() or sock is None:
+                continue
             # Linger 0: the close sends RST, as a broken network or a killed proxy would.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
+            cut += 1
         self.cuts += bool(cut)
         return cut
 
