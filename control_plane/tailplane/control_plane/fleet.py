@@ -4,15 +4,14 @@ Every control plane runs one (and so may workers): `reap` is one script that che
 if several come at once. Together with the lease's length its interval bounds how long a killed worker's tasks wait.
 """
 
-import asyncio
-import random
 import time
 from collections.abc import Callable
 from datetime import timedelta
 
 import structlog
 
-from tailplane.broker import Outage, Queue
+from tailplane.broker import Queue
+from tailplane.control_plane.periodic import repeat
 from tailplane.protocol.errors import StoreUnavailable
 from tailplane.protocol.ids import WorkerId
 
@@ -45,14 +44,10 @@ class FleetMinder:
         self._trust_after = trust_after.total_seconds()
         self._clock = clock
         self._steady_since: float | None = None
-        self._outage = Outage("minding the fleet")
 
     async def run(self) -> None:
         """Mind the fleet until cancelled; Redis may come and go."""
-        while True:
-            # Jitter keeps a deployment's control planes from asking all at once.
-            await asyncio.sleep(self._every.total_seconds() * random.uniform(0.8, 1.2))
-            await self._mind_safely()
+        await repeat(self.mind, self._every, "minding the fleet")
 
     async def mind(self) -> int:
         """Give back the tasks of every worker whose lease has run out; return how many tasks.
@@ -82,14 +77,3 @@ class FleetMinder:
         if tasks >= 0:
             log.warning("worker lost, its tasks were given back", worker_id=worker, tasks=tasks)
         return max(0, tasks)
-
-    async def _mind_safely(self) -> None:
-        try:
-            await self.mind()
-        except StoreUnavailable as error:
-            self._outage.noticed(error)
-        except Exception:
-            # A surprise must not end the only one who gives back tasks.
-            log.exception("minding the fleet failed")
-        else:
-            self._outage.over()

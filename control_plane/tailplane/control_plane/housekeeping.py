@@ -3,14 +3,13 @@
 Every control plane does it; doing it twice changes nothing. A little at a time, so that it never holds up Redis.
 """
 
-import asyncio
-import random
 from datetime import timedelta
 
 import structlog
 
-from tailplane.broker import Broker, Outage, TaskRef
-from tailplane.protocol.errors import StoreUnavailable, TaskNotFound
+from tailplane.broker import Broker, TaskRef
+from tailplane.control_plane.periodic import repeat
+from tailplane.protocol.errors import TaskNotFound
 from tailplane.protocol.events import PlatformType
 from tailplane.protocol.ids import DEFAULT_TENANT, TaskId
 from tailplane.protocol.states import Trigger
@@ -30,22 +29,14 @@ class Housekeeper:
         self._every = every
         # How far the look through the index has come; it begins anew at its end.
         self._seen: TaskId | None = None
-        self._outage = Outage("housekeeping")
 
     async def run(self) -> None:
         """Keep house until cancelled; Redis may come and go."""
-        while True:
-            # Jitter keeps a deployment's control planes from working all at once.
-            await asyncio.sleep(self._every.total_seconds() * random.uniform(0.8, 1.2))
-            try:
-                await self.expire_overdue()
-                await self.forget_gone()
-            except StoreUnavailable as error:
-                self._outage.noticed(error)
-            except Exception:
-                log.exception("housekeeping failed")
-            else:
-                self._outage.over()
+        await repeat(self._keep, self._every, "housekeeping")
+
+    async def _keep(self) -> None:
+        await self.expire_overdue()
+        await self.forget_gone()
 
     async def expire_overdue(self) -> int:
         """End queued tasks whose start deadline has passed while no worker looked; return how many.

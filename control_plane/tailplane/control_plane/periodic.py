@@ -1,0 +1,35 @@
+"""What a control plane does once in a while, for as long as it lives: Redis may come and go, no surprise ends it."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+import structlog
+
+from tailplane.broker import Outage
+from tailplane.protocol.errors import StoreUnavailable
+
+log = structlog.get_logger(__name__)
+
+
+async def repeat(work: Callable[[], Awaitable[object]], every: timedelta, what: str) -> None:
+    """Do `work` again and again until cancelled.
+
+    Args:
+        work: one round; what it raises is logged and does not end the repetition.
+        every: how long between two rounds, about.
+        what: what the rounds are for, for the log.
+    """
+    outage = Outage(what)
+    while True:
+        # Jitter keeps a deployment's control planes from asking all at once.
+        await asyncio.sleep(every.total_seconds() * random.uniform(0.8, 1.2))
+        try:
+            await work()
+        except StoreUnavailable as error:
+            outage.noticed(error)
+        except Exception:
+            log.exception("a round failed", what=what)
+        else:
+            outage.over()
