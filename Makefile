@@ -11,18 +11,19 @@ PATH_TO ?= .
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
 # One stamp per set of requirements: the demo installs what users install, the checks add the tools.
-USER_STAMP := $(VENV)/.installed-all
-DEV_STAMP  := $(VENV)/.installed-dev
+USER_STAMP  := $(VENV)/.installed-all
+DEV_STAMP   := $(VENV)/.installed-dev
+BENCH_STAMP := $(VENV)/.installed-bench
 
 # Run, not only found: a version manager's shim is on PATH also where its Python is missing.
 SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo dev test check lint format build clean
+.PHONY: help venv demo dev test check lint format build bench bench-peers profile clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-16s%s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-20s%s\n", $$1, $$2 }'
 
 venv: $(DEV_STAMP) ## create .venv with every part and the tools for checks and tests
 
@@ -52,6 +53,15 @@ format: $(DEV_STAMP) ## let ruff sort imports, fix what it can and format
 build: $(DEV_STAMP) ## the sdist and the wheel, in dist/
 	@$(BIN)/python -m build
 
+bench: $(BENCH_STAMP) ## measure Tailplane beside a service written by hand and the machine's limits (40 minutes)
+	@$(BIN)/python -m benchmarks run
+
+bench-peers: $(BENCH_STAMP) ## the same with other systems, which install into environments of their own
+	@$(BIN)/python -m benchmarks run --systems tailplane,by_hand,by_hand_batched,raw,llama_agents,llama_agents_sqlite,dbos
+
+profile: $(BENCH_STAMP) ## flame graphs of the processes under load, in benchmarks/profiles
+	@$(BIN)/python -m benchmarks.profile
+
 clean: ## remove .venv, caches and dist/
 	@rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -76,4 +86,9 @@ $(USER_STAMP): pyproject.toml | $(VENV)/pyvenv.cfg
 $(DEV_STAMP): pyproject.toml | $(VENV)/pyvenv.cfg
 	@echo "Installing Tailplane and its development tools into $(VENV) (a minute, the first time) ..." >&2
 	@$(BIN)/python -m pip install -qq -e '.[all,dev]'
+	@touch $(USER_STAMP) $@
+
+$(BENCH_STAMP): pyproject.toml | $(VENV)/pyvenv.cfg
+	@echo "Installing Tailplane and what measures it into $(VENV) (a minute, the first time) ..." >&2
+	@$(BIN)/python -m pip install -qq -e '.[all,bench]'
 	@touch $(USER_STAMP) $@
