@@ -6,26 +6,31 @@ is what makes hundreds of thousands of events a second possible. When it is full
 
 import asyncio
 from collections import deque
+from collections.abc import Callable, Sequence
 
-from tailplane.protocol.events import Event
+from tailplane.client.runs import Batch
 
 
 class BatchBuffer:
-    """A queue of batches that knows its size in bytes and how it ends."""
+    """A queue of batches that knows its size in bytes and how it ends.
+
+    Attributes:
+        on_room: called when it was full and is no longer; None: nobody waits for that.
+    """
 
     def __init__(self, limit_bytes: int) -> None:
-        """Begin empty; at `limit_bytes` it counts as full, and it may exceed that by one batch."""
+        """Begin empty; at `limit_bytes` it counts as full, and it may exceed that by what one `put` brings."""
+        self.on_room: Callable[[], None] | None = None
         self._limit = limit_bytes
-        self._batches: deque[tuple[list[Event], int]] = deque()
+        self._batches: deque[tuple[Batch, int]] = deque()
         self._size = 0
         self._finished = False
         self._error: Exception | None = None
-        self._arrival = asyncio.Event()
-        self._room = asyncio.Event()
+        self._waiters: list[asyncio.Future[None]] = []
 
     @property
     def is_full(self) -> bool:
-        """Whether the reader must wait for `room`."""
+        """Whether the reader must wait for `on_room`."""
         return self._size >= self._limit
 
     @property
@@ -38,27 +43,25 @@ class BatchBuffer:
         """What waits for the consumer, in bytes on the wire."""
         return self._size
 
-    def put(self, batch: list[Event], size: int) -> None:
-        """Hand over a batch that took `size` bytes on the wire."""
-        self._batches.append((batch, size))
+    def put(self, batches: Sequence[Batch], size: int) -> bool:
+        """Hand over batches, at least one, that took `size` bytes on the wire; return whether it is full now."""
+        # The last one bears the weight of all: there is room when all have been taken.
+        for batch in batches[:-1]:
+            self._batches.append((batch, 0))
+        self._batches.append((batches[-1], size))
         self._size += size
-        self._arrival.set()
+        self._wake()
+        return self._size >= self._limit
 
     def finish(self, error: Exception | None) -> None:
         """Say that nothing follows, and why; only the first call counts."""
         if not self._finished:
             self._finished = True
             self._error = error
-            self._arrival.set()
+            self._wake()
 
-    async def room(self) -> None:
-        """Wait until it is not full."""
-        while self.is_full:
-            self._room.clear()
-            await self._room.wait()
-
-    async def take(self) -> list[Event]:
-        """Return the next batch, waiting for it; an empty list when the stream has come to its end.
+    async def take(self) -> Batch | None:
+        """Return the next batch, waiting for it; None when the stream has come to its end.
 
         Raises:
             Exception: what `finish` was given, after the last batch; at each further call again.
@@ -66,22 +69,36 @@ class BatchBuffer:
         if self._batches:
             # A consumer that has work without end must not keep the loop from everybody else.
             await asyncio.sleep(0)
-        while not self._batches:
+        while (batch := self.take_now()) is None:
             if self._finished:
                 if self._error is not None:
                     raise self._error
-                return []
-            self._arrival.clear()
-            await self._arrival.wait()
-        batch, size = self._batches.popleft()
-        self._size -= size
-        self._room.set()
+                return None
+            # A future of its own, and not an asyncio.Event, which costs as much as decoding the event.
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            try:
+                await waiter
+            finally:
+                self._waiters.remove(waiter)
         return batch
 
-    def take_waiting(self) -> list[Event]:
-        """Return all that waits, without waiting for more."""
-        events = [event for batch, _ in self._batches for event in batch]
-        self._batches.clear()
-        self._size = 0
-        self._room.set()
-        return events
+    def take_now(self) -> Batch | None:
+        """Return the next batch; None when it would have to be waited for, or there is no more."""
+        if not self._batches:
+            return None
+        batch, size = self._batches.popleft()
+        self._size -= size
+        if self.on_room is not None and self._size < self._limit:
+            self.on_room()
+        return batch
+
+    def clear(self) -> None:
+        """Drop all that waits."""
+        while self.take_now() is not None:
+            pass
+
+    def _wake(self) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)

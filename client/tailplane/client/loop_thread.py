@@ -6,7 +6,7 @@ import threading
 import weakref
 from collections.abc import Coroutine
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 R = TypeVar("R")
 
@@ -39,17 +39,41 @@ class LoopThread:
         if self.is_closed or threading.current_thread() is self._thread:
             work.close()
             raise RuntimeError("the client is closed" if self.is_closed else "a blocking call on the client's own loop")
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        call = _Call(work)
         try:
-            return future.result()
+            return asyncio.run_coroutine_threadsafe(call.run(), self._loop).result()
         except BaseException:
-            future.cancel()
+            # Not by the future: an interrupt can come before there is a name for it.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(call.cancel)
             raise
 
     def close(self) -> None:
         """Cancel what still runs, and end the thread."""
         self._stop()
         self._thread.join()
+
+
+class _Call(Generic[R]):
+    """A coroutine on its way to the loop, that can be cancelled from the moment it is made."""
+
+    def __init__(self, work: Coroutine[Any, Any, R]) -> None:
+        self._work = work
+        self._task: asyncio.Task[Any] | None = None
+        self._is_cancelled = False
+
+    async def run(self) -> R:
+        if self._is_cancelled:
+            self._work.close()
+            raise asyncio.CancelledError
+        self._task = asyncio.current_task()
+        return await self._work
+
+    def cancel(self) -> None:
+        """Cancel it, unless it has ended; to be called on the loop."""
+        self._is_cancelled = True
+        if self._task is not None:
+            self._task.cancel()
 
 
 def _run(started: _Started) -> None:

@@ -1,22 +1,25 @@
 """Reads one task's stream to its end, over as many connections as it takes.
 
-One asyncio task per stream runs it; it puts batches of events into a `BatchBuffer` and keeps the cursor. Decoding is
-`decoder`'s, judging is `resume`'s. It ends without an error only when the stream's terminal event was seen; the end of
-a connection is never taken for that.
+One asyncio task per stream runs it: it opens the connections, and sleeps while an `Intake` takes from one of them what
+goes into the stream's `BatchBuffer`. Decoding is `decoder`'s, judging is `resume`'s. It ends without an error only when
+the stream's terminal event was seen; the end of a connection is never taken for that.
 """
 
 import asyncio
 import logging
-from contextlib import AbstractAsyncContextManager, aclosing
+import time
+from contextlib import AbstractAsyncContextManager
 
 import httpx2
 
 from tailplane.client.buffer import BatchBuffer
 from tailplane.client.decoder import FrameDecoder
 from tailplane.client.endings import Ended, Ending, Garbage, Lost
+from tailplane.client.exchange import OpenAnswer, media_type
+from tailplane.client.intake import Intake
 from tailplane.client.problems import RETRIED_STATUSES, error_of
 from tailplane.client.resume import ResumePlan
-from tailplane.client.transport import NOT_MENDED, Transport, content_type, path
+from tailplane.client.transport import NOT_MENDED, Transport, path
 from tailplane.protocol.cursor import After, Cursor, parse_position
 from tailplane.protocol.errors import Unavailable
 from tailplane.protocol.frames import MSGPACK_TYPE
@@ -60,10 +63,9 @@ class Reader:
             RequestError: reading can't go on: no such task, its retention has passed, the cursor is past the end ...
             StreamGap, StreamMalformed, ConnectionLost: see `ResumePlan.delay`.
         """
-        clock = asyncio.get_running_loop().time
         while True:
             cursor = self._cursor
-            self._opened_at = self._last_byte_at = clock()
+            self._opened_at = self._last_byte_at = time.monotonic()
             ending = await self._read_connection()
             if isinstance(ending, Ended):
                 return
@@ -72,77 +74,67 @@ class Reader:
             # Half a keep-alive time: one is sent at once and proves little; the next comes in time, give or take.
             elif self._last_byte_at - self._opened_at >= self._keep_alive_s / 2:
                 self._plan.lived()
-            delay = self._plan.delay(ending, clock())
+            delay = self._plan.delay(ending, time.monotonic())
             logger.debug("stream of %s from %s again in %.3f s: %s", self._task_id, self._cursor, delay, ending)
             await asyncio.sleep(delay)
 
     async def _read_connection(self) -> Ending:
-        options = self._transport.options
+        outage, options = self._transport.outage, self._transport.options
         opening_s = (options.connect_timeout + options.answer_timeout).total_seconds()
         try:
-            async with asyncio.timeout(opening_s) as watchdog, self._open() as response:
-                self._transport.outage.answered()
-                return await self._refusal(response) or await self._follow(response, watchdog)
+            async with asyncio.timeout(opening_s) as watchdog, self._open() as answer:
+                outage.answered()
+                ending = await self._refusal(answer)
+                if ending is None:
+                    watchdog.reschedule(None)
+                    ending = await self._follow(answer)
         except NOT_MENDED:
             raise
         except TimeoutError:
             return Lost(TimeoutError("the connection fell silent"))
         except (httpx2.TransportError, OSError) as error:
-            self._transport.outage.failed(error, options.reconnect.give_up_after)
-            return Lost(self._transport.outage.connection_lost(error))
+            outage.failed(error, options.reconnect.give_up_after)
+            return Lost(outage.connection_lost(error))
+        if isinstance(ending, Lost) and isinstance(ending.reason, httpx2.TransportError):
+            return Lost(outage.connection_lost(ending.reason))
+        return ending
 
-    def _open(self) -> AbstractAsyncContextManager[httpx2.Response]:
+    def _open(self) -> AbstractAsyncContextManager[OpenAnswer]:
         where = path("tasks", self._task_id, "events")
         if self._cursor is None:
             return self._transport.stream(where, {"from": self._start}, {})
         # Both: only the header gets 204 for an ended task seen to its end, and only the parameter survives every proxy.
-        headers = {"Last-Event-ID": str(self._cursor)} if self._cursor > 0 else {}
+        headers = {"last-event-id": str(self._cursor)} if self._cursor > 0 else {}
         return self._transport.stream(where, {"from": str(self._cursor)}, headers)
 
-    async def _refusal(self, response: httpx2.Response) -> Ending | None:
+    async def _refusal(self, answer: OpenAnswer) -> Ending | None:
         """Return why there is no stream to follow; None where there is one."""
-        if response.status_code == httpx2.codes.NO_CONTENT:
+        if answer.status == httpx2.codes.NO_CONTENT:
             return Ended()
-        if response.is_success:
-            kind = content_type(response)
+        if httpx2.codes.is_success(answer.status):
+            kind = media_type(answer.headers)
             return None if kind == MSGPACK_TYPE else Garbage(f"the answer's type is {kind!r}, not {MSGPACK_TYPE}")
-        body = await response.aread()
-        error = error_of(response.status_code, response.headers, body, str(response.request.url))
-        if response.status_code not in RETRIED_STATUSES:
+        error = error_of(answer.status, answer.headers, await answer.read(), self._transport.url)
+        if answer.status not in RETRIED_STATUSES:
             raise error
         return Lost(error, error.retry_after if isinstance(error, Unavailable) else None)
 
-    async def _follow(self, response: httpx2.Response, watchdog: asyncio.Timeout) -> Ending:
-        clock = asyncio.get_running_loop().time
-        buffer = self._buffer
-        self._read_head(response)
+    async def _follow(self, answer: OpenAnswer) -> Ending:
+        self._read_head(answer)
         decoder = FrameDecoder(self._cursor, self._transport.options.max_frame_bytes)
-        silence_s = _SILENT_TIMES * self._keep_alive_s
-        not_handed_over = 0
-        async with aclosing(response.aiter_raw()) as chunks:
-            watchdog.reschedule(clock() + silence_s)
-            async for chunk in chunks:
-                self._last_byte_at = clock()
-                events = decoder.feed(chunk)
-                not_handed_over += len(chunk)
-                if events:
-                    self._cursor = decoder.cursor
-                    buffer.put(events, not_handed_over)
-                    not_handed_over = 0
-                if decoder.ending is not None:
-                    return decoder.ending
-                if buffer.is_full:
-                    # The silence is ours now: what the control plane sends meanwhile waits in the socket.
-                    watchdog.reschedule(None)
-                    await buffer.room()
-                watchdog.reschedule(clock() + silence_s)
-        return Lost(EOFError("the response ended without a terminal event"))
+        intake = Intake(decoder, self._buffer, _SILENT_TIMES * self._keep_alive_s)
+        try:
+            return await answer.follow(intake)
+        finally:
+            intake.close()
+            self._cursor = decoder.cursor
+            self._last_byte_at = intake.last_byte_at
 
-    def _read_head(self, response: httpx2.Response) -> None:
-        said = response.headers.get("tailplane-keep-alive-ms", "")
+    def _read_head(self, answer: OpenAnswer) -> None:
+        said = answer.headers.get("tailplane-keep-alive-ms", "")
         if said.isdecimal() and int(said) > 0:
             self._keep_alive_s = int(said) / 1000
         # Where the control plane says at which seq `now` or `-N` begins, a loss before the first event loses no event.
-        at = response.headers.get("tailplane-cursor", "")
+        at = answer.headers.get("tailplane-cursor", "")
         if self._cursor is None and at.isdecimal():
             self._cursor = int(at)

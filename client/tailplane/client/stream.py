@@ -8,6 +8,7 @@ so at the block's end. One consumer at a time.
 import asyncio
 import contextlib
 import enum
+import operator
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from tailplane.client.link import Link
 from tailplane.client.models import TaskStatus, parse
 from tailplane.client.outcome import error_of_event, error_of_task
 from tailplane.client.reader import Reader
+from tailplane.client.runs import Batch, Run
 from tailplane.client.transport import path
 from tailplane.protocol.cursor import START, Cursor
 from tailplane.protocol.errors import ConnectionLost, EventMismatch, TaskError
@@ -29,6 +31,7 @@ T = TypeVar("T")
 
 # Looking a member up in its enum costs more than the comparison, hundreds of thousands of times a second.
 _PLATFORM = Kind.PLATFORM
+_DATA = operator.itemgetter(1)
 
 
 class _Hidden(enum.Enum):
@@ -48,6 +51,8 @@ class Stream(ABC, Generic[T]):
         self._buffer = BatchBuffer(link.transport.options.buffer_bytes)
         self._reader = Reader(link.transport, task_id, start, self._buffer)
         self._reading: asyncio.Task[None] | None = None
+        # What was taken from the buffer and not yet shown; never both.
+        self._plain: Iterator[list[Any]] = iter(())
         self._batch: Iterator[Event] = iter(())
         self._cursor = START
         self._mismatch: EventMismatch | None = None
@@ -66,12 +71,16 @@ class Stream(ABC, Generic[T]):
         if self._mismatch is not None:
             raise self._pop_mismatch()
         while True:
+            for item in self._plain:
+                self._cursor += 1
+                shown: T = item[1]
+                return shown
             for event in self._batch:
                 self._cursor = event.seq
-                shown = self._show(event)
-                if shown is not _HIDDEN:
-                    return shown
-            self._batch = iter(await self._next_batch())
+                seen = self._show(event)
+                if seen is not _HIDDEN:
+                    return seen
+            await self._advance()
 
     async def take(self) -> list[T]:
         """Return all that has arrived, in order, waiting until there is something.
@@ -85,15 +94,17 @@ class Stream(ABC, Generic[T]):
         shown: list[T] = []
         while True:
             try:
-                for item in self._show_batch():
-                    shown.append(item)  # not extend: what came before a mismatch must stay
+                self._show_all(shown)
+                while (batch := self._buffer.take_now()) is not None:
+                    self._begin(batch)
+                    self._show_all(shown)
             except EventMismatch as mismatch:
                 self._mismatch = mismatch
             if shown:
                 return shown
             if self._mismatch is not None:
                 raise self._pop_mismatch()
-            self._batch = iter(await self._next_batch() + self._buffer.take_waiting())
+            await self._advance()
 
     def coalesce(self, interval: Duration) -> Coalesced[T]:
         """Return a view that yields lists of what arrived, at most one per `interval` (a timedelta, or seconds).
@@ -106,8 +117,8 @@ class Stream(ABC, Generic[T]):
     async def aclose(self) -> None:
         """Stop reading and give the connection back. Iterating on raises ConnectionLost, unless the end was reached."""
         self._buffer.finish(ConnectionLost(f"the stream of {self.task_id} was closed before its end"))
-        self._buffer.take_waiting()
-        self._batch = iter(())
+        self._buffer.clear()
+        self._plain, self._batch = iter(()), iter(())
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.wait({self._reading})
@@ -116,12 +127,20 @@ class Stream(ABC, Generic[T]):
     def _show(self, event: Event) -> T | Literal[_Hidden.HIDDEN]:
         """Return what the consumer gets to see of an event."""
 
-    def _show_batch(self) -> Iterator[T]:
+    def _begin(self, batch: Batch) -> None:
+        """Show this batch next; the one before must be used up."""
+        self._batch = iter(batch.events() if isinstance(batch, Run) else batch)
+
+    def _show_all(self, shown: list[T]) -> None:
+        """Append what is left of the batch; up to a mismatch, where there is one."""
+        before = len(shown)
+        shown.extend(map(_DATA, self._plain))
+        self._cursor += len(shown) - before
         for event in self._batch:
             self._cursor = event.seq
-            shown = self._show(event)
-            if shown is not _HIDDEN:
-                yield shown
+            item = self._show(event)
+            if item is not _HIDDEN:
+                shown.append(item)
 
     def _pop_mismatch(self) -> EventMismatch:
         mismatch, self._mismatch = self._mismatch, None
@@ -135,16 +154,21 @@ class Stream(ABC, Generic[T]):
             self._failure = error_of_event(self.task_id, event)
         return _HIDDEN
 
-    async def _next_batch(self) -> list[Event]:
+    async def _advance(self) -> None:
+        """Begin with the next batch.
+
+        Raises:
+            StopAsyncIteration, TaskError: there is none, and how the task ended.
+        """
         if self._reading is None and not self._buffer.is_finished:
             self._start_reading()
-        events = await self._buffer.take()
-        if not events:
+        batch = await self._buffer.take()
+        if batch is None:
             await self._learn_end()
             if self._failure is not None:
                 raise self._failure
             raise StopAsyncIteration
-        return events
+        self._begin(batch)
 
     async def _learn_end(self) -> None:
         # The terminal event lies before the cursor the stream was started at: then the task's record tells the end.
@@ -190,6 +214,14 @@ class ResultStream(Stream[Any]):
     comes in the place of an event that does not fit its model, carries it, and leaves the stream where it is:
     iterating on gives the next event.
     """
+
+    def _begin(self, batch: Batch) -> None:
+        if isinstance(batch, Run):
+            # Its data is what is shown, as it is: neither envelopes nor models come into it.
+            self._cursor = batch.first - 1
+            self._plain = iter(batch.items)
+        else:
+            self._batch = iter(batch)
 
     def _show(self, event: Event) -> Any:
         if event.kind == _PLATFORM:

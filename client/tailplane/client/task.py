@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-import uuid
+import secrets
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -128,6 +128,6 @@ async def submit(
     if metadata:
         body["metadata"] = dict(metadata)
     # Without the caller's key a fresh one: it makes repeating the request after a lost answer safe.
-    answer = await link.transport.request("POST", where, body=body, key=idempotency_key or uuid.uuid4().hex)
+    answer = await link.transport.request("POST", where, body=body, key=idempotency_key or secrets.token_hex(16))
     task = parse(TaskStatus, answer.value)
     return Task(link, task.task_id, task.workflow)

@@ -1,14 +1,14 @@
 """HTTP to the control plane: requests that are repeated where that is safe and useful, and the opening of streams.
 
 Every request here may be repeated: GET and DELETE by their nature, cancel because a second one finds the task ended,
-and what creates something because it bears an Idempotency-Key. One connection pool, made at the first request, belongs
-to the event loop of that request. Reading streams, and resuming them, is `reader`'s.
+and what creates something because it bears an Idempotency-Key. The connections belong to the event loop of the first
+request. Reading streams, and resuming them, is `reader`'s.
 """
 
 import asyncio
-import ipaddress
 import json
 import logging
+import re
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -19,9 +19,11 @@ from urllib.parse import quote
 import httpx2
 
 from tailplane.client.backoff import Backoff
+from tailplane.client.exchange import Answer, Http, OpenAnswer, Request, media_type
 from tailplane.client.options import ClientOptions
 from tailplane.client.outage import Outage
 from tailplane.client.problems import RETRIED_STATUSES, error_of
+from tailplane.client.route import http_to
 from tailplane.protocol import codec
 from tailplane.protocol.errors import TailplaneError, Unavailable
 from tailplane.protocol.frames import MSGPACK_TYPE
@@ -29,14 +31,13 @@ from tailplane.protocol.frames import MSGPACK_TYPE
 logger = logging.getLogger("tailplane.client")
 
 _MSGPACK = "application/msgpack"
-# Shorter than the 5 s after which uvicorn closes an idle connection: or requests are sent into a closing one.
-_IDLE_CONNECTION_S = 4.0
+_PLAIN = re.compile(r"[A-Za-z0-9_.-]+")
 # A wrong scheme or a header that can't be sent is as wrong the second time.
 NOT_MENDED = (httpx2.UnsupportedProtocol, httpx2.LocalProtocolError)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Reply:
     """A decoded answer: its HTTP status and its value."""
 
     status: int
@@ -58,17 +59,7 @@ class Patience:
 
 def path(*parts: str) -> str:
     """Return an API path of these parts; what callers pass in can't climb out of its part."""
-    return "/v1/" + "/".join(quote(part, safe="") for part in parts)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether `host` is this machine by name or address."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
+    return "/v1/" + "/".join([_quoted(part) for part in parts])
 
 
 class Transport:
@@ -90,9 +81,8 @@ class Transport:
         self.url = url
         self.options = options
         self.outage = Outage(url)
-        self._parsed = parsed
         self._headers = dict(headers or {})
-        self._opened: httpx2.AsyncClient | None = None
+        self._opened: Http | None = None
         self._closed = False
 
     async def request(
@@ -104,7 +94,7 @@ class Transport:
         body: object = None,
         key: str | None = None,
         patience: Patience | None = None,
-    ) -> Answer:
+    ) -> Reply:
         """Send a request until it is answered, and return the answer.
 
         Args:
@@ -120,36 +110,43 @@ class Transport:
             Unserialisable: msgpack can't carry `body`.
         """
         patience = patience or Patience(retry_for=self.options.retry_for)
-        request = self._http.build_request(
-            method,
-            self.url + where,
-            params=params,
+        headers = {"accept": _MSGPACK}
+        if body is not None:
+            headers["content-type"] = _MSGPACK
+        if key is not None:
+            headers["idempotency-key"] = key
+        request = Request(
+            method=method,
+            target=_target(where, params),
+            headers=headers,
             # Packed once: a repetition under the same key must be the same request, byte for byte.
-            content=None if body is None else codec.pack(body),
-            headers=self._request_headers(body is not None, key),
-            timeout=self._timeout((self.options.answer_timeout + patience.hold).total_seconds()),
+            body=None if body is None else codec.pack(body),
+            answer_s=(self.options.answer_timeout + patience.hold).total_seconds(),
         )
-        backoff = Backoff(self.options.reconnect.base, self.options.reconnect.cap)
+        backoff: Backoff | None = None
         clock = asyncio.get_running_loop().time
         give_up_at = None if patience.retry_for is None else clock() + patience.retry_for.total_seconds()
         while True:
             unreached: Exception | None = None
+            asked_to_wait_s = 0.0
             try:
-                response = await self._http.send(request)
+                answer = await self._http.send(request)
             except NOT_MENDED:
                 raise
             except (httpx2.TransportError, OSError) as error:
                 unreached = error
                 trouble: TailplaneError = self.outage.connection_lost(error)
-                delay = backoff.next_delay()
             else:
                 self.outage.answered()
-                if response.is_success:
-                    return _answer(response)
-                trouble = error_of(response.status_code, response.headers, response.content, str(request.url))
-                if response.status_code not in RETRIED_STATUSES:
+                if answer.is_success:
+                    return _decoded(answer, self.url + request.target)
+                trouble = error_of(answer.status, answer.headers, answer.content, self.url + request.target)
+                if answer.status not in RETRIED_STATUSES:
                     raise trouble
-                delay = backoff.next_delay() + (trouble.retry_after if isinstance(trouble, Unavailable) else 0.0)
+                if isinstance(trouble, Unavailable):
+                    asked_to_wait_s = trouble.retry_after
+            backoff = backoff or Backoff(self.options.reconnect.base, self.options.reconnect.cap)
+            delay = asked_to_wait_s + backoff.next_delay()
             if give_up_at is not None and clock() + delay > give_up_at:
                 raise trouble
             if unreached is not None:
@@ -159,11 +156,11 @@ class Transport:
 
     def stream(
         self, where: str, params: Mapping[str, str], headers: Mapping[str, str]
-    ) -> AbstractAsyncContextManager[httpx2.Response]:
+    ) -> AbstractAsyncContextManager[OpenAnswer]:
         """Open a stream of msgpack frames; one try, and no read timeout: the reader minds the silence."""
         # identity: the bytes are read raw, and a proxy that compresses would also hold events back.
-        wanted = {"Accept": MSGPACK_TYPE, "Accept-Encoding": "identity"} | dict(headers)
-        return self._http.stream("GET", self.url + where, params=params, headers=wanted, timeout=self._timeout(None))
+        wanted = {"accept": MSGPACK_TYPE, "accept-encoding": "identity", **headers}
+        return self._http.open(Request(method="GET", target=_target(where, params), headers=wanted))
 
     async def aclose(self) -> None:
         """Close all connections; no request can follow."""
@@ -172,63 +169,36 @@ class Transport:
             await self._opened.aclose()
 
     @property
-    def _http(self) -> httpx2.AsyncClient:
+    def _http(self) -> Http:
         if self._closed:
             raise RuntimeError("the client is closed")
         if self._opened is None:
-            self._opened = self._open()
+            self._opened = http_to(self.url, self.options, self._headers)
         return self._opened
 
-    def _open(self) -> httpx2.AsyncClient:
-        host = self._parsed.host
-        loopback = is_loopback(host)
-        pattern = f"all://[{host}]" if ":" in host else f"all://{host}"
-        return httpx2.AsyncClient(
-            headers=self._headers,
-            # A proxy of the environment has another loopback than this machine.
-            mounts={pattern: None} if loopback else None,
-            # Loading the system's certificates blocks the loop for 0.15 s, for nothing where nothing is encrypted.
-            verify=not (loopback and self._parsed.scheme == "http"),
-            # Each stream holds a connection for as long as it is read: a bound here would be a bound of streams.
-            limits=httpx2.Limits(max_keepalive_connections=20, keepalive_expiry=_IDLE_CONNECTION_S),
-        )
 
-    def _request_headers(self, has_body: bool, key: str | None) -> dict[str, str]:
-        headers = {"Accept": _MSGPACK}
-        if has_body:
-            headers["Content-Type"] = _MSGPACK
-        if key is not None:
-            headers["Idempotency-Key"] = key
-        return headers
-
-    def _timeout(self, read_s: float | None) -> httpx2.Timeout:
-        options = self.options
-        return httpx2.Timeout(
-            connect=options.connect_timeout.total_seconds(),
-            read=read_s,
-            write=options.answer_timeout.total_seconds(),
-            pool=options.answer_timeout.total_seconds(),
-        )
+def _target(where: str, params: Mapping[str, str] | None) -> str:
+    return f"{where}?{'&'.join([f'{name}={_quoted(value)}' for name, value in params.items()])}" if params else where
 
 
-def content_type(response: httpx2.Response) -> str:
-    """Return the media type of an answer without its parameters; empty where it has none."""
-    return str(response.headers.get("content-type", "")).partition(";")[0].strip().lower()
+def _quoted(part: str) -> str:
+    # Nearly all are ids and numbers, which need none: looking is a quarter of quoting.
+    return part if _PLAIN.fullmatch(part) else quote(part, safe="")
 
 
-def _answer(response: httpx2.Response) -> Answer:
-    kind = content_type(response)
+def _decoded(answer: Answer, url: str) -> Reply:
+    kind = media_type(answer.headers)
     try:
         match kind:
             case "application/msgpack":
-                return Answer(response.status_code, codec.unpack(response.content))
+                return Reply(answer.status, codec.unpack(answer.content))
             case "application/json":
-                return Answer(response.status_code, json.loads(response.content))
-            case _ if not response.content:
-                return Answer(response.status_code, None)
+                return Reply(answer.status, json.loads(answer.content))
+            case _ if not answer.content:
+                return Reply(answer.status, None)
     except (TailplaneError, ValueError) as error:
-        raise TailplaneError(f"{response.url} gave an answer that can't be decoded: {error}") from None
+        raise TailplaneError(f"{url} gave an answer that can't be decoded: {error}") from None
     raise TailplaneError(
-        f"{response.url} answered with {kind or 'an unnamed type'}",
+        f"{url} answered with {kind or 'an unnamed type'}",
         hint="the answer does not come from a Tailplane control plane; check the URL and the proxies on the way",
     )

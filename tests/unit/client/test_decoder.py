@@ -7,9 +7,15 @@ from hypothesis import strategies as st
 
 from tailplane.client.decoder import FrameDecoder
 from tailplane.client.endings import Ended, Garbage, Hinted, Hole
-from tailplane.protocol.events import PlatformType
+from tailplane.client.runs import Run
+from tailplane.protocol.events import Event, PlatformType
 
 ROOM = 1024 * 1024
+
+
+def fed(decoder: FrameDecoder, raw: bytes) -> list[Event]:
+    """What the decoder makes of `raw`, as envelopes."""
+    return [event for batch in decoder.feed(raw) for event in (batch.events() if isinstance(batch, Run) else batch)]
 
 
 def test_keep_alives_and_unknown_notices_are_no_events(wire: Any) -> None:
@@ -22,7 +28,7 @@ def test_keep_alives_and_unknown_notices_are_no_events(wire: Any) -> None:
 def test_an_entry_that_was_seen_in_part_gives_the_rest(wire: Any) -> None:
     decoder = FrameDecoder(2, ROOM)
 
-    events = decoder.feed(wire.entry(4, "a", "b", "c", "d") + wire.entry(3, "x"))
+    events = fed(decoder, wire.entry(4, "a", "b", "c", "d") + wire.entry(3, "x"))
 
     assert [(event.seq, event.data) for event in events] == [(3, "c"), (4, "d")]
     assert (decoder.cursor, decoder.ending) == (4, None)
@@ -31,7 +37,7 @@ def test_an_entry_that_was_seen_in_part_gives_the_rest(wire: Any) -> None:
 def test_a_hole_ends_it_after_what_came_before(wire: Any) -> None:
     decoder = FrameDecoder(0, ROOM)
 
-    events = decoder.feed(wire.entry(2, "a", "b") + wire.entry(5, "e") + wire.entry(6, "f"))
+    events = fed(decoder, wire.entry(2, "a", "b") + wire.entry(5, "e") + wire.entry(6, "f"))
 
     assert [event.seq for event in events] == [1, 2]
     assert decoder.ending == Hole(2, 5)
@@ -41,7 +47,7 @@ def test_a_hole_ends_it_after_what_came_before(wire: Any) -> None:
 def test_without_a_cursor_the_first_entry_sets_it_and_holes_show_from_there(wire: Any) -> None:
     decoder = FrameDecoder(None, ROOM)
 
-    assert [event.seq for event in decoder.feed(wire.entry(8, "a", "b"))] == [7, 8]
+    assert [event.seq for event in fed(decoder, wire.entry(8, "a", "b"))] == [7, 8]
     decoder.feed(wire.entry(10, "c"))
     assert decoder.ending == Hole(8, 10)
 
@@ -49,7 +55,7 @@ def test_without_a_cursor_the_first_entry_sets_it_and_holes_show_from_there(wire
 def test_the_terminal_event_ends_it(wire: Any) -> None:
     decoder = FrameDecoder(0, ROOM)
 
-    events = decoder.feed(wire.succeeded(1, 42) + b"\xc1 whatever follows")
+    events = fed(decoder, wire.succeeded(1, 42) + b"\xc1 whatever follows")
 
     assert [event.data for event in events] == [{"result": 42}]
     assert decoder.ending == Ended()
@@ -58,7 +64,7 @@ def test_the_terminal_event_ends_it(wire: Any) -> None:
 def test_what_the_platform_says_on_the_way_does_not_end_it(wire: Any) -> None:
     decoder = FrameDecoder(0, ROOM)
 
-    (event,) = decoder.feed(wire.platform(1, PlatformType.QUEUED, {"workflow": "w", "version": "1"}))
+    (event,) = fed(decoder, wire.platform(1, PlatformType.QUEUED, {"workflow": "w", "version": "1"}))
 
     assert (event.kind, event.type, decoder.ending) == ("platform", "task.queued", None)
 
@@ -67,7 +73,7 @@ def test_a_workflow_cannot_end_it_by_the_name_of_a_model(wire: Any) -> None:
     meta = {"y": "task.succeeded"}
     decoder = FrameDecoder(0, ROOM)
 
-    (event,) = decoder.feed(msgpack.packb([1, 1, [[0.0, "x", meta]]]))
+    (event,) = fed(decoder, msgpack.packb([1, 1, [[0.0, "x", meta]]]))
 
     assert (event.type, decoder.ending) == ("task.succeeded", None)
 
@@ -77,6 +83,23 @@ def test_a_reconnect_notice_is_told(wire: Any) -> None:
     decoder.feed(wire.notice(reconnect_ms=250))
 
     assert decoder.ending == Hinted(250)
+
+
+def test_entries_of_mere_data_come_in_one_run_and_others_as_envelopes(wire: Any) -> None:
+    decoder = FrameDecoder(0, ROOM)
+
+    batches = decoder.feed(
+        wire.entry(2, "a", "b")
+        + wire.entry(3, "c")
+        + wire.entry(4, "d", fence=2)
+        + wire.platform(5, PlatformType.RETRYING, {})
+    )
+
+    assert [(type(batch), len(batch)) for batch in batches] == [(Run, 3), (Run, 1), (list, 1)]
+    assert [(event.seq, event.attempt) for event in fed(FrameDecoder(1, ROOM), wire.entry(3, "a", "b", "c"))] == [
+        (2, 1),
+        (3, 1),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -99,7 +122,7 @@ def test_a_reconnect_notice_is_told(wire: Any) -> None:
 def test_garbage_ends_it_after_what_came_before(wire: Any, garbage: bytes) -> None:
     decoder = FrameDecoder(0, ROOM)
 
-    events = decoder.feed(wire.entry(1, "good") + garbage)
+    events = fed(decoder, wire.entry(1, "good") + garbage)
 
     assert [event.data for event in events if event.seq == 1] == ["good"]
     assert isinstance(decoder.ending, Garbage)
@@ -109,7 +132,7 @@ def test_garbage_ends_it_after_what_came_before(wire: Any, garbage: bytes) -> No
 def test_the_good_part_of_a_bad_entry_is_kept_for_the_next_reading(wire: Any, cursor: int | None) -> None:
     decoder = FrameDecoder(cursor, ROOM)
 
-    events = decoder.feed(wire.entry(1, "a") + msgpack.packb([1, 3, [[0.0, "b"], [0.0]]]))
+    events = fed(decoder, wire.entry(1, "a") + msgpack.packb([1, 3, [[0.0, "b"], [0.0]]]))
 
     assert [event.data for event in events] == ["a"]
     assert decoder.cursor == 1
@@ -143,7 +166,7 @@ def test_the_cuts_of_the_network_do_not_matter(data: st.DataObject, entries: lis
     events = [
         event
         for start, end in zip([0, *cuts], [*cuts, len(raw)], strict=True)
-        for event in decoder.feed(raw[start:end])
+        for event in fed(decoder, raw[start:end])
     ]
 
     assert [event.data for event in events] == [each for entry in entries for each in entry]

@@ -18,7 +18,8 @@ from tailplane.client import (
     Unserialisable,
 )
 from tailplane.client.outage import Outage
-from tailplane.client.transport import is_loopback, path
+from tailplane.client.route import is_loopback
+from tailplane.client.transport import path
 
 pytestmark = pytest.mark.anyio
 
