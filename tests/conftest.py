@@ -70,8 +70,10 @@ def lose_next_reply(proxy: LossyProxy) -> Callable[[], None]:
 
 @pytest.fixture
 async def lossy_broker(proxy: LossyProxy, prefix: str) -> AsyncIterator[Broker]:
-    """The stores of this test's deployment, through the proxy; its connection stands already."""
+    """The stores of this test's deployment, through the proxy; their connections stand already."""
     client = connect(f"redis://127.0.0.1:{proxy.port}/0", Redis)
+    broker = Broker.over(client, prefix=prefix, retention=RETENTION, start_within=START_WITHIN)
+    await broker.log.wire.run("PING")
     await client.ping()
-    yield Broker.over(client, prefix=prefix, retention=RETENTION, start_within=START_WITHIN)
+    yield broker
     await client.aclose(close_connection_pool=True)

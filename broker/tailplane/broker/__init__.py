@@ -2,7 +2,7 @@
 
 from tailplane.broker.broker import Broker
 from tailplane.broker.connection import connect, mask_url, store_errors
-from tailplane.broker.event_log import Append, Entry, EventLog, Refusal
+from tailplane.broker.event_log import Append, Entry, EventLog, Refusal, parse_published
 from tailplane.broker.keys import Keys, TaskRef
 from tailplane.broker.outage import Outage
 from tailplane.broker.queue import Claim, Claims, LeaseLapsed, Queue, Request
@@ -37,5 +37,6 @@ __all__ = [
     "WorkflowRecord",
     "connect",
     "mask_url",
+    "parse_published",
     "store_errors",
 ]

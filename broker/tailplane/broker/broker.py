@@ -10,6 +10,7 @@ from tailplane.broker.event_log import EventLog
 from tailplane.broker.keys import Keys
 from tailplane.broker.queue import Queue
 from tailplane.broker.tasks import TaskStore
+from tailplane.broker.wire import Wire
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +27,12 @@ class Broker:
     @classmethod
     def over(cls, redis: Redis, *, prefix: str, retention: timedelta, start_within: timedelta) -> "Broker":
         """Return the stores of the deployment whose keys begin with `prefix`."""
-        keys = Keys(prefix)
+        keys, wire = Keys(prefix), Wire(redis)
         return cls(
             redis=redis,
             keys=keys,
-            tasks=TaskStore(redis, keys, retention, start_within),
-            log=EventLog(redis, keys),
-            queue=Queue(redis, keys),
-            catalogue=Catalogue(redis, keys),
+            tasks=TaskStore(wire, keys, retention, start_within),
+            log=EventLog(wire, keys),
+            queue=Queue(wire, keys, bells=Wire(redis)),
+            catalogue=Catalogue(wire, keys),
         )

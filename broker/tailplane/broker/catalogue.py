@@ -3,14 +3,12 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from datetime import timedelta
 
-from redis.asyncio import Redis
-
-from tailplane.broker.connection import store_errors
 from tailplane.broker.keys import Keys, TaskRef
 from tailplane.broker.queue import REQUEST_MEMORY, SESSION_IDLE, Request
-from tailplane.broker.records import SessionRecord
+from tailplane.broker.records import SessionRecord, parse_flat
+from tailplane.broker.wire import Command, Wire, raise_refusals
 from tailplane.protocol import codec
 from tailplane.protocol.errors import IdempotencyConflict, SessionNotFound
 from tailplane.protocol.ids import SessionId, TaskId, new_session_id
@@ -23,7 +21,7 @@ GONE_MEMORY_MS = 30 * 24 * 3600 * 1000
 class Catalogue:
     """Sessions and the indexes of tasks. Every method raises StoreUnavailable when Redis does not answer."""
 
-    redis: Redis
+    wire: Wire
     keys: Keys
 
     async def create_session(
@@ -35,22 +33,22 @@ class Catalogue:
             IdempotencyConflict: the idempotency key made something else.
         """
         session = new_session_id()
-        with store_errors():
-            if request:
-                memory = codec.pack([session, request.content])
-                key = self.keys.request(tenant, request.key)
-                known = await self.redis.set(key, memory, px=REQUEST_MEMORY, nx=True, get=True)
-                if known:
-                    made, content = codec.unpack(known)
-                    if content != request.content:
-                        raise IdempotencyConflict("this idempotency key came before, with another request")
-                    session = SessionId(made)
-            async with self.redis.pipeline(transaction=True) as pipe:
-                pipe.hsetnx(self.keys.session(tenant, session), "created_at", str(time.time()))
-                pipe.hsetnx(self.keys.session(tenant, session), "closed", "0")
-                pipe.hsetnx(self.keys.session(tenant, session), "metadata", codec.pack(dict(metadata)))  # type: ignore[arg-type]
-                pipe.pexpire(self.keys.session(tenant, session), SESSION_IDLE)
-                await pipe.execute()
+        if request:
+            memory = codec.pack([session, request.content])
+            key = self.keys.request(tenant, request.key)
+            known = await self.wire.run("SET", key, memory, "PX", _ms(REQUEST_MEMORY), "NX", "GET")
+            if known:
+                made, content = codec.unpack(known)
+                if content != request.content:
+                    raise IdempotencyConflict("this idempotency key came before, with another request")
+                session = SessionId(made)
+        key = self.keys.session(tenant, session)
+        await self._all_or_nothing(
+            ("HSETNX", key, "created_at", str(time.time())),
+            ("HSETNX", key, "closed", "0"),
+            ("HSETNX", key, "metadata", codec.pack(dict(metadata))),
+            ("PEXPIRE", key, _ms(SESSION_IDLE)),
+        )
         return await self.session(tenant, session)
 
     async def session(self, tenant: str, session: SessionId) -> SessionRecord:
@@ -59,16 +57,15 @@ class Catalogue:
         Raises:
             SessionNotFound: there is none.
         """
-        with store_errors():
-            row: dict[bytes, bytes] = await self.redis.hgetall(self.keys.session(tenant, session))  # type: ignore[misc]
+        row = parse_flat(await self.wire.run("HGETALL", self.keys.session(tenant, session)))
         if not row:
             raise SessionNotFound(f"there is no session {session}", session_id=session)
         return SessionRecord(
             session_id=session,
             tenant=tenant,
-            created_at=float(row[b"created_at"]),
-            closed=row[b"closed"] == b"1",
-            metadata=codec.unpack(row[b"metadata"]),
+            created_at=float(row["created_at"]),
+            closed=row["closed"] == b"1",
+            metadata=codec.unpack(row["metadata"]),
         )
 
     async def close_session(self, tenant: str, session: SessionId) -> SessionRecord:
@@ -78,27 +75,22 @@ class Catalogue:
             SessionNotFound: there is none.
         """
         found = await self.session(tenant, session)
-        with store_errors():
-            async with self.redis.pipeline(transaction=True) as pipe:
-                pipe.hset(self.keys.session(tenant, session), "closed", "1")
-                # It may have expired since it was read: what is written then must go, too.
-                pipe.pexpire(self.keys.session(tenant, session), SESSION_IDLE)
-                await pipe.execute()
+        key = self.keys.session(tenant, session)
+        # It may have expired since it was read: what is written then must go, too.
+        await self._all_or_nothing(("HSET", key, "closed", "1"), ("PEXPIRE", key, _ms(SESSION_IDLE)))
         return SessionRecord(found.session_id, tenant, found.created_at, True, found.metadata)
 
     async def task_ids(self, tenant: str, session: SessionId | None, before: TaskId | None, limit: int) -> list[TaskId]:
         """Return ids of tasks, newest first, older than `before`."""
         key = self.keys.session_tasks(tenant, session) if session else self.keys.tasks(tenant)
-        with store_errors():
-            rows: list[bytes] = await self.redis.zrevrangebylex(key, f"({before}" if before else "+", "-", 0, limit)
+        rows = await self.wire.run("ZREVRANGEBYLEX", key, f"({before}" if before else "+", "-", "LIMIT", 0, limit)
         return [TaskId(row.decode()) for row in rows]
 
     async def oldest_task_ids(self, tenant: str, after: TaskId | None, limit: int) -> list[TaskId]:
         """Return ids of tasks, oldest first, newer than `after`."""
-        with store_errors():
-            rows: list[bytes] = await self.redis.zrangebylex(
-                self.keys.tasks(tenant), f"({after}" if after else "-", "+", 0, limit
-            )
+        rows = await self.wire.run(
+            "ZRANGEBYLEX", self.keys.tasks(tenant), f"({after}" if after else "-", "+", "LIMIT", 0, limit
+        )
         return [TaskId(row.decode()) for row in rows]
 
     async def note_gone(self, tenant: str, tasks: list[TaskId], session: SessionId | None = None) -> None:
@@ -108,20 +100,29 @@ class Catalogue:
             session: the session in whose index they were found.
         """
         now = int(time.time() * 1000)
-        with store_errors():
-            async with self.redis.pipeline(transaction=True) as pipe:
-                pipe.zadd(self.keys.gone(tenant), dict.fromkeys(tasks, now))
-                pipe.zrem(self.keys.tasks(tenant), *tasks)
-                if session:
-                    pipe.zrem(self.keys.session_tasks(tenant, session), *tasks)
-                pipe.zremrangebyscore(self.keys.gone(tenant), "-inf", now - GONE_MEMORY_MS)
-                await pipe.execute()
+        scored = [item for task in tasks for item in (now, task)]
+        commands: list[Command] = [
+            ("ZADD", self.keys.gone(tenant), *scored),
+            ("ZREM", self.keys.tasks(tenant), *tasks),
+            ("ZREMRANGEBYSCORE", self.keys.gone(tenant), "-inf", now - GONE_MEMORY_MS),
+        ]
+        if session:
+            commands.append(("ZREM", self.keys.session_tasks(tenant, session), *tasks))
+        await self._all_or_nothing(*commands)
 
     async def was_here(self, task: TaskRef) -> bool:
         """Whether there once was a task of this id, whose record is no more."""
-        with store_errors():
-            async with self.redis.pipeline(transaction=False) as pipe:
-                pipe.zscore(self.keys.tasks(task.tenant), task.task_id)
-                pipe.zscore(self.keys.gone(task.tenant), task.task_id)
-                scores: list[Any] = await pipe.execute()
+        scores = await self.wire.call(
+            [("ZSCORE", key, task.task_id) for key in (self.keys.tasks(task.tenant), self.keys.gone(task.tenant))]
+        )
+        raise_refusals(scores)
         return any(score is not None for score in scores)
+
+    async def _all_or_nothing(self, *commands: Command) -> None:
+        replies = await self.wire.call([("MULTI",), *commands, ("EXEC",)])
+        raise_refusals(replies)
+        raise_refusals(replies[-1])
+
+
+def _ms(duration: timedelta) -> int:
+    return int(duration.total_seconds() * 1000)

@@ -4,7 +4,7 @@ import asyncio
 import builtins
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
@@ -14,6 +14,7 @@ from redis.exceptions import (
     BusyLoadingError,
     ClusterDownError,
     ConnectionError,
+    NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
     ResponseError,
@@ -37,8 +38,18 @@ _AWAY = (
     TryAgainError,
     OSError,
 )
-# What a server says that can't take writes right now, where redis-py has no class for it.
-_NOT_NOW = ("BUSY ", "CLUSTERDOWN ", "MASTERDOWN ", "MISCONF ", "NOREPLICAS ", "TRYAGAIN ")
+# How a server's errors begin that says that it can't do anything right now, rather than that it does not want to.
+_NOT_NOW = (
+    "BUSY ",
+    "CLUSTERDOWN ",
+    "LOADING ",
+    "MASTERDOWN ",
+    "MISCONF ",
+    "NOREPLICAS ",
+    "OOM ",
+    "READONLY ",
+    "TRYAGAIN ",
+)
 
 R = TypeVar("R", bound=Redis)
 
@@ -58,16 +69,22 @@ def connect(url: str, kind: type[R]) -> R:
     )
     # Of its own kind for each scheme; the pool has no connections yet.
     pool = client.connection_pool
-    pool.connection_class = type(pool.connection_class.__name__, (_Cancellable, pool.connection_class), {})
+    pool.connection_class = type(pool.connection_class.__name__, (HandedOver, pool.connection_class), {})
     return client
 
 
-class _Cancellable(AbstractConnection):
-    """A connection on which a command can be cancelled at any time.
+class HandedOver(AbstractConnection):
+    """A connection that can be taken over by a `Wire`, or else one on which a command can be cancelled at any time.
 
     redis-py sends by `asyncio.wait_for`, which up to Python 3.11 swallows a cancellation that comes when the bytes are
     just out: a task that is to end would wait for the reply instead, and go on.
     """
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        """What the bytes go over, once it is connected."""
+        assert self._writer is not None
+        return cast(asyncio.Transport, self._writer.transport)
 
     async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
         if not self.is_connected:
@@ -107,10 +124,13 @@ def store_errors() -> Iterator[None]:
         raise StoreUnavailable("Redis does not answer: it closed the connection") from error
 
 
-def raise_if_away(error: Exception) -> None:
-    """Raise `error`, the reply to one command of a pipeline, if it says that Redis is away rather than unwilling."""
-    if isinstance(error, _AWAY) or _is_not_now(error):
-        raise error
+def reply_error(text: str) -> StoreUnavailable | ResponseError:
+    """Return the exception that an error reply stands for."""
+    if text.startswith(_NOT_NOW):
+        return StoreUnavailable(f"Redis takes nothing now: {text}")
+    if text.startswith("NOSCRIPT "):
+        return NoScriptError(text)
+    return ResponseError(text)
 
 
 def _is_not_now(error: Exception) -> bool:

@@ -1,19 +1,30 @@
 """The event log: one Redis Stream per task, appended by its attempt and read by anybody.
 
 Entry ids are given explicitly (`<fence>-<seq>`), so Redis itself refuses what a fenced-off attempt writes and what is
-sent twice: an append needs no script. NOMKSTREAM keeps a late writer from re-creating a stream that has expired.
+sent twice. NOMKSTREAM keeps a late writer from re-creating a stream that has expired. One script appends many entries
+and publishes the small ones: readers need no second round trip, and hear of nothing that the stream has not taken.
 """
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from redis.asyncio import Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import NoScriptError
 
-from tailplane.broker.connection import raise_if_away, store_errors
+from tailplane.broker import scripts
 from tailplane.broker.keys import Keys, TaskRef
+from tailplane.broker.wire import Argument, Wire, raise_refusals
+from tailplane.protocol import frames
 from tailplane.protocol.cursor import Cursor
+from tailplane.protocol.errors import StoreUnavailable
 from tailplane.protocol.ids import EntryId
+
+# Bytes of payload up to which an entry travels with its bell. Larger ones, those of a busy stream, are read by whoever
+# wants them: at their own pace, and not through a buffer of Redis' that would grow with a slow reader.
+PUBLISH_BYTES = 4096
+# Entries that one script appends: others wait for so long.
+SCRIPT_ENTRIES = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +35,13 @@ class Entry:
         id: its id; `id.seq` is the seq of its last event.
         payload: msgpack array of events, as stored.
         end: the terminal state that its last event tells of, or None.
+        frame: the whole entry as a frame, where it came as one.
     """
 
     id: EntryId
     payload: bytes
     end: str | None = None
+    frame: bytes | None = None
 
     @property
     def first_seq(self) -> int:
@@ -69,47 +82,73 @@ def _array_length(payload: bytes) -> int:
     return int.from_bytes(payload[1:3] if first == 0xDC else payload[1:5], "big")
 
 
-def _parse_entries(rows: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> list[Entry]:
-    return [
-        Entry(EntryId.parse(entry), fields[b"e"], fields[b"end"].decode() if b"end" in fields else None)
-        for entry, fields in rows
-    ]
+def parse_published(message: bytes) -> Entry | None:
+    """Return the entry that came with a bell; None where it only rang."""
+    # A frame begins with the header of an array of three.
+    if message[0] != 0x93:
+        return None
+    entry, payload = frames.split_frame(message)
+    return Entry(entry, payload, None, message)
+
+
+def _parse_entries(rows: Sequence[tuple[bytes, Sequence[bytes]]]) -> list[Entry]:
+    return [_parse_entry(entry, fields) for entry, fields in rows]
+
+
+def _parse_entry(entry: bytes, fields: Sequence[bytes]) -> Entry:
+    # Field, value: `e`, the payload; of the last one also `end`, the state.
+    return Entry(EntryId.parse(entry), fields[1], fields[3].decode() if len(fields) > 2 else None)
 
 
 @dataclass(frozen=True, slots=True)
 class EventLog:
     """The streams of one deployment. Every method raises StoreUnavailable when Redis does not answer."""
 
-    redis: Redis
+    wire: Wire
     keys: Keys
 
     async def append(self, appends: Sequence[Append]) -> list[Refusal | None]:
-        """Append entries of any number of tasks in one round trip, and ring the bell of each.
+        """Append entries of any number of tasks in one round trip, and tell the readers of each.
 
         Returns:
             For each entry None, or why Redis refused it.
         """
-        with store_errors():
-            async with self.redis.pipeline(transaction=False) as pipe:
-                for item in appends:
-                    pipe.execute_command(
-                        "XADD", self.keys.stream(item.task), "NOMKSTREAM", str(item.id), "e", item.payload
-                    )
-                    # The bell rings after the entry is there; a ring for a refused entry does no harm.
-                    pipe.execute_command("PUBLISH", self.keys.bell(item.task), item.id.seq)
-                replies = await pipe.execute(raise_on_error=False)
+        groups = [appends[begin : begin + SCRIPT_ENTRIES] for begin in range(0, len(appends), SCRIPT_ENTRIES)]
+        replies = await self._call_append(groups)
         outcome: list[Refusal | None] = []
-        for item, reply in zip(appends, replies[::2], strict=True):
-            if isinstance(reply, ResponseError) and "equal or smaller" in str(reply):
+        for item, reply in zip(appends, itertools.chain.from_iterable(replies), strict=True):
+            if isinstance(reply, bytes):
+                outcome.append(None)
+            elif reply is None:
+                outcome.append(Refusal(None))
+            elif isinstance(reply, StoreUnavailable):
+                # Sent again, what had been taken is refused as there already.
+                self.wire.noticed(reply)
+                raise reply
+            elif "equal or smaller" in str(reply):
                 newest = await self.newest_entry(item.task)
                 outcome.append(Refusal(newest.id if newest else None))
-            elif isinstance(reply, Exception):
-                with store_errors():
-                    raise_if_away(reply)
-                outcome.append(Refusal(None, str(reply)))
             else:
-                outcome.append(Refusal(None) if reply is None else None)
+                outcome.append(Refusal(None, str(reply)))
         return outcome
+
+    async def _call_append(self, groups: Sequence[Sequence[Append]]) -> list[Any]:
+        replies = await self.wire.call([scripts.APPEND.command(*self._append_arguments(group)) for group in groups])
+        for i, reply in enumerate(replies):
+            if isinstance(reply, NoScriptError):
+                # Only the first of them finds it missing, the others may have found it there.
+                replies[i] = await self.wire.run(*scripts.APPEND.text_command(*self._append_arguments(groups[i])))
+        raise_refusals(replies)
+        return replies
+
+    def _append_arguments(self, appends: Sequence[Append]) -> tuple[list[str], list[Argument]]:
+        keys: list[str] = []
+        arguments: list[Argument] = []
+        for item in appends:
+            keys += (self.keys.stream(item.task), self.keys.bell(item.task))
+            is_small = len(item.payload) <= PUBLISH_BYTES
+            arguments += (str(item.id), frames.frame_head(item.id), item.payload, "1" if is_small else "")
+        return keys, arguments
 
     async def read_after(self, wanted: Sequence[tuple[TaskRef, EntryId, int]]) -> list[list[Entry]]:
         """Return what follows an entry in each of these streams, in one round trip.
@@ -117,20 +156,17 @@ class EventLog:
         Args:
             wanted: of each stream the entry behind which to read, and how many entries at the most.
         """
-        with store_errors():
-            async with self.redis.pipeline(transaction=False) as pipe:
-                for task, after, count in wanted:
-                    pipe.execute_command("XRANGE", self.keys.stream(task), f"({after}", "+", "COUNT", count)
-                replies = await pipe.execute()
+        replies = await self.wire.call(
+            [("XRANGE", self.keys.stream(task), f"({after}", "+", "COUNT", count) for task, after, count in wanted]
+        )
+        raise_refusals(replies)
         return [_parse_entries(rows) for rows in replies]
 
     async def exist(self, tasks: Sequence[TaskRef]) -> list[bool]:
         """Return of each task whether its stream exists, in one round trip."""
-        with store_errors():
-            async with self.redis.pipeline(transaction=False) as pipe:
-                for task in tasks:
-                    pipe.exists(self.keys.stream(task))
-                return [bool(reply) for reply in await pipe.execute()]
+        replies = await self.wire.call([("EXISTS", self.keys.stream(task)) for task in tasks])
+        raise_refusals(replies)
+        return [bool(reply) for reply in replies]
 
     async def locate(self, task: TaskRef, cursor: Cursor, attempts: int) -> EntryId:
         """Return the id after which a reader must read that has seen everything up to `cursor`.
@@ -141,21 +177,25 @@ class EventLog:
         key = self.keys.stream(task)
         # Entries of attempt n begin with n, or n + 1 where the platform ended it from outside.
         fences = range(attempts + 2)
-        with store_errors():
-            async with self.redis.pipeline(transaction=False) as pipe:
-                for fence in fences:
-                    pipe.execute_command("XRANGE", key, f"{fence}-{cursor + 1}", "+", "COUNT", 1)
-                replies = await pipe.execute()
-        behind = [EntryId.parse(rows[0][0]) for rows in replies if rows]
-        nearest = min((entry for entry in behind if entry.seq > cursor), default=None, key=lambda entry: entry.seq)
-        return EntryId(nearest.fence if nearest else attempts + 1, cursor)
+        while True:
+            replies = await self.wire.call(
+                [("XRANGE", key, f"{fence}-{cursor + 1}", "+", "COUNT", 1) for fence in fences]
+            )
+            raise_refusals(replies)
+            behind = [EntryId.parse(rows[0][0]) for rows in replies if rows]
+            nearest = min((entry for entry in behind if entry.seq > cursor), default=None, key=lambda entry: entry.seq)
+            if nearest is not None:
+                return EntryId(nearest.fence, cursor)
+            newest = await self.newest_entry(task)
+            # Has it grown meanwhile? Then there is a nearest one now, or else the stream is gone.
+            if newest is None or newest.id.seq <= cursor:
+                return newest.id if newest else EntryId(attempts, cursor)
 
     async def newest(self, task: TaskRef, count: int) -> Cursor:
         """Return the cursor that has the last `count` events behind it; 0 if there are no more than that."""
         key, before, seen = self.keys.stream(task), "+", 0
         while True:
-            with store_errors():
-                rows = await self.redis.execute_command("XREVRANGE", key, before, "-", "COUNT", 100)
+            rows = await self.wire.run("XREVRANGE", key, before, "-", "COUNT", 100)
             if not rows:
                 return 0
             for entry in _parse_entries(rows):
@@ -166,6 +206,5 @@ class EventLog:
 
     async def newest_entry(self, task: TaskRef) -> Entry | None:
         """Return a stream's last entry; None if there is no stream."""
-        with store_errors():
-            rows = await self.redis.execute_command("XREVRANGE", self.keys.stream(task), "+", "-", "COUNT", 1)
+        rows = await self.wire.run("XREVRANGE", self.keys.stream(task), "+", "-", "COUNT", 1)
         return _parse_entries(rows)[0] if rows else None

@@ -5,24 +5,26 @@ worker holds a lease, not the task: when the lease ends, a reaper gives the work
 Which worker holds an *attempt* is decided by the task's own record (`tasks.py`), since the two may live on two servers.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from dataclasses import fields as dataclass_fields
 from datetime import timedelta
 from typing import Any
 
-from redis.asyncio import Redis
-
 from tailplane.broker import scripts
-from tailplane.broker.connection import COMMAND_DEADLINE, store_errors
+from tailplane.broker.connection import COMMAND_DEADLINE
 from tailplane.broker.keys import Keys, TaskRef
 from tailplane.broker.records import WorkerRecord, WorkflowRecord, parse_flat
+from tailplane.broker.wire import Command, Wire, raise_refusals
 from tailplane.protocol import codec
 from tailplane.protocol.errors import SessionClosed, SessionNotFound, TailplaneError
 from tailplane.protocol.ids import SessionId, TaskId, WorkerId
 
 REQUEST_MEMORY = timedelta(hours=24)
 SESSION_IDLE = timedelta(hours=24)
+# What one script moves at a time: others wait for so long.
+MOST_CLAIMED = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +61,15 @@ class LeaseLapsed(TailplaneError):
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """The queue of one deployment. Every method raises StoreUnavailable when Redis does not answer."""
+    """The queue of one deployment. Every method raises StoreUnavailable when Redis does not answer.
 
-    redis: Redis
+    Attributes:
+        bells: the connection on which `wait` waits, one caller at a time: a command that blocks holds up all others.
+    """
+
+    wire: Wire
     keys: Keys
+    bells: Wire
 
     async def enqueue(
         self,
@@ -114,8 +121,7 @@ class Queue:
 
     async def made_by(self, tenant: str, request: Request) -> tuple[TaskId, str] | None:
         """Return the task that an idempotency key has made, and the digest of the request that came with it."""
-        with store_errors():
-            memory = await self.redis.get(self.keys.request(tenant, request.key))
+        memory = await self.wire.run("GET", self.keys.request(tenant, request.key))
         if memory is None:
             return None
         task_id, content = codec.unpack(memory)
@@ -123,20 +129,18 @@ class Queue:
 
     async def overdue(self, workflow: str, after: timedelta, limit: int) -> list[TaskRef]:
         """Return tasks that have been due for longer than `after`, the longest due first."""
-        with store_errors():
-            seconds, micros = await self.redis.time()
-            before = seconds * 1000 + micros // 1000 - _ms(after)
-            rows = await self.redis.zrangebyscore(self.keys.due(workflow), "-inf", before, start=0, num=limit)
+        before = await self._now_ms() - _ms(after)
+        rows = await self.wire.run("ZRANGEBYSCORE", self.keys.due(workflow), "-inf", before, "LIMIT", 0, limit)
         return [TaskRef.from_member(row) for row in rows]
 
     async def claim(self, worker: WorkerId, free: int, room: Mapping[str, int]) -> Claims:
-        """Take up to `free` due tasks, of each workflow at most `room[workflow]`.
+        """Take up to `free` due tasks, of each workflow at most `room[workflow]`; not more than `MOST_CLAIMED` at once.
 
         Raises:
             LeaseLapsed: the worker has no lease.
         """
         keys = [self.keys.workers, self.keys.running(worker)]
-        args: list[Any] = [worker, free]
+        args: list[Any] = [worker, min(free, MOST_CLAIMED)]
         for workflow, most in room.items():
             keys += [self.keys.due(workflow), self.keys.doorbell(workflow)]
             args += [workflow, most]
@@ -151,20 +155,23 @@ class Queue:
         return Claims(taken, timedelta(milliseconds=reply[1]) if reply[1] >= 0 else None)
 
     async def wait(self, workflows: Sequence[str], at_most: timedelta) -> None:
-        """Return when a task is queued for one of these workflows, or after `at_most`. Occupies its connection.
+        """Return when a task is queued for one of these workflows, or after `at_most`. One caller at a time.
 
         Never waits longer than half the deadline of a command, past which Redis would count as away.
         """
         bells = [self.keys.doorbell(workflow) for workflow in workflows]
         seconds = min(at_most.total_seconds(), COMMAND_DEADLINE / 2)
-        with store_errors():
-            # By its name, for redis-py's types know no fractions of a second; 0 would mean for ever.
-            await self.redis.execute_command("BLPOP", *bells, max(0.05, seconds))
+        try:
+            # 0 would mean for ever.
+            await self.bells.run("BLPOP", *bells, str(max(0.05, seconds)))
+        except asyncio.CancelledError:
+            # Redis would go on waiting for it, and keep the next token.
+            self.bells.abandon()
+            raise
 
-    async def acknowledge(self, worker: WorkerId, task: TaskRef) -> None:
-        """Forget a claimed task that needs no more running."""
-        with store_errors():
-            await self.redis.hdel(self.keys.running(worker), task.member)  # type: ignore[misc]
+    async def acknowledge(self, worker: WorkerId, *tasks: TaskRef) -> None:
+        """Forget claimed tasks that need no more running."""
+        await self.wire.run("HDEL", self.keys.running(worker), *(task.member for task in tasks))
 
     async def requeue(self, worker: WorkerId, claim: Claim, delay: timedelta) -> bool:
         """Give a claimed task back, due after `delay`; False if the worker holds it no more."""
@@ -177,23 +184,19 @@ class Queue:
 
     async def withdraw(self, task: TaskRef, workflow: str, worker: WorkerId | None) -> None:
         """Take an ended task out of its queue and of the running set of the worker that had it."""
-        with store_errors():
-            async with self.redis.pipeline(transaction=False) as pipe:
-                pipe.zrem(self.keys.due(workflow), task.member)
-                if worker:
-                    pipe.hdel(self.keys.running(worker), task.member)
-                await pipe.execute()
+        commands: list[Command] = [("ZREM", self.keys.due(workflow), task.member)]
+        if worker:
+            commands.append(("HDEL", self.keys.running(worker), task.member))
+        raise_refusals(await self.wire.call(commands))
 
     async def tell_cancel(self, worker: WorkerId, task: TaskRef, reason: str | None) -> None:
         """Tell a worker that a task it runs is cancelled. Not certain to arrive."""
-        with store_errors():
-            await self.redis.publish(self.keys.control(worker), codec.pack([task.member, reason]))
+        await self.wire.run("PUBLISH", self.keys.control(worker), codec.pack([task.member, reason]))
 
     async def held(self, worker: WorkerId) -> dict[TaskRef, str]:
         """Return the tasks in a worker's running set, each with its workflow."""
-        with store_errors():
-            rows = await self.redis.hgetall(self.keys.running(worker))  # type: ignore[misc]
-        return {TaskRef.from_member(member): workflow.decode() for member, workflow in rows.items()}
+        rows = await self.wire.run("HGETALL", self.keys.running(worker))
+        return {TaskRef.from_member(rows[i]): rows[i + 1].decode() for i in range(0, len(rows), 2)}
 
     async def register(self, worker: WorkerRecord, workflows: Sequence[WorkflowRecord], lease: timedelta) -> None:
         """Enter a worker and its workflows; its lease begins."""
@@ -225,9 +228,7 @@ class Queue:
 
     async def lapsed(self) -> list[WorkerId]:
         """Return the workers whose lease has run out."""
-        with store_errors():
-            seconds, micros = await self.redis.time()
-            rows = await self.redis.zrangebyscore(self.keys.workers, "-inf", f"({seconds * 1000 + micros // 1000}")
+        rows = await self.wire.run("ZRANGEBYSCORE", self.keys.workers, "-inf", f"({await self._now_ms()}")
         return [WorkerId(row.decode()) for row in rows]
 
     async def reap(self, worker: WorkerId, *, leaves: bool = False) -> int:
@@ -236,8 +237,7 @@ class Queue:
         -1 if its lease is alive.
         """
         while True:
-            with store_errors():
-                held = await self.redis.hvals(self.keys.running(worker))  # type: ignore[misc]
+            held = await self.wire.run("HVALS", self.keys.running(worker))
             workflows = sorted({name.decode() for name in held})
             keys = [self.keys.workers, self.keys.worker(worker), self.keys.running(worker)]
             for workflow in workflows:
@@ -248,30 +248,33 @@ class Queue:
 
     async def workflows(self) -> dict[str, WorkflowRecord]:
         """Return what the workers have registered, by name."""
-        with store_errors():
-            rows = await self.redis.hgetall(self.keys.workflows)  # type: ignore[misc]
-        return {name.decode(): WorkflowRecord(**_known(WorkflowRecord, row)) for name, row in sorted(rows.items())}
+        rows = parse_flat(await self.wire.run("HGETALL", self.keys.workflows))
+        return {name: WorkflowRecord(**_known(WorkflowRecord, row)) for name, row in sorted(rows.items())}
 
     async def workers(self) -> list[WorkerRecord]:
         """Return the workers that have a lease, or had one and were not reaped yet."""
-        with store_errors():
-            seconds, micros = await self.redis.time()
-            leases = await self.redis.zrange(self.keys.workers, 0, -1, withscores=True)
-            async with self.redis.pipeline(transaction=False) as pipe:
-                for worker, _ in leases:
-                    pipe.hgetall(self.keys.worker(WorkerId(worker.decode())))
-                    pipe.hlen(self.keys.running(WorkerId(worker.decode())))
-                rows = await pipe.execute()
-        now = seconds * 1000 + micros // 1000
+        now = await self._now_ms()
+        rows = await self.wire.run("ZRANGE", self.keys.workers, 0, -1, "WITHSCORES")
+        leases = [(WorkerId(rows[i].decode()), int(float(rows[i + 1]))) for i in range(0, len(rows), 2)]
+        if not leases:
+            return []
+        commands: list[Command] = []
+        for worker, _ in leases:
+            commands += [("HGETALL", self.keys.worker(worker)), ("HLEN", self.keys.running(worker))]
+        said = await self.wire.call(commands)
+        raise_refusals(said)
         return [
-            _parse_worker(WorkerId(worker.decode()), parse_flat(fields), running, int(lease - now))
-            for (worker, lease), fields, running in zip(leases, rows[::2], rows[1::2], strict=True)
+            _parse_worker(worker, parse_flat(fields), running, lease - now)
+            for (worker, lease), fields, running in zip(leases, said[::2], said[1::2], strict=True)
             if fields
         ]
 
+    async def _now_ms(self) -> int:
+        seconds, micros = await self.wire.run("TIME")
+        return int(seconds) * 1000 + int(micros) // 1000
+
     async def _run(self, script: scripts.Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        with store_errors():
-            return await script.run(self.redis, keys, args)
+        return await script.run(self.wire, keys, args)
 
 
 def _parse_worker(worker: WorkerId, fields: Mapping[str, bytes], running: int, lease_ms: int) -> WorkerRecord:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from tailplane.broker.keys import TaskRef
 from tailplane.protocol import codec
@@ -17,6 +17,7 @@ class NewTask:
     Attributes:
         input: the workflow's input as msgpack, already validated.
         trace: the caller's W3C trace context: `traceparent`, `tracestate`.
+        waiting: the channel on which somebody waits for its end, see `TaskStore.wait_for`.
     """
 
     ref: TaskRef
@@ -26,10 +27,10 @@ class NewTask:
     session_id: SessionId | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     trace: Mapping[str, str] = field(default_factory=dict)
+    waiting: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TaskRecord:
+class TaskRecord(NamedTuple):
     """A task's record. Times are seconds since the epoch, by the server's clock."""
 
     task_id: TaskId
@@ -63,6 +64,8 @@ SUMMARY_FIELDS = (
     "start_by", "session_id", "worker", "metadata",
 )  # fmt: skip
 OUTCOME_FIELDS = (*SUMMARY_FIELDS, "result", "error")
+# What a worker needs beside what its own `begin` has written.
+BEGUN_FIELDS = ("workflow", "version", "created_at", "start_by", "session_id", "metadata", "trace", "input")
 
 
 def task_fields(task: NewTask) -> list[bytes | str]:
@@ -77,7 +80,60 @@ def task_fields(task: NewTask) -> list[bytes | str]:
         fields += ["metadata", codec.pack(dict(task.metadata))]
     if task.trace:
         fields += ["trace", codec.pack(dict(task.trace))]
+    if task.waiting:
+        fields += ["waiting", task.waiting]
     return fields
+
+
+def queued_record(task: NewTask, created_at: float, start_by: float) -> TaskRecord:
+    """Return the record of a task that has just been created."""
+    return TaskRecord(
+        task_id=task.ref.task_id,
+        tenant=task.ref.tenant,
+        workflow=task.workflow,
+        version=task.version,
+        state=State.QUEUED,
+        attempt=0,
+        failures=0,
+        created_at=created_at,
+        started_at=None,
+        ended_at=None,
+        start_by=start_by,
+        session_id=task.session_id,
+        worker_id=None,
+        metadata=dict(task.metadata),
+        trace=dict(task.trace),
+        input=task.input,
+        result=None,
+        error=None,
+    )
+
+
+def running_record(
+    task: TaskRef, worker: WorkerId, attempt: int, failures: int, started_at: float, row: Sequence[bytes | None]
+) -> TaskRecord:
+    """Return the record of a task whose attempt has just begun; `row` has the values of `BEGUN_FIELDS`."""
+    workflow, version, created_at, start_by, session, metadata, trace, value = row
+    return TaskRecord(
+        task_id=task.task_id,
+        tenant=task.tenant,
+        workflow=(workflow or b"").decode(),
+        version=(version or b"").decode(),
+        state=State.RUNNING,
+        attempt=attempt,
+        failures=failures,
+        created_at=int(created_at or 0) / 1000,
+        started_at=started_at,
+        ended_at=None,
+        start_by=int(start_by or 0) / 1000,
+        session_id=SessionId(session.decode()) if session else None,
+        worker_id=worker,
+        metadata=codec.unpack(metadata) if metadata else {},
+        trace=codec.unpack(trace) if trace else {},
+        input=value or b"\xc0",
+        result=None,
+        error=None,
+    )
 
 
 def parse_task(fields: Mapping[str, bytes | None]) -> TaskRecord:

@@ -9,13 +9,13 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable
+from typing import Any
 
 from redis.asyncio import Redis
-from redis.asyncio.client import PubSub
-from redis.exceptions import RedisError
 
-from tailplane.broker.connection import store_errors
+from tailplane.broker.connection import HandedOver
 from tailplane.broker.outage import Outage
+from tailplane.broker.wire import Line, Wire
 from tailplane.protocol.errors import StoreUnavailable
 
 # Seconds: between two beats that the connection must hear; silence after which it counts as dead; for a subscription
@@ -38,11 +38,14 @@ class Subscriptions:
 
     def __init__(self, redis: Redis, prefix: str, on_message: OnMessage) -> None:
         self._redis = redis
+        self._wire = Wire(redis)
         # Nobody else uses it.
         self._own = f"{prefix}:{{queue}}:echo:{os.urandom(8).hex()}"
         self._on_message = on_message
         self._wanted: dict[str, asyncio.Future[None]] = {}
-        self._pubsub: PubSub | None = None
+        self._line: Line | None = None
+        self._lost = asyncio.Event()
+        self._heard_at = 0.0
         self._outage = Outage("hearing messages")
 
     async def subscribe(self, channel: str) -> None:
@@ -58,9 +61,9 @@ class Subscriptions:
                 raise StoreUnavailable("Redis is away")
             confirmed = self._wanted[channel] = asyncio.get_running_loop().create_future()
             # Without a connection there is nothing to send: `_listen` subscribes to all that is wanted.
-            if self._pubsub is not None:
-                with contextlib.suppress(RedisError, StoreUnavailable), store_errors():
-                    await self._pubsub.subscribe(channel)
+            if self._line is not None:
+                with contextlib.suppress(StoreUnavailable):
+                    self._line.send([("SUBSCRIBE", channel)])
         try:
             async with asyncio.timeout(CONFIRMATION):
                 await asyncio.shield(confirmed)
@@ -69,48 +72,63 @@ class Subscriptions:
 
     async def unsubscribe(self, channel: str) -> None:
         """Hear `channel` no more."""
-        if self._wanted.pop(channel, None) and self._pubsub is not None:
-            with contextlib.suppress(RedisError, StoreUnavailable), store_errors():
-                await self._pubsub.unsubscribe(channel)
+        if self._wanted.pop(channel, None) and self._line is not None:
+            with contextlib.suppress(StoreUnavailable):
+                self._line.send([("UNSUBSCRIBE", channel)])
 
     async def run(self) -> None:
         """Listen until cancelled, connecting again as often as needed."""
-        while True:
-            try:
-                with store_errors():
-                    async with self._redis.pubsub() as pubsub:
-                        await self._listen(pubsub)
-            except (RedisError, StoreUnavailable) as error:
-                self._outage.noticed(error)
-            finally:
-                self._pubsub = None
-            await asyncio.sleep(PAUSE)
-
-    async def _listen(self, pubsub: PubSub) -> None:
-        first = set(self._wanted)
-        await pubsub.subscribe(self._own, *first)
-        self._pubsub = pubsub
-        # Who came while that connected found no connection to subscribe with.
-        if late := self._wanted.keys() - first:
-            await pubsub.subscribe(*late)
-        beating = asyncio.ensure_future(self._beat())
-        self._outage.over()
+        connection: HandedOver = self._redis.connection_pool.get_available_connection()
         try:
             while True:
-                message = await pubsub.get_message(timeout=SILENCE)
-                if message is None:
-                    raise StoreUnavailable(f"nothing heard for {SILENCE:.0f} s")
-                self._hear(message["type"], message["channel"].decode(), message["data"])
+                self._lost.clear()
+                line = Line(self._take, self._lost.set)
+                try:
+                    await line.open(connection)
+                    await self._listen(line)
+                except StoreUnavailable as error:
+                    self._outage.noticed(error)
+                finally:
+                    self._line = None
+                    line.abort()
+                await asyncio.sleep(PAUSE)
+        finally:
+            await connection.disconnect(nowait=True)
+            await self._redis.connection_pool.release(connection)
+
+    async def _listen(self, line: Line) -> None:
+        loop = asyncio.get_running_loop()
+        self._heard_at = loop.time()
+        line.send([("SUBSCRIBE", self._own, *self._wanted)])
+        self._line = line
+        self._outage.over()
+        beating = asyncio.ensure_future(self._beat())
+        try:
+            while (left := self._heard_at + SILENCE - loop.time()) > 0:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(left):
+                        await self._lost.wait()
+                        raise StoreUnavailable("the connection was lost")
+            raise StoreUnavailable(f"nothing heard for {SILENCE:.0f} s")
         finally:
             beating.cancel()
             await asyncio.wait({beating})
 
-    def _hear(self, kind: str, channel: str, data: bytes) -> None:
+    def _take(self, reply: Any) -> None:
+        self._heard_at = asyncio.get_running_loop().time()
+        if isinstance(reply, Exception):
+            # Such as a user without the right to a channel: nobody else may be told, and a subscription times out.
+            self._outage.noticed(StoreUnavailable(str(reply)))
+            return
+        kind, channel, data = reply
+        self._hear(kind, channel.decode(), data)
+
+    def _hear(self, kind: bytes, channel: str, data: bytes) -> None:
         if channel not in self._wanted:
             return
-        if kind == "message":
+        if kind == b"message":
             self._on_message(channel, data)
-        elif kind == "subscribe":
+        elif kind == b"subscribe":
             confirmed = self._wanted[channel]
             if not confirmed.done():
                 confirmed.set_result(None)
@@ -119,5 +137,5 @@ class Subscriptions:
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(BEAT)
-            with contextlib.suppress(StoreUnavailable), store_errors():
-                await self._redis.publish(self._own, b"")
+            with contextlib.suppress(StoreUnavailable):
+                await self._wire.call([("PUBLISH", self._own, b"")])

@@ -9,17 +9,26 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from redis.asyncio import Redis
-
 from tailplane.broker import scripts
-from tailplane.broker.connection import store_errors
 from tailplane.broker.keys import Keys, TaskRef
-from tailplane.broker.records import OUTCOME_FIELDS, NewTask, TaskRecord, parse_flat, parse_task, task_fields
+from tailplane.broker.records import (
+    BEGUN_FIELDS,
+    OUTCOME_FIELDS,
+    NewTask,
+    TaskRecord,
+    parse_task,
+    queued_record,
+    running_record,
+    task_fields,
+)
+from tailplane.broker.wire import Wire, raise_refusals
 from tailplane.protocol import events
 from tailplane.protocol.errors import TaskLost, TaskNotFound
 from tailplane.protocol.events import PlatformType
 from tailplane.protocol.ids import WorkerId
 from tailplane.protocol.states import State, TransitionRefused, Trigger, encode_moves
+
+_MOVES = {trigger: encode_moves(trigger) for trigger in Trigger}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,27 +80,27 @@ class TaskStore:
         start_within: how long a task may be queued before it expires.
     """
 
-    redis: Redis
+    wire: Wire
     keys: Keys
     retention: timedelta
     start_within: timedelta
 
-    async def create(self, task: NewTask) -> None:
-        """Record a task as queued and open its stream. Sent again, it changes nothing."""
+    async def create(self, task: NewTask) -> TaskRecord:
+        """Record a task as queued and open its stream; return its record. Sent again, it changes nothing."""
         payload = events.join_events(
             [events.pack_platform_event(PlatformType.QUEUED, {"workflow": task.workflow, "version": task.version})]
         )
         ttl = self.start_within + self.retention
-        await self._run(
+        created_at = await self._run(
             scripts.CREATE,
             [self.keys.task(task.ref), self.keys.stream(task.ref)],
             [payload, _ms(ttl), _ms(self.start_within), *task_fields(task)],
         )
+        return queued_record(task, created_at / 1000, created_at / 1000 + self.start_within.total_seconds())
 
     async def discard(self, task: TaskRef) -> None:
         """Remove a task that was created but never queued."""
-        with store_errors():
-            await self.redis.delete(self.keys.task(task), self.keys.stream(task))
+        await self.wire.run("DEL", self.keys.task(task), self.keys.stream(task))
 
     async def read(self, task: TaskRef, fields: Sequence[str] = OUTCOME_FIELDS) -> TaskRecord:
         """Return a task's record; fields left out of `fields` are empty.
@@ -106,12 +115,28 @@ class TaskStore:
 
     async def read_many(self, tasks: Sequence[TaskRef], fields: Sequence[str]) -> list[TaskRecord | None]:
         """Return the records of these tasks, in their order; None where there is none."""
-        with store_errors():
-            async with self.redis.pipeline(transaction=False) as pipe:
-                for task in tasks:
-                    pipe.hmget(self.keys.task(task), list(fields))
-                rows = await pipe.execute()
-        return [parse_task(dict(zip(fields, row, strict=True))) if row[fields.index("state")] else None for row in rows]
+        if not tasks:
+            return []
+        rows = await self.wire.call([("HMGET", self.keys.task(task), *fields) for task in tasks])
+        raise_refusals(rows)
+        return [_parse_row(fields, row) for row in rows]
+
+    async def wait_for(self, task: TaskRef, channel: str) -> TaskRecord | None:
+        """Return an ended task's record; else None, and its end will be told on a channel, with the record's key.
+
+        A message may be lost, and the four that asked last are told: look again once in a while.
+
+        Raises:
+            TaskNotFound: there is no such task.
+        """
+        row = await self._run(scripts.AWAIT, [self.keys.task(task)], [channel, *OUTCOME_FIELDS])
+        match row:
+            case None:
+                raise TaskNotFound(f"there is no task {task.task_id}", task_id=task.task_id)
+            case 0:
+                return None
+            case _:
+                return _parse_row(OUTCOME_FIELDS, row)
 
     async def begin(self, task: TaskRef, worker: WorkerId, host: str) -> Begun:
         """Begin the next attempt of a task that the queue handed to `worker`.
@@ -131,8 +156,8 @@ class TaskStore:
             )
             reply = await self._begin(task, worker, [Trigger.TAKE_OVER], [lost, started], reply[2])
         match reply:
-            case [b"begun", attempt, seq, record]:
-                return Begun(parse_task(parse_flat(record)), attempt, seq)
+            case [b"begun", attempt, seq, now, failures, *row]:
+                return Begun(running_record(task, worker, attempt, failures, now / 1000, row), attempt, seq)
             case [b"refused", state, *_]:
                 raise TransitionRefused(Trigger.BEGIN, State(state.decode()))
             case [b"late", *_]:
@@ -146,7 +171,14 @@ class TaskStore:
         reply: list[Any] = await self._run(
             scripts.BEGIN,
             [self.keys.task(task), self.keys.stream(task), self.keys.bell(task)],
-            [encode_moves(*triggers), worker, events.join_events(packed), len(packed), latest],
+            [
+                "".join(_MOVES[trigger] for trigger in triggers),
+                worker,
+                events.join_events(packed),
+                len(packed),
+                latest,
+                *BEGUN_FIELDS,
+            ],
         )
         return reply
 
@@ -164,7 +196,7 @@ class TaskStore:
             scripts.FINISH,
             [self.keys.task(task), self.keys.stream(task), self.keys.bell(task)],
             [
-                encode_moves(closing.trigger),
+                _MOVES[closing.trigger],
                 closing.attempt,
                 closing.after,
                 events.join_events(closing.packed),
@@ -200,7 +232,7 @@ class TaskStore:
         reply = await self._run(
             scripts.END,
             [self.keys.task(task), self.keys.stream(task), self.keys.bell(task)],
-            [encode_moves(trigger), latest, payload, _ms(self.retention)],
+            [_MOVES[trigger], latest, payload, _ms(self.retention)],
         )
         match reply:
             case [b"done", state]:
@@ -212,8 +244,12 @@ class TaskStore:
                 raise TaskNotFound(f"there is no task {task.task_id}", task_id=task.task_id)
 
     async def _run(self, script: scripts.Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        with store_errors():
-            return await script.run(self.redis, keys, args)
+        return await script.run(self.wire, keys, args)
+
+
+def _parse_row(fields: Sequence[str], row: Sequence[bytes | None]) -> TaskRecord | None:
+    named = dict(zip(fields, row, strict=True))
+    return parse_task(named) if named["state"] else None
 
 
 def _ms(duration: timedelta) -> int:

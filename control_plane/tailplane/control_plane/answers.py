@@ -1,5 +1,6 @@
 """Answers as JSON or msgpack, whichever the request's `Accept` asks for. No I/O."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +24,7 @@ def answer(
     return Response(json_codec.to_json(body), status, headers, JSON)
 
 
+@functools.lru_cache(maxsize=256)
 def prefers_msgpack(accept: str) -> bool:
     """Whether an Accept header names msgpack, and JSON neither with more weight nor, weighed alike, before it."""
     ranges = sorted((_parse_range(part) for part in accept.split(",")), key=lambda each: -each[1])

@@ -10,6 +10,8 @@ from fastapi import FastAPI
 from tailplane.broker import Broker
 from tailplane.control_plane import documents, problems, routers
 from tailplane.control_plane.cancel import Canceller
+from tailplane.control_plane.ends import Ends
+from tailplane.control_plane.express import ExpressApp
 from tailplane.control_plane.fleet import FleetMinder
 from tailplane.control_plane.housekeeping import Housekeeper
 from tailplane.control_plane.hub import Hub
@@ -37,6 +39,7 @@ def create_app(settings: Settings) -> FastAPI:
             minder = FleetMinder(services.broker.queue)
             running = [
                 background.create_task(services.hub.run()),
+                background.create_task(services.ends.run()),
                 background.create_task(minder.run()),
                 background.create_task(Housekeeper(services.broker).run()),
                 background.create_task(_wake_readers_on_drain(services)),
@@ -48,7 +51,7 @@ def create_app(settings: Settings) -> FastAPI:
                 for task in running:
                     task.cancel()
 
-    app = FastAPI(
+    app = ExpressApp(
         title="Tailplane",
         version=_version(),
         description=_DESCRIPTION,
@@ -61,7 +64,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.drain = asyncio.Event()
     for router in routers.ALL:
         app.include_router(router)
-    problems.install(app, [route for router in routers.ALL for route in router.routes])
+    routes = [route for router in routers.ALL for route in router.routes]
+    problems.install(app, routes)
+    app.express(routes, routers.BUSY)
     documents.install(app)
     return app
 
@@ -69,18 +74,22 @@ def create_app(settings: Settings) -> FastAPI:
 async def _wake_readers_on_drain(services: Services) -> None:
     await services.drain.wait()
     services.hub.wake_all()
+    services.ends.wake_all()
 
 
 def _build(settings: Settings, queue: TaskQueue, drain: asyncio.Event) -> Services:
     broker = Broker.over(
         queue, prefix=settings.prefix, retention=settings.retention, start_within=settings.start_within
     )
+    # One queue, one connection: what goes into it goes through arq's client.
+    queue.tasks = broker.queue
     hub = Hub(broker)
     registry = WorkflowRegistry(broker.queue)
     return Services(
         settings=settings,
         broker=broker,
         hub=hub,
+        ends=Ends(broker),
         registry=registry,
         submitter=Submitter(broker, queue, registry),
         canceller=Canceller(broker, hub),

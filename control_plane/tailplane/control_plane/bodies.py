@@ -4,7 +4,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from tailplane.control_plane.answers import JSON, MSGPACK, MSGPACK_TYPES
 from tailplane.protocol import codec, json_codec
@@ -43,11 +43,15 @@ async def _read(request: Request, limit: int) -> bytes:
         raise _too_large(limit)
     received = bytearray()
     # The announced length is a claim, and a chunked body has none: count.
-    async for chunk in request.stream():
-        received += chunk
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        received += message.get("body", b"")
         if len(received) > limit:
             raise _too_large(limit)
-    return bytes(received)
+        if not message.get("more_body", False):
+            return bytes(received)
 
 
 def _too_large(limit: int) -> TooLarge:

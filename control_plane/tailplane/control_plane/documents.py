@@ -1,6 +1,5 @@
 """What the OpenAPI document says beyond what FastAPI finds in the routes: bodies in two formats, and problems."""
 
-from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -10,6 +9,7 @@ from pydantic import BaseModel
 
 from tailplane.control_plane import examples
 from tailplane.control_plane.answers import JSON, MSGPACK
+from tailplane.control_plane.parameters import Parameter
 from tailplane.control_plane.problems import PROBLEM_TYPE
 from tailplane.protocol.errors import BY_CODE
 
@@ -76,7 +76,12 @@ def also_msgpack(status: int, form: str, *headers: str) -> dict[int | str, dict[
     }
 
 
-def takes(model: type[BaseModel] | None, *, required: bool) -> Mapping[str, Any]:
+def reads(*parameters: Parameter) -> dict[str, Any]:
+    """Return the `openapi_extra` of a route that reads these by itself."""
+    return {"parameters": [parameter.about for parameter in parameters]}
+
+
+def takes(model: type[BaseModel] | None, *, required: bool) -> dict[str, Any]:
     """Return the `openapi_extra` of a route whose body is `model`, or any value."""
     media = {"schema": model.model_json_schema() if model else {}}
     if model is None:

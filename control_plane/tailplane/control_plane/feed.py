@@ -5,8 +5,8 @@ Redis at its own pace until it meets the window again.
 """
 
 import asyncio
-from bisect import bisect_right
 from collections import deque
+from collections.abc import Callable, Sequence
 
 from tailplane.broker import Entry, TaskRef
 from tailplane.control_plane.formats import Format
@@ -17,13 +17,18 @@ from tailplane.protocol.ids import EntryId
 WINDOW_BYTES = 1024 * 1024
 
 
+# Chunks of several entries that a feed keeps for readers who stand at the same place.
+_CHUNKS_KEPT = 8
+
+
 class SharedEntry:
     """An entry and its encodings: made when first asked for, once per format, for all readers."""
 
-    __slots__ = ("_encoded", "entry", "first_seq")
+    __slots__ = ("_encoded", "entry", "first_seq", "id")
 
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
+        self.id = entry.id
         self.first_seq = entry.first_seq
         self._encoded: dict[str, bytes] = {}
 
@@ -59,7 +64,9 @@ class Feed:
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._window: deque[SharedEntry] = deque()
         self._bytes = 0
-        self._waiters: list[asyncio.Future[None]] = []
+        # A dict, for it keeps the order in which they came.
+        self._watchers: dict[Callable[[], None], None] = {}
+        self._chunks: dict[tuple[EntryId, str], tuple[bytes, int]] = {}
 
     def begin(self, newest: Entry) -> None:
         """Begin the window with the stream's newest entry."""
@@ -67,18 +74,32 @@ class Feed:
         self.extend([newest])
         self.ready.set_result(None)
 
-    def extend(self, entries: list[Entry]) -> None:
-        """Take what was read behind `tail`, and wake the readers that wait for it."""
+    def extend(self, entries: Sequence[Entry]) -> None:
+        """Take what follows `tail`, and wake the readers that wait for it; what is there already is left out."""
         for entry in entries:
+            if entry.id <= self.tail:
+                # Came with its bell while it was read.
+                continue
             self._window.append(SharedEntry(entry))
             self._bytes += len(entry.payload)
             self.end = entry.end or self.end
-        self.tail = entries[-1].id
+            self.tail = entry.id
         while self._bytes > WINDOW_BYTES and len(self._window) > 1:
             dropped = self._window.popleft()
             self._bytes -= len(dropped.entry.payload)
-            self.floor = dropped.entry.id
+            self.floor = dropped.id
+        self._chunks.clear()
         self.wake()
+
+    def take(self, entry: Entry) -> bool:
+        """Take an entry that came with its bell; return False if it is not the one that follows `tail`.
+
+        Sequence numbers are dense and what rings is in the stream: what bears the next one is the next one.
+        """
+        if not self.has_begun or entry.first_seq != self.tail.seq + 1:
+            return entry.id <= self.tail
+        self.extend((entry,))
+        return True
 
     @property
     def has_begun(self) -> bool:
@@ -97,42 +118,61 @@ class Feed:
 
     def after(self, position: EntryId) -> list[SharedEntry] | None:
         """Return the window's entries behind `position`; None: the window begins later, read them from Redis."""
+        if position >= self.tail:
+            return []
         if position < self.floor:
             return None
-        if not self._window or position >= self.tail:
-            return []
-        if position <= self.floor:
-            return list(self._window)
-        skip = bisect_right(self._window, position, key=lambda shared: shared.entry.id)
-        return [self._window[i] for i in range(skip, len(self._window))]
+        found: list[SharedEntry] = []
+        # Most readers are near the end.
+        for shared in reversed(self._window):
+            if shared.id <= position:
+                break
+            found.append(shared)
+        found.reverse()
+        return found
 
-    async def wait(self, seconds: float, woken: asyncio.Future[None] | None = None) -> None:
-        """Return when the feed has grown, was woken, or after `seconds`; `woken` may be resolved to wake this one."""
-        loop = asyncio.get_running_loop()
-        if woken is None:
-            woken = loop.create_future()
-        self._waiters.append(woken)
-        timer = loop.call_later(seconds, resolve, woken)
-        try:
-            await woken
-        finally:
-            timer.cancel()
-            if woken in self._waiters:
-                self._waiters.remove(woken)
+    def chunk(self, entries: list[SharedEntry], form: Format, size: int) -> tuple[bytes, int]:
+        """Return the first of these entries of the window, up to about `size` bytes in a format, and how many they are.
+
+        Joined once for all readers that stand at the same place.
+        """
+        key = entries[0].id, form.media_type
+        found = self._chunks.get(key)
+        if found is None:
+            if len(self._chunks) >= _CHUNKS_KEPT:
+                self._chunks.clear()
+            found = self._chunks[key] = join(entries, form, entries[0].first_seq - 1, size)
+        return found
+
+    def watch(self, woken: Callable[[], None]) -> None:
+        """Call `woken` when the feed next grows or is woken, once."""
+        self._watchers[woken] = None
+
+    def unwatch(self, woken: Callable[[], None]) -> None:
+        """Do not call `woken`."""
+        self._watchers.pop(woken, None)
 
     def wake(self) -> None:
-        """Wake all that wait."""
-        waiters, self._waiters = self._waiters, []
-        for woken in waiters:
-            resolve(woken)
+        """Wake all that watch."""
+        watchers, self._watchers = self._watchers, {}
+        for woken in watchers:
+            woken()
+
+
+def join(entries: Sequence[SharedEntry], form: Format, after: Cursor, size: int) -> tuple[bytes, int]:
+    """Return the first of these entries behind a cursor, about `size` bytes in a format, and how many they are."""
+    pieces: list[bytes] = []
+    taken = 0
+    for shared in entries:
+        if size <= 0:
+            break
+        piece = shared.encoded(form, after)
+        pieces.append(piece)
+        size -= len(piece)
+        taken += 1
+    return b"".join(pieces), taken
 
 
 def entries_within(size: int, seen: int, seen_bytes: int) -> int:
     """Return how many entries make about `size` bytes, where `seen` of them had `seen_bytes`: 1-1000, 16 if unknown."""
     return max(1, min(1000, size * seen // seen_bytes)) if seen_bytes else 16
-
-
-def resolve(woken: asyncio.Future[None]) -> None:
-    """Wake the one that waits with this future."""
-    if not woken.done():
-        woken.set_result(None)

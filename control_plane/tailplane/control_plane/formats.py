@@ -70,7 +70,7 @@ class Frames:
 
     def encode(self, entry: Entry, after: Cursor) -> bytes:
         """Return the whole entry: the reader drops what it has seen."""
-        return frames.encode_frame(entry.id, entry.payload)
+        return entry.frame or frames.encode_frame(entry.id, entry.payload)
 
     def reconnect(self, after_ms: int) -> bytes:
         """Return a notice."""

@@ -6,10 +6,11 @@ while, so that no bell is ever lost for good.
 """
 
 import asyncio
+import contextlib
 import itertools
 import math
 
-from tailplane.broker import Broker, Outage, Subscriptions, TaskRef
+from tailplane.broker import Broker, Outage, Subscriptions, TaskRef, parse_published
 from tailplane.control_plane.feed import Feed
 from tailplane.control_plane.reader import Reader, Stand
 from tailplane.protocol.cursor import After, Cursor, Last, Now, Position
@@ -82,7 +83,12 @@ class Hub:
         deadline = loop.time() + seconds
         try:
             while feed.end is None and not feed.is_gone and loop.time() < deadline:
-                await feed.wait(deadline - loop.time())
+                grown = asyncio.Event()
+                feed.watch(grown.set)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(deadline):
+                        await grown.wait()
+                feed.unwatch(grown.set)
         finally:
             await self._release(feed)
         return feed.end
@@ -169,8 +175,13 @@ class Hub:
         self._grown[feed] = None
         self._work.set()
 
-    def _note_ring(self, channel: str, _: bytes | None) -> None:
-        if feed := self._by_channel.get(channel):
+    def _note_ring(self, channel: str, message: bytes | None) -> None:
+        feed = self._by_channel.get(channel)
+        if feed is None:
+            return
+        entry = None if message is None else parse_published(message)
+        # What did not come with its bell, or not in its turn, is read.
+        if entry is None or not feed.take(entry):
             self._note(feed)
 
     async def _collect(self) -> None:

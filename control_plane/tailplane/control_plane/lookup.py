@@ -1,29 +1,22 @@
 """Tasks by id, with an answer to whether one that is not there ever was."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 
 from tailplane.broker import Broker, TaskRecord, TaskRef
 from tailplane.broker.records import OUTCOME_FIELDS
 from tailplane.protocol.errors import TaskGone, TaskNotFound
 
 
-@asynccontextmanager
-async def telling_gone(broker: Broker, task: TaskRef) -> AsyncIterator[None]:
-    """Turn a TaskNotFound from inside into TaskGone if the task once was there."""
-    try:
-        yield
-    except TaskGone:
-        raise
-    except TaskNotFound:
-        if not await broker.catalogue.was_here(task):
-            raise
-        kept = broker.tasks.retention.total_seconds()
-        raise TaskGone(
-            f"task {task.task_id} ended and was removed: what a task leaves is kept for {kept:g} s",
-            task_id=task.task_id,
-            reason="retention",
-        ) from None
+async def why_missing(broker: Broker, task: TaskRef, error: TaskNotFound) -> TaskNotFound:
+    """Return what to raise for a task that was not found: TaskGone if it once was there, else `error`."""
+    if isinstance(error, TaskGone) or not await broker.catalogue.was_here(task):
+        return error
+    kept = broker.tasks.retention.total_seconds()
+    return TaskGone(
+        f"task {task.task_id} ended and was removed: what a task leaves is kept for {kept:g} s",
+        task_id=task.task_id,
+        reason="retention",
+    )
 
 
 async def find_task(broker: Broker, task: TaskRef, fields: Sequence[str] = OUTCOME_FIELDS) -> TaskRecord:
@@ -33,5 +26,7 @@ async def find_task(broker: Broker, task: TaskRef, fields: Sequence[str] = OUTCO
         TaskGone: its retention has passed.
         TaskNotFound: there never was one.
     """
-    async with telling_gone(broker, task):
+    try:
         return await broker.tasks.read(task, fields)
+    except TaskNotFound as error:
+        raise await why_missing(broker, task, error) from None

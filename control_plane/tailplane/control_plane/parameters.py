@@ -1,83 +1,153 @@
-"""What routes take from a request: the tenant, ids from the path, headers, the body; each read in one place."""
+"""What routes take from a request: ids from the path, headers, the query, the body; each read, and documented, here.
 
-from typing import Annotated, Any
+Plain functions of the request, not FastAPI's dependencies: those cost a busy route more than its own work does.
+"""
 
-from fastapi import Depends, Header, Path, Query, Request
-from pydantic.json_schema import SkipJsonSchema
+import functools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
 
 from tailplane.broker import TaskRef
 from tailplane.control_plane import examples
 from tailplane.control_plane.bodies import read_body
-from tailplane.control_plane.services import ServicesOf
+from tailplane.control_plane.models import WORKFLOW_PATTERN
+from tailplane.control_plane.services import services_of
 from tailplane.protocol.cursor import Position, parse_position
+from tailplane.protocol.errors import InvalidRequest
 from tailplane.protocol.ids import DEFAULT_TENANT, SessionId, parse_session_id, parse_task_id
+
+# Seconds for which an answer may be held back.
+LONGEST_WAIT = 60
 
 _ID_PATTERN = "^{}_[0-9abcdefghjkmnpqrstvwxyz]{{26}}$"
 _KEY_PATTERN = r"^[\x20-\x7e]{1,200}$"
 # Documented only: the ids' own parser decides, and its error has a code of its own.
 TASK_ID_SCHEMA: dict[str, Any] = {"pattern": _ID_PATTERN.format("t"), "examples": [examples.TASK_ID]}
 SESSION_ID_SCHEMA: dict[str, Any] = {"pattern": _ID_PATTERN.format("s"), "examples": [examples.SESSION_ID]}
-_POSITION_SCHEMA: dict[str, Any] = {"pattern": "^(start|now|-?[0-9]{1,19})$", "examples": ["start", "42", "-10"]}
+
+_KEY = re.compile(_KEY_PATTERN[:-1])
+_WAIT: TypeAdapter[float] = TypeAdapter(Annotated[float, Field(ge=0, le=LONGEST_WAIT)])
+_PREFERRED_WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?=[,;]|$)", re.IGNORECASE)
 
 
-async def tenant_of(request: Request) -> str:
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """How the OpenAPI document describes what these functions read."""
+
+    name: str
+    place: Literal["path", "query", "header"]
+    schema: Mapping[str, Any]
+    description: str | None = None
+    about: dict[str, Any] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        said = {"description": self.description} if self.description else {}
+        schema = {"type": "string", "title": self.name.replace("_", " ").title(), **self.schema, **said}
+        about = {"name": self.name, "in": self.place, "required": self.place == "path", "schema": schema, **said}
+        object.__setattr__(self, "about", about)
+
+
+TASK_ID = Parameter("task_id", "path", TASK_ID_SCHEMA)
+SESSION_ID = Parameter("session_id", "path", SESSION_ID_SCHEMA)
+WORKFLOW_NAME = Parameter("name", "path", {"pattern": WORKFLOW_PATTERN, "examples": ["my_workflow"]})
+WAIT = Parameter(
+    "wait",
+    "query",
+    {"type": "number", "minimum": 0, "maximum": LONGEST_WAIT, "default": 0},
+    "How long to wait for its end, in seconds.",
+)
+FROM = Parameter(
+    "from",
+    "query",
+    {"pattern": "^(start|now|-?[0-9]{1,19})$", "examples": ["start", "42", "-10"], "default": "start"},
+    "The seq of the last event seen, or `start`, `now`, or `-N` for the last N events.",
+)
+LAST_EVENT_ID = Parameter("Last-Event-ID", "header", {}, "The last event seen; wins over `from`. Browsers send it.")
+IDEMPOTENCY_KEY = Parameter(
+    "Idempotency-Key",
+    "header",
+    {"pattern": _KEY_PATTERN},
+    "The same key with the same request makes one thing, and gives the same answer for 24 hours.",
+)
+PREFER = Parameter(
+    "Prefer",
+    "header",
+    {"examples": ["wait=10"]},
+    "`wait=N` (RFC 7240): answer when the task has ended, with what came of it, or after N seconds, at most 60.",
+)
+
+
+def tenant_of(request: Request) -> str:
     """Return the tenant on whose behalf a request is made: one for all, as long as nobody signs in."""
     return DEFAULT_TENANT
 
 
-Tenant = Annotated[str, Depends(tenant_of)]
-
-
-async def task_of(task_id: Annotated[str, Path(json_schema_extra=TASK_ID_SCHEMA)], tenant: Tenant) -> TaskRef:
+def task_of(request: Request) -> TaskRef:
     """Return the task that the path names."""
-    return TaskRef(parse_task_id(task_id), tenant)
+    return TaskRef(parse_task_id(request.path_params["task_id"]), tenant_of(request))
 
 
-async def session_of(session_id: Annotated[str, Path(json_schema_extra=SESSION_ID_SCHEMA)]) -> SessionId:
+def session_of(request: Request) -> SessionId:
     """Return the session that the path names."""
-    return parse_session_id(session_id)
+    return parse_session_id(request.path_params["session_id"])
 
 
-async def body_of(request: Request, services: ServicesOf) -> Any:
-    """Return the value that the body holds; an empty body is one without fields."""
-    return await read_body(request, services.settings.max_body_bytes, empty={})
+async def body_of(request: Request, *, empty: Any) -> Any:
+    """Return the value that the body holds; `empty` is what no body at all stands for."""
+    return await read_body(request, services_of(request).settings.max_body_bytes, empty=empty)
 
 
-async def input_of(request: Request, services: ServicesOf) -> Any:
-    """Return the workflow's input, where that is all the body holds; None for an empty one."""
-    return await read_body(request, services.settings.max_body_bytes, empty=None)
+def idempotency_key_of(request: Request) -> str | None:
+    """Return the idempotency key, None if there is none.
+
+    Raises:
+        InvalidRequest: it is malformed.
+    """
+    key = request.headers.get("idempotency-key")
+    if key is not None and not _KEY.fullmatch(key):
+        raise _malformed("header", "Idempotency-Key", f"String should match pattern '{_KEY_PATTERN}'")
+    return key
 
 
-async def position_of(
-    last_event_id: Annotated[
-        str | SkipJsonSchema[None],
-        Header(alias="Last-Event-ID", description="The last event seen; wins over `from`. Browsers send it."),
-    ] = None,
-    start: Annotated[
-        str,
-        Query(
-            alias="from",
-            description="The seq of the last event seen, or `start`, `now`, or `-N` for the last N events.",
-            json_schema_extra=_POSITION_SCHEMA,
-        ),
-    ] = "start",
-) -> Position:
-    """Return where to begin."""
-    return parse_position(last_event_id or start)
+def wait_of(request: Request) -> float:
+    """Return for how many seconds an answer may be held back.
+
+    Raises:
+        InvalidRequest: it is no number from 0 to 60.
+    """
+    return _wait_in(request.scope["query_string"])
 
 
-TaskOf = Annotated[TaskRef, Depends(task_of)]
-SessionOf = Annotated[SessionId, Depends(session_of)]
-BodyOf = Annotated[Any, Depends(body_of)]
-InputOf = Annotated[Any, Depends(input_of)]
-PositionOf = Annotated[Position, Depends(position_of)]
-IdempotencyKey = Annotated[
-    str | SkipJsonSchema[None],
-    Header(
-        alias="Idempotency-Key",
-        pattern=_KEY_PATTERN,
-        # Of an optional parameter FastAPI's document leaves the pattern out.
-        json_schema_extra={"pattern": _KEY_PATTERN},
-        description="The same key with the same request makes one thing, and gives the same answer for 24 hours.",
-    ),
-]
+@functools.lru_cache(maxsize=256)
+def _wait_in(query: bytes) -> float:
+    text = QueryParams(query).get("wait", "0")
+    try:
+        return _WAIT.validate_python(text)
+    except ValidationError as error:
+        raise _malformed("query", "wait", error.errors()[0]["msg"]) from None
+
+
+def preferred_wait_of(request: Request) -> int:
+    """Return for how many seconds the caller would like to wait; 0 for none, and for a malformed wish (RFC 7240)."""
+    wish = _PREFERRED_WAIT.search(request.headers.get("prefer", ""))
+    return min(int(wish[1]), LONGEST_WAIT) if wish else 0
+
+
+def position_of(request: Request) -> Position:
+    """Return where a stream is to begin.
+
+    Raises:
+        InvalidCursor: malformed.
+    """
+    seen = request.headers.get("last-event-id")
+    return parse_position(seen or request.query_params.get("from", "start"))
+
+
+def _malformed(place: str, name: str, message: str) -> InvalidRequest:
+    return InvalidRequest(f"{place}.{name}: {message}", errors=[{"loc": [place, name], "msg": message}])

@@ -41,6 +41,20 @@ def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
     app.add_middleware(UnexpectedErrors)
 
 
+def answer_to(request: Request, error: Exception) -> Response | None:
+    """Return what to answer where a route has raised `error`; None: nobody is left to answer."""
+    match error:
+        case TailplaneError():
+            return problem_response(error)
+        case HTTPException():
+            return _http_exception(request, error, ())
+        case ClientDisconnect():
+            return None
+        case _:
+            log.error("unexpected error", method=request.method, path=request.url.path, exc_info=error)
+            return problem_response(TailplaneError())
+
+
 def problem_response(error: TailplaneError) -> Response:
     """Return an error of ours as a response."""
     headers = {}

@@ -12,15 +12,19 @@ from arq.connections import ArqRedis
 from arq.jobs import Job
 
 from tailplane.broker import Keys, Queue, Request, TaskRef, connect
+from tailplane.broker.wire import Wire
 from tailplane.protocol.errors import IdempotencyConflict
 from tailplane.protocol.ids import SessionId
 
 
 class TaskQueue(ArqRedis):
-    """A client of Redis whose `enqueue_job` queues recorded tasks."""
+    """A client of Redis whose `enqueue_job` queues recorded tasks.
 
-    # Not `keys`: that is Redis' command.
-    deployment = Keys()
+    Attributes:
+        tasks: the queue of its deployment. (Not `queue` or `keys`: arq and Redis have other uses for these.)
+    """
+
+    tasks: Queue
 
     async def enqueue_job(  # type: ignore[override]  # narrower on purpose: no arguments travel, the record has them
         self,
@@ -49,16 +53,14 @@ class TaskQueue(ArqRedis):
             StoreUnavailable: Redis does not answer. Whether the task was queued is not known then.
         """
         task = TaskRef.from_member(_job_id.encode())
-        standing, content = await Queue(self, self.deployment).enqueue(
-            task, function, delay=_defer_by, session=session, request=request
-        )
+        standing, content = await self.tasks.enqueue(task, function, delay=_defer_by, session=session, request=request)
         if request and content != request.content:
             raise IdempotencyConflict("this idempotency key came before, with another request")
-        return Job(TaskRef(standing, task.tenant).member, redis=self, _queue_name=self.deployment.due(function))
+        return Job(TaskRef(standing, task.tenant).member, redis=self, _queue_name=self.tasks.keys.due(function))
 
 
 def open_queue(url: str, prefix: str, **options: Any) -> TaskQueue:
     """Return the queue of the deployment whose keys begin with `prefix`; it connects when first used."""
     queue = connect(url, TaskQueue, **options)
-    queue.deployment = Keys(prefix)
+    queue.tasks = Queue(Wire(queue), Keys(prefix), bells=Wire(queue))
     return queue

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from tailplane.broker import EventLog
-from tailplane.control_plane.feed import Feed, SharedEntry, entries_within, resolve
+from tailplane.control_plane.feed import Feed, SharedEntry, entries_within, join
 from tailplane.control_plane.formats import Format
 from tailplane.protocol.cursor import Cursor
 from tailplane.protocol.errors import TaskGone
@@ -31,7 +31,19 @@ class Reader:
         is_at_end: whether the terminal event has been handed over.
     """
 
-    __slots__ = ("_close", "_cursor", "_feed", "_log", "_page", "_page_bytes", "_position", "_waiting", "is_at_end")
+    __slots__ = (
+        "_close",
+        "_cursor",
+        "_feed",
+        "_log",
+        "_page",
+        "_page_bytes",
+        "_position",
+        "_timer",
+        "_waiting",
+        "_wake_at",
+        "is_at_end",
+    )
 
     def __init__(self, log: EventLog, feed: Feed, stand: Stand, close: Callable[[], Awaitable[None]]) -> None:
         self._log = log
@@ -42,6 +54,8 @@ class Reader:
         self._page: list[SharedEntry] = []
         self._page_bytes = 0
         self._waiting: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._wake_at = 0.0
         self.is_at_end = feed.end is not None and stand.cursor >= feed.tail.seq
 
     async def chunk(self, form: Format, patience: float) -> bytes:
@@ -51,16 +65,21 @@ class Reader:
             TaskGone: the stream was removed before its end was read.
             StoreUnavailable: the reader is behind, and Redis does not answer.
         """
+        if chunk := self.at_hand(form):
+            return chunk
+        if self._feed.after(self._position) is None:
+            self._page = await self._read_page()
+        else:
+            await self._wait(patience)
+        chunk = self.at_hand(form)
+        if not chunk and self._feed.is_gone:
+            raise TaskGone("the stream was removed", task_id=self._feed.task.task_id)
+        return chunk
+
+    def at_hand(self, form: Format) -> bytes:
+        """Return what `chunk` would, where it need not wait; else nothing."""
         entries = self._page or self._feed.after(self._position)
-        if entries is None:
-            entries = await self._read_page()
-        elif not entries:
-            self._waiting = asyncio.get_running_loop().create_future()
-            await self._feed.wait(patience, self._waiting)
-            entries = self._feed.after(self._position) or []
-            if not entries and self._feed.is_gone:
-                raise TaskGone("the stream was removed", task_id=self._feed.task.task_id)
-        return self._encode(entries, form)
+        return self._encode(entries, form) if entries else b""
 
     @property
     def cursor(self) -> Cursor:
@@ -69,12 +88,37 @@ class Reader:
 
     def wake(self) -> None:
         """Let a `chunk` that waits return."""
-        if self._waiting is not None:
-            resolve(self._waiting)
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
 
     async def close(self) -> None:
         """Let go of the feed."""
+        if self._timer is not None:
+            self._timer.cancel()
         await self._close()
+
+    async def _wait(self, patience: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._wake_at = loop.time() + patience
+        if self._timer is None:
+            self._timer = loop.call_later(patience, self._look_up, loop)
+        self._waiting = loop.create_future()
+        self._feed.watch(self.wake)
+        try:
+            await self._waiting
+        finally:
+            self._waiting = None
+            self._feed.unwatch(self.wake)
+
+    def _look_up(self, loop: asyncio.AbstractEventLoop) -> None:
+        # Most waits are short: the timer of the first one runs on, and is set anew only when it was too early.
+        self._timer = None
+        if self._waiting is None:
+            return
+        if loop.time() >= self._wake_at:
+            self.wake()
+        else:
+            self._timer = loop.call_at(self._wake_at, self._look_up, loop)
 
     async def _read_page(self) -> list[SharedEntry]:
         count = entries_within(PAGE_BYTES, 1, self._page_bytes)
@@ -85,21 +129,17 @@ class Reader:
         return [SharedEntry(entry) for entry in found]
 
     def _encode(self, entries: list[SharedEntry], form: Format) -> bytes:
-        pieces: list[bytes] = []
-        size = taken = 0
-        for shared in entries:
-            if size >= CHUNK_BYTES:
-                break
-            # Frames carry the entry's id; a reader that begins inside an entry gets it whole, or its rest.
-            piece = shared.encoded(form, self._cursor)
-            pieces.append(piece)
-            size += len(piece)
-            taken += 1
-        if taken:
-            last = entries[taken - 1].entry
-            self._position = last.id
-            self._cursor = max(self._cursor, last.id.seq)
-            self.is_at_end = last.end is not None
+        # Frames carry the entry's id; a reader that begins inside an entry gets it whole, or its rest.
+        if len(entries) == 1:
+            chunk, taken = entries[0].encoded(form, self._cursor), 1
+        elif self._cursor < entries[0].first_seq and entries[0].id > self._feed.floor:
+            chunk, taken = self._feed.chunk(entries, form, CHUNK_BYTES)
+        else:
+            chunk, taken = join(entries, form, self._cursor, CHUNK_BYTES)
+        last = entries[taken - 1].entry
+        self._position = last.id
+        self._cursor = max(self._cursor, last.id.seq)
+        self.is_at_end = last.end is not None
         # What did not fit is kept if it was read for this reader alone; the feed keeps its own.
         self._page = entries[taken:] if self._position < self._feed.floor else []
-        return b"".join(pieces)
+        return chunk

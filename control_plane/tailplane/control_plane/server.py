@@ -14,8 +14,10 @@ from fastapi import FastAPI
 from uvicorn.lifespan.on import LifespanOn
 
 from tailplane.broker import mask_url
+from tailplane.broker.garbage import collect_seldom
 from tailplane.broker.logs import configure_logging
 from tailplane.control_plane.app import create_app
+from tailplane.control_plane.gathering import GatheringProtocol
 from tailplane.control_plane.settings import Settings
 
 # Seconds. Longer than clients and load balancers keep an idle connection (5 to 60 s): whoever closes it last never
@@ -30,6 +32,7 @@ def serve(settings: Settings) -> None:
     configure_logging(settings.log_level, settings.log_format)
     server = Server(create_app(settings), settings)
     log.info("control plane starts", redis=mask_url(settings.redis_url), prefix=settings.prefix)
+    collect_seldom()
     server.run()
     if server.lost_its_app:
         raise SystemExit("the control plane's background work failed; see the log")
@@ -45,12 +48,14 @@ class Server(uvicorn.Server):
                 host=settings.host,
                 port=settings.port,
                 loop="uvloop",
-                http="httptools",
+                http=GatheringProtocol,
                 ws="none",
                 lifespan="on",
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                # Nobody asks who the client is, or by which scheme it came.
+                proxy_headers=False,
                 timeout_keep_alive=KEEP_ALIVE,
                 timeout_graceful_shutdown=math.ceil(settings.drain_grace.total_seconds()),
             )

@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, cast
+from typing import cast
 
-from fastapi import Depends, Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from tailplane.broker import Broker, TaskRef
 from tailplane.control_plane.cancel import Canceller
+from tailplane.control_plane.ends import Ends
 from tailplane.control_plane.hub import Hub
 from tailplane.control_plane.settings import Settings
 from tailplane.control_plane.streaming import stream_events
@@ -28,6 +30,7 @@ class Services:
     settings: Settings
     broker: Broker
     hub: Hub
+    ends: Ends
     registry: WorkflowRegistry
     submitter: Submitter
     canceller: Canceller
@@ -48,9 +51,6 @@ class Services:
         )
 
 
-async def services_of(request: Request) -> Services:
+def services_of(request: Request) -> Services:
     """Return the services of the application that got the request."""
     return cast(Services, request.app.state.services)
-
-
-ServicesOf = Annotated[Services, Depends(services_of)]

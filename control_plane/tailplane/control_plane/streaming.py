@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 import structlog
+from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -24,6 +25,8 @@ from tailplane.protocol.errors import NotAcceptable, StoreUnavailable, TaskGone
 
 log = structlog.get_logger(__name__)
 
+# Where a request's scope takes the stream that answers it.
+_STREAMS = "tailplane.streams"
 # Milliseconds: readers that are asked to connect elsewhere come back spread over this time.
 RECONNECT_MS = (100, 1000)
 # Seconds between two tries of a reader that is behind, while Redis is away.
@@ -67,6 +70,20 @@ def format_of(request: Request) -> Format:
     return form
 
 
+class StreamingApp(FastAPI):
+    """FastAPI, with streams that run outside of it: what routing a request needs (middleware, dependencies, some twenty
+    frames) is gone while its answer streams, and no chunk passes through it.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        streams: list[EventStream] = []
+        scope[_STREAMS] = streams
+        await super().__call__(scope, receive, send)
+        for stream in streams:
+            await stream.run(receive, send)
+
+
 class EventStream(Response):
     """Streams what a reader hands over."""
 
@@ -101,11 +118,16 @@ class EventStream(Response):
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Leave the stream to `StreamingApp`, which runs it when the routing has returned."""
+        scope[_STREAMS].append(self)
+
+    async def run(self, receive: Receive, send: Send) -> None:
         """Send the stream."""
         leaving = asyncio.ensure_future(self._leave(receive))
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            await send({"type": "http.response.body", "body": self._form.keep_alive, "more_body": True})
+            first = self._form.keep_alive + self._reader.at_hand(self._form)
+            await send({"type": "http.response.body", "body": first, "more_body": True})
             await self._send_events(leaving, send)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:

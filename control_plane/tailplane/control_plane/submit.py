@@ -26,6 +26,8 @@ class Submission:
     Attributes:
         trace: the caller's W3C trace context.
         request: the idempotency key it came with.
+        task: the id that the task is to have, if it is made; None: any.
+        waiting: the channel on which somebody waits for its end.
     """
 
     workflow: str
@@ -34,6 +36,8 @@ class Submission:
     session: SessionId | None = None
     trace: Mapping[str, str] = field(default_factory=dict)
     request: Request | None = None
+    task: TaskRef | None = None
+    waiting: str | None = None
 
 
 class Submitter:
@@ -65,17 +69,17 @@ class Submitter:
                 return await find_task(self._broker, standing, SUMMARY_FIELDS)
             raise
         task = NewTask(
-            ref=TaskRef(new_task_id(), tenant),
+            ref=wanted.task or TaskRef(new_task_id(), tenant),
             workflow=workflow.name,
             version=workflow.version,
             input=codec.pack(wanted.input),
             session_id=wanted.session,
             metadata=wanted.metadata,
             trace=wanted.trace,
+            waiting=wanted.waiting,
         )
-        await self._broker.tasks.create(task)
-        # Read before it is queued: the answer is then the same however fast a worker is.
-        record = await self._broker.tasks.read(task.ref, SUMMARY_FIELDS)
+        # The answer is what was recorded, however fast a worker is.
+        record = await self._broker.tasks.create(task)
         standing = await self._enqueue(task, wanted.request)
         if standing != task.ref:
             return await find_task(self._broker, standing, SUMMARY_FIELDS)

@@ -60,7 +60,7 @@ class InputValidation:
     def _validator(self, workflow: WorkflowRecord) -> Any:
         known = self._compiled.get(workflow.name)
         # Compared by the schema itself: a new version may bring another one, and so may a mistake without one.
-        if known is None or known.schema != workflow.input_schema:
+        if known is None or (known.schema is not workflow.input_schema and known.schema != workflow.input_schema):
             known = _Compiled(workflow.input_schema, _compile(workflow))
             self._compiled[workflow.name] = known
         return known.validator

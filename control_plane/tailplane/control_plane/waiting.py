@@ -1,9 +1,12 @@
 """Waiting for the end of a task, for as long as the caller said or the process lives."""
 
 import asyncio
+from dataclasses import replace
 
 from tailplane.broker import TaskRecord, TaskRef
 from tailplane.control_plane.services import Services
+from tailplane.control_plane.submit import Submission
+from tailplane.protocol.ids import new_task_id
 
 
 async def wait_for_outcome(services: Services, task: TaskRef, seconds: float) -> TaskRecord:
@@ -11,17 +14,30 @@ async def wait_for_outcome(services: Services, task: TaskRef, seconds: float) ->
 
     Raises:
         TaskNotFound: there is no such task.
+        StoreUnavailable: Redis does not answer.
     """
-    record = await services.broker.tasks.read(task)
-    if record.state.is_terminal or seconds <= 0 or services.drain.is_set():
-        return record
-    end = asyncio.ensure_future(services.hub.wait_for_end(task, seconds))
-    drain = asyncio.ensure_future(services.drain.wait())
-    try:
-        done, _ = await asyncio.wait({end, drain}, return_when=asyncio.FIRST_COMPLETED)
-        if end in done:
-            await end
-    finally:
-        end.cancel()
-        drain.cancel()
-    return await services.broker.tasks.read(task)
+    if seconds <= 0 or services.drain.is_set():
+        return await services.broker.tasks.read(task)
+    ends = services.ends
+    with ends.expecting(task) as wait:
+        return await ends.outcome(wait, task, _after(seconds), services.drain)
+
+
+async def submit_and_wait(services: Services, tenant: str, wanted: Submission, seconds: float) -> TaskRecord:
+    """Queue a task, and return its record as `wait_for_outcome`.
+
+    Raises:
+        What `Submitter.submit` raises.
+    """
+    ends, deadline = services.ends, _after(seconds)
+    # Known before it is queued, so that its end can't be missed.
+    task = TaskRef(new_task_id(), tenant)
+    with ends.expecting(task) as wait:
+        record = await services.submitter.submit(tenant, replace(wanted, task=task, waiting=ends.channel))
+        if record.ref != task:
+            return await wait_for_outcome(services, record.ref, deadline - _after(0))
+        return await ends.outcome(wait, task, deadline, services.drain, is_announced=True)
+
+
+def _after(seconds: float) -> float:
+    return asyncio.get_running_loop().time() + seconds

@@ -49,6 +49,8 @@ class WorkflowRegistry:
 
     async def _refresh(self, not_before: float) -> None:
         """Read again, unless what we have was read after `not_before`: whoever waits shares one read."""
+        if self._read_at > not_before:
+            return
         async with self._reading:
             if self._read_at <= not_before:
                 started = time.monotonic()

@@ -92,24 +92,29 @@ class Event:
         return form
 
 
+_PLAIN = frozenset({dict, str, bytes, list, int, float, bool, type(None)})
+
+
 def pack_event(data: object, *, channel: str | None = None, step: str | None = None) -> bytes:
     """Return what a workflow writes, as one packed event that bears the present time.
 
     Raises:
         Unserialisable: `data` holds something that msgpack can't carry.
     """
-    meta = {}
-    # Scalars first: most events are text, and what a model gives has been read back already.
-    check = not isinstance(data, codec.SCALARS)
-    if check and isinstance(data, BaseModel):
-        meta["y"] = type(data).__name__
-        data = codec.dump_model(data)
-        check = False
-    if channel is not None:
-        meta["c"] = channel
-    if step is not None:
-        meta["s"] = step
-    return codec.pack((clock.time(), data, meta) if meta else (clock.time(), data), check=check)
+    # By exact type first: to tell that something is no model costs as much as to pack it.
+    if type(data) not in _PLAIN and isinstance(data, BaseModel):
+        # What a model gives has been read back already.
+        meta = _meta(type(data).__name__, channel, step)
+        return codec.pack((clock.time(), codec.dump_model(data), meta), check=False)
+    event = [clock.time(), data]
+    if channel is not None or step is not None:
+        event.append(_meta(None, channel, step))
+    return codec.pack(event, check=False) if isinstance(data, str) else codec.pack_plain(event)
+
+
+def _meta(model: str | None, channel: str | None, step: str | None) -> dict[str, str]:
+    meta = {"y": model, "c": channel, "s": step}
+    return {key: value for key, value in meta.items() if value is not None}
 
 
 def pack_platform_event(type_: PlatformType, data: object, *, attempt: int | None = None) -> bytes:
@@ -157,4 +162,4 @@ def split_payload(entry: EntryId, payload: Sequence[Any], after: int = 0) -> lis
 
 def unpack_payload(entry: EntryId, payload: bytes, after: int = 0) -> list[Event]:
     """Return the events of a stored payload that follow the cursor `after`."""
-    return split_payload(entry, codec.unpack(payload), after)
+    return split_payload(entry, codec.unpack(payload, extensions=True), after)

@@ -12,11 +12,43 @@ from tailplane.protocol.ids import EntryId
 
 MSGPACK_TYPE = "application/vnd.tailplane.frames+msgpack"
 KEEP_ALIVE = b"\xc0"
+# What begins an unsigned number of so many bytes. By hand: there is one of these for every entry.
+_INT_SIZES = ((0xCC, 1), (0xCD, 2), (0xCE, 4), (0xCF, 8))
+
+
+def frame_head(entry: EntryId) -> bytes:
+    """Return what a frame has before its payload."""
+    return b"\x93" + _pack_int(entry.fence) + _pack_int(entry.seq)
 
 
 def encode_frame(entry: EntryId, payload: bytes) -> bytes:
     """Return an entry as one frame."""
-    return b"\x93" + codec.pack(entry.fence) + codec.pack(entry.seq) + payload
+    return frame_head(entry) + payload
+
+
+def split_frame(frame: bytes) -> tuple[EntryId, bytes]:
+    """Return the entry's id and the payload of a frame that this module encoded, without decoding the payload."""
+    fence, at = _read_int(frame, 1)
+    seq, at = _read_int(frame, at)
+    return EntryId(fence, seq), frame[at:]
+
+
+def _pack_int(number: int) -> bytes:
+    if number < 0x80:
+        return bytes((number,))
+    for code, size in _INT_SIZES:
+        if number < 1 << 8 * size:
+            return bytes((code,)) + number.to_bytes(size, "big")
+    raise ValueError(f"{number} has more than 64 bits")
+
+
+def _read_int(frame: bytes, at: int) -> tuple[int, int]:
+    first = frame[at]
+    if first < 0x80:
+        return first, at + 1
+    # 0xcc to 0xcf: an unsigned number of 1, 2, 4 or 8 bytes follows.
+    end = at + 1 + (1 << (first - 0xCC))
+    return int.from_bytes(frame[at + 1 : end], "big"), end
 
 
 def encode_notice(notice: Mapping[str, Any]) -> bytes:

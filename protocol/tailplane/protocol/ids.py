@@ -8,8 +8,7 @@ see PROTOCOL.md 4.1.
 import os
 import re
 import time
-from dataclasses import dataclass
-from typing import NewType, Self
+from typing import NamedTuple, NewType, Self
 
 from tailplane.protocol.errors import InvalidId
 
@@ -106,8 +105,7 @@ def check_workflow_name(text: str) -> str:
     return text
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class EntryId:
+class EntryId(NamedTuple):
     """The id of one entry of a task's stream: Redis orders and fences entries by it.
 
     `fence` is the number of the attempt that wrote the entry, or one more where the platform ended that attempt

@@ -1,6 +1,7 @@
 """JSON in and out, for people, browsers and curl. Needs orjson, which the base (client) install does not bring.
 
-Bytes have no JSON form: they are shown as `{"$bytes": "<base64>"}`. Datetimes are shown as RFC 3339 text.
+Bytes have no JSON form: they are shown as `{"$bytes": "<base64>"}`, an extension as `{"$ext": [<code>, "<base64>"]}`.
+Datetimes are shown as RFC 3339 text.
 """
 
 import base64
@@ -9,6 +10,7 @@ import math
 from datetime import datetime
 from typing import Any
 
+import msgpack
 import orjson
 
 from tailplane.protocol.errors import InvalidRequest
@@ -17,6 +19,8 @@ _OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z
 
 
 def _bytes_form(value: object) -> object:
+    if isinstance(value, msgpack.ExtType):
+        return {"$ext": [value.code, base64.b64encode(value.data).decode()]}
     if isinstance(value, bytes | bytearray | memoryview):
         return {"$bytes": base64.b64encode(value).decode()}
     raise TypeError(type(value).__name__)
@@ -27,6 +31,8 @@ def _plain(value: object) -> object:
     match value:
         case dict():
             return {_key(key): _plain(item) for key, item in value.items()}
+        case msgpack.ExtType():
+            return _bytes_form(value)
         case list() | tuple():
             return [_plain(item) for item in value]
         case bytes():

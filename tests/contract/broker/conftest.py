@@ -76,8 +76,8 @@ class Deployment:
         await self.broker.queue.register(record, [echo], lease)
         return worker
 
-    async def create(self, workflow: str = "echo") -> TaskRef:
-        task = new_task(workflow)
+    async def create(self, workflow: str = "echo", **more: object) -> TaskRef:
+        task = new_task(workflow, **more)
         await self.broker.tasks.create(task)
         return task.ref
 

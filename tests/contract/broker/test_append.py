@@ -1,14 +1,17 @@
 """XADD with ids of our own: an append is refused when it is fenced off, and never doubled."""
 
+import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from redis.asyncio import Redis
 
-from tailplane.broker import Append, Broker, Refusal
+from tailplane.broker import Append, Broker, Entry, Refusal, parse_published
+from tailplane.broker.event_log import PUBLISH_BYTES
 from tailplane.protocol.errors import StoreUnavailable
 from tailplane.protocol.events import join_events, pack_event
+from tailplane.protocol.frames import encode_frame
 from tailplane.protocol.ids import EntryId
 from tailplane.protocol.states import Trigger
 
@@ -152,15 +155,53 @@ async def test_an_entry_knows_the_seq_of_its_first_event(deployment: Deployment,
     assert (newest.id, newest.first_seq, newest.end) == (entry.id, begun.seq + 1, None)
 
 
-async def test_readers_are_told_of_an_entry_that_is_there(deployment: Deployment, broker: Broker, redis: Redis) -> None:
-    begun = await deployment.begin()
+@contextlib.asynccontextmanager
+async def hearing(redis: Redis, channel: str) -> AsyncIterator[Callable[[], Awaitable[bytes | None]]]:
     async with redis.pubsub() as pubsub:
-        await pubsub.subscribe(broker.keys.bell(begun.record.ref))
+        await pubsub.subscribe(channel)
         await pubsub.get_message(timeout=5)
-        await broker.log.append([append(begun, "a", "b")])
-        message = await pubsub.get_message(timeout=5)
-    assert message is not None
-    assert message["data"] == b"4"
+
+        async def heard() -> bytes | None:
+            message = await pubsub.get_message(timeout=5)
+            return message["data"] if message else None
+
+        yield heard
+
+
+async def test_readers_are_told_a_small_entry_itself(deployment: Deployment, broker: Broker, redis: Redis) -> None:
+    begun = await deployment.begin()
+    entry = append(begun, "a", "b")
+    async with hearing(redis, broker.keys.bell(begun.record.ref)) as heard:
+        await broker.log.append([entry])
+        message = await heard()
+    assert message == encode_frame(entry.id, entry.payload)
+    assert parse_published(message) == Entry(entry.id, entry.payload, None, message)
+
+
+async def test_readers_are_told_that_there_is_a_large_entry(
+    deployment: Deployment, broker: Broker, redis: Redis
+) -> None:
+    begun = await deployment.begin()
+    async with hearing(redis, broker.keys.bell(begun.record.ref)) as heard:
+        await broker.log.append([append(begun, "x" * PUBLISH_BYTES)])
+        message = await heard()
+    assert message == b"1-3"
+    assert parse_published(message) is None
+
+
+async def test_readers_hear_nothing_of_an_entry_that_is_refused(
+    deployment: Deployment, broker: Broker, redis: Redis
+) -> None:
+    begun = await deployment.begin()
+    task = begun.record.ref
+    await deployment.cancel(task, 1)
+    gone = await deployment.begin()
+    await redis.delete(broker.keys.stream(gone.record.ref))
+    async with hearing(redis, broker.keys.bell(task)) as heard, hearing(redis, broker.keys.bell(gone.record.ref)) as of:
+        assert None not in await broker.log.append([append(begun, "late"), append(gone, "late")])
+        await redis.publish(broker.keys.bell(task), b"next")
+        await redis.publish(broker.keys.bell(gone.record.ref), b"next")
+        assert (await heard(), await of()) == (b"next", b"next")
 
 
 async def test_entries_of_several_attempts_at_once_never_leave_a_hole_or_a_double(

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from redis.asyncio import Redis
 
-from tailplane.broker import Broker, StartTooLate, TaskRef
+from tailplane.broker import Broker, StartTooLate, TaskRef, parse_published
 from tailplane.protocol.errors import TaskNotFound
 from tailplane.protocol.events import PlatformType
 from tailplane.protocol.ids import EntryId, new_task_id
@@ -157,6 +157,12 @@ async def test_of_many_that_begin_at_once_each_gets_an_attempt_of_its_own(
     assert [refusal is None for refusal in outcome] == [each is last for each in begun]
 
 
+def published(message: bytes) -> tuple[EntryId, bytes]:
+    entry = parse_published(message)
+    assert entry is not None
+    return entry.id, entry.payload
+
+
 async def test_readers_are_told_of_a_new_attempt(deployment: Deployment, broker: Broker, redis: Redis) -> None:
     task = await deployment.create()
     async with redis.pubsub() as pubsub:
@@ -165,4 +171,25 @@ async def test_readers_are_told_of_a_new_attempt(deployment: Deployment, broker:
         await deployment.begin(task)
         message = await pubsub.get_message(timeout=5)
     assert message is not None
-    assert message["data"] == b"2"
+    # The entry itself: nobody needs to read it.
+    (_, entry) = await deployment.entries(task)
+    assert published(message["data"]) == (entry.id, entry.payload)
+
+
+async def test_the_frame_of_a_new_attempt_bears_numbers_of_any_size(
+    deployment: Deployment, broker: Broker, redis: Redis
+) -> None:
+    task = await deployment.create()
+    for attempt, seq in ((127, 128), (128, 255), (255, 256), (256, 65_535), (65_536, 2**31), (2**31, 2**40)):
+        await redis.xadd(broker.keys.stream(task), {"e": b"\x90"}, id=f"{attempt}-{seq}")
+        await redis.hset(broker.keys.task(task), mapping={"attempt": attempt, "state": "queued"})  # type: ignore[misc]
+        async with redis.pubsub() as pubsub:
+            await pubsub.subscribe(broker.keys.bell(task))
+            await pubsub.get_message(timeout=5)
+            begun = await deployment.begin(task)
+            message = await pubsub.get_message(timeout=5)
+        assert (begun.attempt, begun.seq) == (attempt + 1, seq + 1)
+        assert message is not None
+        newest = await broker.log.newest_entry(task)
+        assert newest is not None
+        assert published(message["data"]) == (newest.id, newest.payload)

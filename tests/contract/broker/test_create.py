@@ -98,3 +98,12 @@ async def test_a_task_of_another_tenant_is_another_task(deployment: Deployment, 
     await broker.tasks.create(NewTask(other, "echo", "7", b"\xc0", session_id=SessionId("s")))
     assert (await deployment.record(other)).tenant == "other"
     assert (await deployment.record(task)).session_id is None
+
+
+async def test_what_create_returns_is_the_record(deployment: Deployment, broker: Broker) -> None:
+    task = NewTask(
+        TaskRef(new_task_id()), "echo", "7", b"\xc0", new_session_id(), {"a": "b"}, {"traceparent": "00-1-2-01"}
+    )
+    made = await broker.tasks.create(task)
+    assert made == (await deployment.record(task.ref))._replace(input=b"\xc0", trace=task.trace)
+    assert (await broker.tasks.create(task)).created_at == made.created_at

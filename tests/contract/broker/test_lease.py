@@ -2,11 +2,13 @@
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
 from tailplane.broker import Broker, LeaseLapsed, WorkerRecord, WorkflowRecord
+from tailplane.broker.wire import Argument, Wire
 from tailplane.protocol.ids import new_worker_id
 
 from .conftest import LAPSED, LEASE, Deployment, server_now
@@ -146,16 +148,17 @@ async def test_a_claim_between_the_reaper_s_look_and_its_script_is_given_back_to
     await deployment.claim(a=1)
     await deployment.enqueue("b")
     looks = 0
-    look = redis.hvals
+    run = Wire.run
 
-    async def look_then_claim(name: str) -> list[bytes]:
+    async def look_then_claim(self: Wire, *command: Argument) -> Any:
         nonlocal looks
-        looks += 1
-        found: list[bytes] = await look(name)  # type: ignore[misc]
-        if looks == 1:
-            await deployment.claim(b=1)
+        found = await run(self, *command)
+        if command[0] == "HVALS":
+            looks += 1
+            if looks == 1:
+                await deployment.claim(b=1)
         return found
 
-    monkeypatch.setattr(redis, "hvals", look_then_claim)
+    monkeypatch.setattr(Wire, "run", look_then_claim)
     assert await broker.queue.reap(deployment.worker, leaves=True) == 2
     assert looks == 2

@@ -3,12 +3,15 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from redis.asyncio import Redis
 
 from tailplane.broker import Broker, Claim, LeaseLapsed, Request, TaskRef
+from tailplane.broker.queue import MOST_CLAIMED
+from tailplane.broker.wire import Wire
 from tailplane.protocol.errors import SessionClosed, SessionNotFound, StoreUnavailable
 from tailplane.protocol.ids import TaskId, WorkerId, new_session_id, new_task_id, new_worker_id
 
@@ -139,6 +142,23 @@ async def test_an_acknowledged_task_is_nowhere(deployment: Deployment, broker: B
     for _ in range(2):
         await broker.queue.acknowledge(deployment.worker, task)
         assert await places(deployment, task) == []
+
+
+async def test_many_are_acknowledged_at_once(deployment: Deployment, broker: Broker) -> None:
+    await deployment.register()
+    tasks = [await deployment.enqueue() for _ in range(3)]
+    await deployment.claim()
+    await broker.queue.acknowledge(deployment.worker, *tasks[:2])
+    assert await broker.queue.held(deployment.worker) == {tasks[2]: "echo"}
+
+
+async def test_one_claim_takes_a_bounded_number(deployment: Deployment, broker: Broker) -> None:
+    await deployment.register()
+    members = {f"default/{new_task_id()}": 1 for _ in range(MOST_CLAIMED + 10)}
+    await broker.queue.wire.run("ZADD", broker.keys.due("echo"), *(item for member in members for item in (1, member)))
+    assert len(await deployment.claim(echo=100_000)) == MOST_CLAIMED
+    assert len(await deployment.claim(echo=100_000)) == 10
+    assert {task.member for task in await broker.queue.held(deployment.worker)} == members.keys()
 
 
 async def test_a_requeued_task_can_be_claimed_again(deployment: Deployment, broker: Broker) -> None:
@@ -315,7 +335,9 @@ class TestDoorbell:
         await asyncio.wait_for(broker.queue.wait(["a"], LEASE), 2)
 
     async def test_one_task_wakes_one_waiter(self, deployment: Deployment, broker: Broker, redis: Redis) -> None:
-        waiting = [asyncio.ensure_future(broker.queue.wait(["a"], LEASE)) for _ in range(3)]
+        # Of three workers: one waits on one connection.
+        queues = [replace(broker.queue, bells=Wire(redis)) for _ in range(3)]
+        waiting = [asyncio.ensure_future(queue.wait(["a"], LEASE)) for queue in queues]
         await self.blocked(redis, 3)
         await deployment.enqueue("a")
         done, still = await asyncio.wait(waiting, timeout=2, return_when=asyncio.FIRST_COMPLETED)
@@ -343,6 +365,15 @@ class TestDoorbell:
             await deployment.enqueue("a")
         assert await redis.llen(broker.keys.doorbell("a")) == 1000  # type: ignore[misc]
         assert 0 < await redis.ttl(broker.keys.doorbell("a")) <= 60
+
+    async def test_a_wait_that_is_cancelled_takes_no_token(self, broker: Broker, redis: Redis) -> None:
+        waiting = asyncio.ensure_future(broker.queue.wait(["a"], LEASE))
+        await self.blocked(redis, 1)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        await self.blocked(redis, 0)
+        await redis.lpush(broker.keys.doorbell("a"), "1")  # type: ignore[misc]
+        await asyncio.wait_for(broker.queue.wait(["a"], LEASE), 2)
 
     async def test_silence_ends_the_wait(self, broker: Broker) -> None:
         await asyncio.wait_for(broker.queue.wait(["a"], timedelta(milliseconds=50)), 2)

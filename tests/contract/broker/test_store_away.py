@@ -36,6 +36,7 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "tasks.discard": (TASK,),
     "tasks.read": (TASK,),
     "tasks.read_many": ([TASK], ["state"]),
+    "tasks.wait_for": (TASK, "ends"),
     "tasks.begin": (TASK, WORKER, "host"),
     "tasks.finish": (TASK, Closing(Trigger.FAIL, 1, 1, [b"\x90"])),
     "tasks.end": (TASK, Trigger.CANCEL, 1, PlatformType.CANCELLED, {}),
@@ -114,17 +115,16 @@ async def test_every_method_says_that_the_store_is_away(bereft: Broker) -> None:
             assert caught.value.retry_after > 0, name
 
 
-async def test_a_server_that_does_not_answer_in_time_is_away(server: EmbeddedServer, redis: Redis, prefix: str) -> None:
-    impatient = Redis.from_url(server.url, socket_timeout=0.05)
-    broker = Broker.over(impatient, prefix=prefix, retention=timedelta(hours=1), start_within=timedelta(hours=1))
-    await impatient.ping()
+async def test_a_server_that_does_not_answer_in_time_is_away(
+    broker: Broker, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tailplane.broker.wire.COMMAND_DEADLINE", 0.05)
     await redis.execute_command("CLIENT", "PAUSE", 30_000, "WRITE")
     try:
         with pytest.raises(StoreUnavailable):
             await broker.tasks.begin(TASK, WORKER, "host")
     finally:
         await redis.execute_command("CLIENT", "UNPAUSE")
-        await impatient.aclose(close_connection_pool=True)
 
 
 async def test_a_server_that_is_back_serves_the_same_client(mortal: EmbeddedServer, bereft: Broker) -> None:

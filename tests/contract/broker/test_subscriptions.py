@@ -9,6 +9,8 @@ import pytest
 from redis.asyncio import Redis
 
 from tailplane.broker import Subscriptions, connect, subscriptions
+from tailplane.broker.connection import HandedOver
+from tailplane.broker.wire import Line
 from tailplane.deploy.embedded import EmbeddedServer
 from tailplane.protocol.errors import StoreUnavailable
 
@@ -109,17 +111,14 @@ async def test_who_comes_while_it_connects_is_subscribed_too(
     redis: Redis, prefix: str, ear: Ear, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connecting, go_on = asyncio.Event(), asyncio.Event()
-    pubsub = redis.pubsub()
-    subscribe = pubsub.subscribe
+    open_at_once = Line.open
 
-    async def slow(*channels: str) -> None:
-        if not connecting.is_set():
-            connecting.set()
-            await go_on.wait()
-        await subscribe(*channels)
+    async def slow(line: Line, connection: HandedOver) -> None:
+        connecting.set()
+        await go_on.wait()
+        await open_at_once(line, connection)
 
-    monkeypatch.setattr(pubsub, "subscribe", slow)
-    monkeypatch.setattr(redis, "pubsub", lambda: pubsub)
+    monkeypatch.setattr(Line, "open", slow)
     async with running(redis, prefix, ear) as bells:
         await asyncio.wait_for(connecting.wait(), 5)
         late = asyncio.ensure_future(bells.subscribe("late"))

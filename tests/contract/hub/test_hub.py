@@ -2,18 +2,24 @@
 
 import asyncio
 import json
+import random
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
-from tailplane.broker import Broker, TaskRef
+from tailplane.broker import Broker, Entry, EventLog, TaskRef
+from tailplane.broker.event_log import PUBLISH_BYTES
 from tailplane.control_plane import feed
 from tailplane.control_plane import hub as hub_module
 from tailplane.control_plane import reader as reader_module
 from tailplane.control_plane.formats import FRAMES, NDJSON, SSE
 from tailplane.control_plane.hub import Hub
+from tailplane.protocol import events
 from tailplane.protocol.cursor import After, Last, Now
 from tailplane.protocol.errors import CursorPastEnd, TaskGone, TaskNotFound
-from tailplane.protocol.ids import new_task_id
+from tailplane.protocol.frames import encode_frame
+from tailplane.protocol.ids import EntryId, new_task_id
 
 from .conftest import DEADLINE, Author, open_at, read, seqs_and_data
 
@@ -134,6 +140,73 @@ async def test_a_lost_bell_is_made_up_for_by_the_sweep(
     await author.write("unheard", rings=False)
     assert seqs_and_data(await read(reader, 3), 2) == [(3, "unheard")]
     await reader.close()
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many streams each reading of the hub asked for."""
+    read_after, counted = EventLog.read_after, []
+
+    async def count(log: EventLog, wanted: Sequence[Any]) -> list[list[Entry]]:
+        counted.append(len(wanted))
+        return await read_after(log, wanted)
+
+    monkeypatch.setattr(EventLog, "read_after", count)
+    return counted
+
+
+async def test_a_small_entry_comes_with_its_bell(hub: Hub, author: Author, reads: list[int]) -> None:
+    readers = [await open_at(hub, author) for _ in range(3)]
+    await asyncio.gather(*(read(reader, 2) for reader in readers))
+    reads.clear()
+    for number in range(20):
+        await author.write(number)
+    found = await asyncio.gather(*(read(reader, 22) for reader in readers))
+    assert [data for _, data in seqs_and_data(found[0], 2)] == list(range(20))
+    assert found[0] == found[1] == found[2]
+    assert reads == []
+    for reader in readers:
+        await reader.close()
+
+
+async def test_an_entry_that_comes_out_of_its_turn_is_read_with_what_was_missed(
+    hub: Hub, author: Author, reads: list[int]
+) -> None:
+    reader = await open_at(hub, author)
+    await read(reader, 2)
+    reads.clear()
+    await author.write("unheard", rings=False)
+    await author.write("heard")
+    assert seqs_and_data(await read(reader, 4), 2) == [(3, "unheard"), (4, "heard")]
+    assert reads == [1]
+    await reader.close()
+
+
+async def test_an_entry_that_is_heard_twice_is_shown_once(hub: Hub, author: Author, broker: Broker) -> None:
+    reader = await open_at(hub, author)
+    await author.write("a")
+    again = encode_frame(EntryId(1, 3), events.join_events([events.pack_event("a")]))
+    await broker.redis.publish(broker.keys.bell(author.task), again)
+    await author.write("b")
+    assert [data for _, data in seqs_and_data(await read(reader, 4), 2)] == ["a", "b"]
+    await reader.close()
+
+
+async def test_large_and_small_entries_in_any_order_are_seen_in_theirs(hub: Hub, author: Author) -> None:
+    chance = random.Random(5)
+    readers = [await open_at(hub, author) for _ in range(3)]
+    tails = [asyncio.ensure_future(read(reader, 10_000)) for reader in readers]
+    for number in range(300):
+        await author.write(number, "x" * chance.choice([1, PUBLISH_BYTES // 2, PUBLISH_BYTES, 10 * PUBLISH_BYTES]))
+        if chance.random() < 0.1:
+            await asyncio.sleep(0.001)
+    await author.finish()
+    for tail in tails:
+        found = seqs_and_data(await tail)
+        assert [seq for seq, _ in found] == list(range(1, author.seq + 1))
+        assert [data for _, data in found[2:-1:2]] == list(range(300))
+    for reader in readers:
+        await reader.close()
 
 
 async def test_a_lost_connection_of_the_bells_loses_nothing(hub: Hub, author: Author, broker: Broker) -> None:

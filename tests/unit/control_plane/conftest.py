@@ -26,4 +26,4 @@ async def queue(valkey: EmbeddedServer) -> AsyncIterator[TaskQueue]:
 @pytest.fixture
 def broker(queue: TaskQueue) -> Broker:
     hour = timedelta(hours=1)
-    return Broker.over(queue, prefix=queue.deployment.prefix, retention=hour, start_within=hour)
+    return Broker.over(queue, prefix=queue.tasks.keys.prefix, retention=hour, start_within=hour)

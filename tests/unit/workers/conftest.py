@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -15,9 +16,11 @@ from tailplane.protocol import codec
 from tailplane.protocol.events import Event, unpack_payload
 from tailplane.protocol.ids import EntryId, WorkerId, new_task_id, new_worker_id
 from tailplane.workers import Workflow
+from tailplane.workers.acknowledgements import Acknowledgements
 from tailplane.workers.attempt import Attempt, Platform
+from tailplane.workers.context import Context
 from tailplane.workers.emitter import Emitter, Hooks, Limits
-from tailplane.workers.runner import Runner
+from tailplane.workers.runner import Outcome, Run, Runner
 from tailplane.workers.workflow import Options
 from tailplane.workers.writer import Writer
 
@@ -125,11 +128,13 @@ class Bench:
 
 
 def platform_over(broker: Broker, writer: Writer, runner: Runner, worker: WorkerId | None = None) -> Platform:
+    worker = worker or new_worker_id()
     return Platform(
         broker=broker,
+        acknowledgements=Acknowledgements(broker.queue, worker),
         writer=writer,
         runner=runner,
-        worker=worker or new_worker_id(),
+        worker=worker,
         host="host-1",
         limits=LIMITS,
         stop_grace=timedelta(milliseconds=200),
@@ -139,6 +144,22 @@ def platform_over(broker: Broker, writer: Writer, runner: Runner, worker: Worker
 @pytest.fixture
 def bench(broker: Broker, writer: Writer, runner: Runner) -> Bench:
     return Bench(platform_over(broker, writer, runner))
+
+
+@dataclass
+class Watched:
+    """A run, and the future of what comes of it."""
+
+    run: Run
+    outcome: Future[Outcome]
+
+    @classmethod
+    def start(cls, runner: Runner, workflow: Workflow, context: Context, value: bytes) -> "Watched":
+        outcome: Future[Outcome] = Future()
+        return cls(runner.start(workflow, context, value, outcome.set_result), outcome)
+
+    def cancel(self) -> None:
+        self.run.cancel()
 
 
 @dataclass

@@ -15,10 +15,10 @@ from tailplane.protocol import codec
 from tailplane.protocol.errors import InvalidInput, TaskLost, TooLarge, Unserialisable
 from tailplane.workers import Context
 from tailplane.workers.emitter import Emitter
-from tailplane.workers.runner import Outcome, Run, Runner
+from tailplane.workers.runner import Outcome, Runner
 from tailplane.workers.workflow import Options, Workflow
 
-from .conftest import PATIENCE, Outlet, eventually
+from .conftest import PATIENCE, Outlet, Watched, eventually
 
 #: Set by what the workflows below tell the test.
 Seen = list[object]
@@ -38,8 +38,8 @@ def context(emitter: Emitter) -> Context:
     return Context("t_1", 1, "flow", None, {}, emitter)
 
 
-def begin(runner: Runner, context: Context, function: Any, value: object = None) -> Run:
-    return runner.start(Workflow(function, Options(name="flow")), context, codec.pack(value))
+def begin(runner: Runner, context: Context, function: Any, value: object = None) -> Watched:
+    return Watched.start(runner, Workflow(function, Options(name="flow")), context, codec.pack(value))
 
 
 def run(runner: Runner, context: Context, function: Any, value: object = None) -> Outcome:

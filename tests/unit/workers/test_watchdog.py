@@ -15,7 +15,7 @@ from tailplane.workers.runner import Runner
 from tailplane.workers.watchdog import watch
 from tailplane.workers.workflow import Workflow
 
-from .conftest import PATIENCE, Outlet, eventually
+from .conftest import PATIENCE, Outlet, Watched, eventually
 
 PATIENT = timedelta(milliseconds=60)
 Logs = list[MutableMapping[str, Any]]
@@ -37,7 +37,7 @@ async def test_who_blocks_the_loop_is_named_again_as_the_time_doubles_until_it_r
 
     watching = asyncio.ensure_future(watch(runner.loop, PATIENT))
     context = Context("t_7", 1, "blocker", None, {}, outlet.emitter())
-    running = runner.start(Workflow(blocker), context, codec.pack(None))
+    running = Watched.start(runner, Workflow(blocker), context, codec.pack(None))
     await eventually(lambda: len(logs) >= 3)
     let_go.set()
     await eventually(lambda: logs[-1]["log_level"] == "info")

@@ -6,6 +6,8 @@ can't be interrupted) the task ends without it, and what it still writes is refu
 """
 
 import asyncio
+import contextlib
+import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,6 +32,7 @@ from tailplane.protocol.errors import (
 from tailplane.protocol.events import PlatformType
 from tailplane.protocol.ids import WorkerId
 from tailplane.protocol.states import TransitionRefused, Trigger
+from tailplane.workers.acknowledgements import Acknowledgements
 from tailplane.workers.context import Context
 from tailplane.workers.emitter import Emitter, Hooks, Limits
 from tailplane.workers.runner import Outcome, Run, Runner
@@ -43,6 +46,8 @@ _CRASHES_BORNE = 3
 _LONGEST_DELAY = timedelta(minutes=1)
 _MAX_TEXT = 64 * 1024
 _STORE_PAUSE = 0.2
+# The last part of the event that tells of a success.
+_SUCCEEDED = codec.pack({"k": events.Kind.PLATFORM.value, "y": PlatformType.SUCCEEDED.value})
 
 
 class Stop(Enum):
@@ -59,6 +64,7 @@ class Platform:
     """What attempts share: the platform side of this worker process."""
 
     broker: Broker
+    acknowledgements: Acknowledgements
     writer: Writer
     runner: Runner
     worker: WorkerId
@@ -72,8 +78,7 @@ class Ending:
     """How an attempt ends. `delay`: the task goes back to the queue, due after it; None: the task has ended."""
 
     trigger: Trigger
-    type: PlatformType
-    data: dict[str, Any]
+    event: bytes
     fields: Sequence[bytes | str] = ()
     delay: timedelta | None = None
 
@@ -85,12 +90,15 @@ class Attempt:
         self.claim = claim
         self._platform = platform
         self._workflow = workflow
-        self._stopped = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        # Set when there is something to do: the code has ended, or it is to be stopped.
+        self._turn = asyncio.Event()
         self._stop: Stop | None = None
         self._reason: str | None = None
         self._emitter: Emitter | None = None
-        self._outcome: asyncio.Future[Outcome] | None = None
-        self._log = log.bind(task_id=claim.task.task_id, workflow=claim.workflow)
+        self._run: Run | None = None
+        self._outcome: Outcome | None = None
+        self._unwound = asyncio.Event()
 
     def stop(self, why: Stop, reason: str | None = None) -> None:
         """Stop the attempt; the first reason counts, but losing the task overrules all."""
@@ -98,7 +106,7 @@ class Attempt:
             return
         if self._stop is None or why is Stop.LOST:
             self._stop, self._reason = why, reason
-        self._stopped.set()
+        self._turn.set()
         if why is Stop.LOST and self._emitter is not None:
             self._emitter.lose(TaskLost(f"task {self.claim.task.task_id} is in other hands"))
 
@@ -108,11 +116,10 @@ class Attempt:
             begun = await self._begin()
             if begun is None:
                 return
-            self._log = self._log.bind(attempt=begun.attempt)
-            self._log.info("attempt started", waited_ms=round(self.claim.waited.total_seconds() * 1000))
-            await self._run(begun)
+            log.debug("attempt started", **self._facts, waited_ms=self.claim.waited // timedelta(milliseconds=1))
+            await self._run_code(begun)
         except TaskLost as error:
-            self._log.warning("attempt lost its task", reason=str(error))
+            log.warning("attempt lost its task", **self._facts, reason=str(error))
 
     async def unwound(self) -> None:
         """Return when the workflow's code has really ended.
@@ -120,8 +127,13 @@ class Attempt:
         Code that could not be interrupted keeps its slot until then, so that it does not pile up; its events are
         refused.
         """
-        if self._outcome is not None:
-            await asyncio.wait({self._outcome})
+        if self._run is not None:
+            await self._unwound.wait()
+
+    @property
+    def _facts(self) -> dict[str, Any]:
+        attempt = {} if self._emitter is None else {"attempt": self._emitter.attempt}
+        return {"task_id": self.claim.task.task_id, "workflow": self.claim.workflow} | attempt
 
     async def _begin(self) -> Begun | None:
         while self._stop is None:
@@ -134,7 +146,7 @@ class Attempt:
                 await self._pause()
             except (TransitionRefused, TaskNotFound) as error:
                 # Cancelled while it was on its way, or delivered twice: the record decides, there is nothing to run.
-                self._log.info("nothing to run", reason=str(error))
+                log.info("nothing to run", **self._facts, reason=str(error))
                 await self._acknowledge()
                 return None
         await self._requeue(timedelta())
@@ -149,14 +161,13 @@ class Attempt:
             await tasks.end(self.claim.task, Trigger.EXPIRE, 0, PlatformType.EXPIRED, data)
             return None
 
-    async def _run(self, begun: Begun) -> None:
-        platform = self._platform
-        hooks = Hooks(platform.writer.ring, lambda: self.stop(Stop.LOST))
+    async def _run_code(self, begun: Begun) -> None:
+        platform, record = self._platform, begun.record
+        hooks = Hooks(platform.writer.ring, self._lose)
         self._emitter = emitter = Emitter(self.claim.task, begun.attempt, begun.seq, platform.limits, hooks)
-        if begun.record.failures >= max(_CRASHES_BORNE, self._workflow.options.retries + 1):
+        if record.failures >= max(_CRASHES_BORNE, self._workflow.options.retries + 1):
             await self._close(begun, emitter, _failure("attempts_exhausted", "", "its workers were lost too often"))
             return
-        record = begun.record
         context = Context(
             task_id=record.task_id,
             attempt=begun.attempt,
@@ -165,68 +176,83 @@ class Attempt:
             metadata=record.metadata,
             _emitter=emitter,
         )
-        run = platform.runner.start(self._workflow, context, record.input)
-        self._outcome = outcome = asyncio.wrap_future(run.outcome)
-        ending = await self._ending(begun, run, outcome)
+        self._run = platform.runner.start(self._workflow, context, record.input, self._tell_end)
+        ending = await self._ending(begun, self._run)
         if ending is not None:
             await self._close(begun, emitter, ending)
 
-    async def _ending(self, begun: Begun, run: Run, outcome: "asyncio.Future[Outcome]") -> Ending | None:
+    def _lose(self) -> None:
+        self.stop(Stop.LOST)
+
+    def _tell_end(self, outcome: Outcome) -> None:
+        """Note how the code ended. On the workflows' loop."""
+        # The platform may have gone before code that was left behind.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._note_end, outcome)
+
+    def _note_end(self, outcome: Outcome) -> None:
+        self._outcome = outcome
+        self._unwound.set()
+        self._turn.set()
+
+    async def _ending(self, begun: Begun, run: Run) -> Ending | None:
         """Wait until the workflow ends or is stopped; None: the task is lost, there is nothing to write."""
-        await self._until_ended_or_stopped(outcome)
-        if outcome.done() and self._stop is not Stop.LOST:
-            return self._ended_by_itself(begun, outcome.result())
+        await self._until_ended_or_stopped()
+        if self._outcome is not None and self._stop is not Stop.LOST:
+            return self._ended_by_itself(begun, self._outcome)
         run.cancel()
         if self._stop is not Stop.LOST:
-            await asyncio.wait({outcome}, timeout=self._platform.stop_grace.total_seconds())
+            await self._give_grace()
         match self._stop:
             case Stop.LOST:
                 return None
             case Stop.CANCELLED:
-                return Ending(Trigger.CANCEL, PlatformType.CANCELLED, {"reason": self._reason})
+                return Ending(
+                    Trigger.CANCEL, events.pack_platform_event(PlatformType.CANCELLED, {"reason": self._reason})
+                )
             case Stop.DRAINED:
-                data = {"worker_id": self._platform.worker}
-                return Ending(Trigger.HAND_BACK, PlatformType.HANDED_BACK, data, delay=timedelta())
+                event = events.pack_platform_event(PlatformType.HANDED_BACK, {"worker_id": self._platform.worker})
+                return Ending(Trigger.HAND_BACK, event, delay=timedelta())
             case _:
                 timeout = self._workflow.options.timeout
                 error = _error("timeout", "builtins.TimeoutError", f"the attempt took longer than {timeout}")
                 return self._retry_or_fail(begun, error)
 
-    async def _until_ended_or_stopped(self, outcome: "asyncio.Future[Outcome]") -> None:
+    async def _until_ended_or_stopped(self) -> None:
         timeout = self._workflow.options.timeout
-        stopped: asyncio.Future[Any] = asyncio.ensure_future(self._stopped.wait())
-        either: set[asyncio.Future[Any]] = {outcome, stopped}
+        timer = self._loop.call_later(timeout.total_seconds(), self.stop, Stop.TIMED_OUT) if timeout else None
         try:
-            await asyncio.wait(
-                either,
-                timeout=timeout.total_seconds() if timeout else None,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
+            await self._turn.wait()
         finally:
-            stopped.cancel()
-        if not outcome.done() and self._stop is None:
-            self.stop(Stop.TIMED_OUT)
+            if timer is not None:
+                timer.cancel()
+
+    async def _give_grace(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._platform.stop_grace.total_seconds()):
+                await self._unwound.wait()
 
     def _ended_by_itself(self, begun: Begun, outcome: Outcome) -> Ending:
         if outcome.error is not None:
             return self._retry_or_fail(begun, describe(outcome.error), final=isinstance(outcome.error, InvalidInput))
-        result = codec.unpack(outcome.result)
-        return Ending(Trigger.SUCCEED, PlatformType.SUCCEEDED, {"result": result}, ["result", outcome.result])
+        return Ending(Trigger.SUCCEED, pack_succeeded(outcome.result), ["result", outcome.result])
 
     def _retry_or_fail(self, begun: Begun, error: dict[str, Any], *, final: bool = False) -> Ending:
-        self._log.info("attempt failed", error_type=error["type"], code=error["code"])
+        log.info("attempt failed", **self._facts, error_type=error["type"], code=error["code"])
         options = self._workflow.options
         if final or begun.record.failures >= options.retries:
-            return Ending(Trigger.FAIL, PlatformType.FAILED, {"error": error}, ["error", codec.pack(error)])
+            return _failed(error)
         # In seconds, for a timedelta overflows where someone retries fifty times.
         doubled = options.retry_delay.total_seconds() * 2.0 ** min(begun.record.failures, 64)
         delay = timedelta(seconds=min(doubled, _LONGEST_DELAY.total_seconds()))
-        data = {"error": error, "delay_ms": int(delay.total_seconds() * 1000)}
-        return Ending(Trigger.RETRY, PlatformType.RETRYING, data, delay=delay)
+        event = events.pack_platform_event(
+            PlatformType.RETRYING, {"error": error, "delay_ms": delay // timedelta(milliseconds=1)}
+        )
+        return Ending(Trigger.RETRY, event, delay=delay)
 
     async def _close(self, begun: Begun, emitter: Emitter, ending: Ending) -> None:
         rest = await emitter.seal()
-        packed = [*rest, events.pack_platform_event(ending.type, ending.data)]
+        packed = [*rest, ending.event]
         closing = Closing(ending.trigger, begun.attempt, emitter.seq, packed, ending.fields)
         while self._stop is not Stop.LOST:
             try:
@@ -236,7 +262,7 @@ class Attempt:
             except TailMismatch as error:
                 closing = self._after_loss(begun, closing.after, error.last)
             else:
-                self._log.info("attempt ended", state=state.value)
+                log.debug("attempt ended", **self._facts, state=state.value)
                 break
         else:
             return
@@ -248,7 +274,7 @@ class Attempt:
     def _after_loss(self, begun: Begun, believed: int, last: int) -> Closing:
         # Redis has forgotten events that it had taken (a failover, a restart without persistence): never call that
         # success.
-        self._log.error("the store lost events", believed=believed, last=last)
+        log.error("the store lost events", **self._facts, believed=believed, last=last)
         error = _error("events_lost", "", f"the store lost events {last + 1} to {believed}")
         packed = [events.pack_platform_event(PlatformType.FAILED, {"error": error})]
         return Closing(Trigger.FAIL, begun.attempt, last, packed, ["error", codec.pack(error)])
@@ -256,7 +282,7 @@ class Attempt:
     async def _acknowledge(self) -> None:
         while self._stop is not Stop.LOST:
             try:
-                await self._platform.broker.queue.acknowledge(self._platform.worker, self.claim.task)
+                await self._platform.acknowledgements.send(self.claim.task)
                 return
             except StoreUnavailable:
                 await self._pause()
@@ -304,5 +330,14 @@ def _valid(text: str) -> str:
 
 
 def _failure(code: str, kind: str, message: str) -> Ending:
-    error = _error(code, kind, message)
-    return Ending(Trigger.FAIL, PlatformType.FAILED, {"error": error}, ["error", codec.pack(error)])
+    return _failed(_error(code, kind, message))
+
+
+def _failed(error: dict[str, Any]) -> Ending:
+    event = events.pack_platform_event(PlatformType.FAILED, {"error": error})
+    return Ending(Trigger.FAIL, event, ["error", codec.pack(error)])
+
+
+def pack_succeeded(result: bytes) -> bytes:
+    """Return what `events.pack_platform_event` makes of a success, of a result that is packed already."""
+    return b"".join((b"\x93", codec.pack(time.time()), b"\x81\xa6result", result, _SUCCEEDED))

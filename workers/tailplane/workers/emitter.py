@@ -40,6 +40,10 @@ class Emitter:
 
     `write` and `wait_for_room` belong to the workflow's side; `take`, `taken`, `lose` and `seal` to the platform's.
     Sequence numbers are given when events are taken, in the order in which they were written.
+
+    Attributes:
+        has_room: whether `emit` need not wait; also once nothing more is taken, which `write` says.
+        idle: set while nothing is in flight.
     """
 
     def __init__(self, task: TaskRef, attempt: int, seq: int, limits: Limits, hooks: "Hooks") -> None:
@@ -53,6 +57,7 @@ class Emitter:
         self._unsent = 0
         self._in_flight = 0
         self._is_rung = False
+        self.has_room = True
         self._closed: TailplaneError | None = None
         self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
         self.idle = asyncio.Event()
@@ -69,27 +74,30 @@ class Emitter:
         """
         packed = events.pack_event(data, channel=channel, step=step)
         size = len(packed)
-        if size > self._limits.event:
-            raise TooLarge(f"the event has {size} bytes, {self._limits.event} are allowed", size=size)
-        with self._lock:
+        limits = self._limits
+        if size > limits.event:
+            raise TooLarge(f"the event has {size} bytes, {limits.event} are allowed", size=size)
+        # Not `with`, which costs twice as much: this is called for every event.
+        self._lock.acquire()
+        try:
             if self._closed:
                 raise self._closed
-            if self._unsent + size > self._limits.task:
+            unsent = self._unsent + size
+            if unsent > limits.task:
                 raise BufferFull(
-                    f"{self._unsent} bytes of events wait for Redis, {self._limits.task} are allowed",
+                    f"{self._unsent} bytes of events wait for Redis, {limits.task} are allowed",
                     hint="use `await ctx.emit(...)`, which waits for room",
                 )
             self._pending.append(packed)
-            self._unsent += size
+            self._unsent = unsent
+            if unsent >= limits.emit:
+                self.has_room = False
             must_ring = not self._is_rung
             self._is_rung = True
+        finally:
+            self._lock.release()
         if must_ring:
             self._hooks.ring(self)
-
-    @property
-    def has_room(self) -> bool:
-        """Whether `emit` need not wait."""
-        return self._unsent < self._limits.emit or self._closed is not None
 
     async def wait_for_room(self) -> None:
         """Return when less than the `emit` bound is unsent."""
@@ -119,6 +127,10 @@ class Emitter:
         return Append(self.task, EntryId(self.attempt, self.seq), events.join_events(batch))
 
     def _cut(self) -> tuple[list[bytes], int]:
+        size = self._unsent - self._in_flight
+        if size <= self._limits.entry:
+            batch, self._pending = self._pending, []
+            return batch, size
         size = count = 0
         for packed in self._pending:
             if count and size + len(packed) > self._limits.entry:
@@ -134,6 +146,8 @@ class Emitter:
         with self._lock:
             self._unsent -= self._in_flight
             self._in_flight = 0
+            if self._unsent < self._limits.emit:
+                self.has_room = True
             waiters, self._waiters = (self._waiters, []) if self.has_room else ([], self._waiters)
         self.idle.set()
         _wake(waiters)
@@ -142,6 +156,7 @@ class Emitter:
         """Refuse all further writes with `reason`, and drop what was not sent: the task is in other hands."""
         with self._lock:
             self._closed = self._closed or reason
+            self.has_room = True
             self._pending.clear()
             self._unsent = self._in_flight = 0
             waiters, self._waiters = self._waiters, []
@@ -157,6 +172,7 @@ class Emitter:
         """
         with self._lock:
             self._closed = self._closed or TaskLost("the attempt is over: its stream takes no more events")
+            self.has_room = True
             waiters, self._waiters = self._waiters, []
         # Their room never comes; they are told when they write.
         _wake(waiters)

@@ -18,6 +18,7 @@ from arq.connections import ArqRedis
 from arq.worker import func
 
 from tailplane.broker import Broker, Claim, LeaseLapsed, Outage
+from tailplane.broker.queue import MOST_CLAIMED
 from tailplane.protocol import codec
 from tailplane.protocol.errors import StoreUnavailable
 from tailplane.protocol.ids import WorkerId
@@ -26,6 +27,8 @@ from tailplane.workers.workflow import Workflow
 log = structlog.get_logger("tailplane.workers")
 
 _STORE_PAUSE = 0.5
+# Seconds between two claims of a busy worker: what is queued meanwhile goes through all stages together.
+_PACE = 0.002
 
 __all__ = ["ArqRedis", "LeasedWorker"]
 
@@ -71,6 +74,9 @@ class LeasedWorker(arq.Worker):
         self._outage = Outage("claims")
         # Set when something changed that a claim may profit from: a slot is free, or no more claims are wanted.
         self._changed = asyncio.Event()
+        # The wait for a doorbell that outlived its look at the queue, and the workflows that it is for.
+        self._ringing: asyncio.Task[None] | None = None
+        self._rung_by: list[str] = []
 
     def pause(self) -> None:
         """Claim no more tasks; those that run go on."""
@@ -86,17 +92,20 @@ class LeasedWorker(arq.Worker):
 
     async def main(self) -> None:
         """Claim and start tasks until `pause`."""
-        while self.allow_pick_jobs:
-            self._changed.clear()
-            try:
-                await self._claim_or_wait()
-                self._outage.over()
-            except StoreUnavailable as error:
-                self._outage.noticed(error)
-                await asyncio.sleep(_STORE_PAUSE)
-            except LeaseLapsed:
-                # The lease's keeper finds out as well, and begins a new one.
-                await asyncio.sleep(_STORE_PAUSE)
+        try:
+            while self.allow_pick_jobs:
+                self._changed.clear()
+                try:
+                    await self._claim_or_wait()
+                    self._outage.over()
+                except StoreUnavailable as error:
+                    self._outage.noticed(error)
+                    await asyncio.sleep(_STORE_PAUSE)
+                except LeaseLapsed:
+                    # The lease's keeper finds out as well, and begins a new one.
+                    await asyncio.sleep(_STORE_PAUSE)
+        finally:
+            await self._stop_ringing()
 
     async def _claim_or_wait(self) -> None:
         free = self.max_jobs - self.job_counter
@@ -109,20 +118,37 @@ class LeasedWorker(arq.Worker):
         await self.start_jobs(claims.taken)
         if not claims.taken:
             await self._wait_for_work(open_to, min(self._poll_every, claims.next_due or self._poll_every))
+        elif len(claims.taken) < min(free, MOST_CLAIMED):
+            # An idle worker never comes here late: its next claim finds nothing, and it waits for the doorbell.
+            await asyncio.sleep(_PACE)
 
     async def _wait_for_work(self, workflows: list[str], at_most: timedelta) -> None:
         if len(workflows) == len(self._limits) and self.allow_pick_jobs:
+            await self._stop_ringing()
             await self._broker.queue.wait(workflows, at_most)
             return
-        # Some workflow is at its limit: the end of one of its tasks makes room, which no doorbell tells.
-        ringing = asyncio.ensure_future(self._broker.queue.wait(workflows, at_most))
+        # Some workflow is at its limit: the end of one of its tasks makes room, which no doorbell tells. The wait for
+        # the doorbell goes on meanwhile: to break it off costs a connection.
+        if self._ringing is None or self._rung_by != workflows:
+            await self._stop_ringing()
+            self._ringing = asyncio.ensure_future(self._broker.queue.wait(workflows, self._poll_every))
+            self._rung_by = workflows
         changing = asyncio.ensure_future(self._changed.wait())
         try:
-            await asyncio.wait({ringing, changing}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                {self._ringing, changing}, timeout=at_most.total_seconds(), return_when=asyncio.FIRST_COMPLETED
+            )
         finally:
-            ringing.cancel()
             changing.cancel()
-            await asyncio.gather(ringing, changing, return_exceptions=True)
+        if self._ringing.done():
+            ringing, self._ringing = self._ringing, None
+            ringing.result()
+
+    async def _stop_ringing(self) -> None:
+        if self._ringing is not None:
+            self._ringing.cancel()
+            await asyncio.gather(self._ringing, return_exceptions=True)
+            self._ringing = None
 
     async def start_jobs(self, claims: list[Claim]) -> None:  # type: ignore[override]
         """Start claimed tasks, each in a slot."""

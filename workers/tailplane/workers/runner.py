@@ -29,12 +29,22 @@ class Outcome:
 
 
 class Run:
-    """A run under way. `outcome` resolves when the author's code has really ended, however long after `cancel`."""
+    """A run under way.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, code: Coroutine[Any, Any, Outcome], name: str) -> None:
-        self.outcome: concurrent.futures.Future[Outcome] = concurrent.futures.Future()
+    Args:
+        on_end: called on the loop when the author's code has really ended, however long after `cancel`.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        code: Coroutine[Any, Any, Outcome],
+        name: str,
+        on_end: Callable[[Outcome], None],
+    ) -> None:
         self._loop = loop
         self._name = name
+        self._on_end = on_end
         self._task: asyncio.Task[Outcome] | None = None
         loop.call_soon_threadsafe(self._start, code)
 
@@ -53,7 +63,7 @@ class Run:
 
     def _resolve(self, task: "asyncio.Task[Outcome]") -> None:
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        self.outcome.set_result(Outcome(b"", error) if error else task.result())
+        self._on_end(Outcome(b"", error) if error else task.result())
 
 
 class Runner:
@@ -70,13 +80,14 @@ class Runner:
         self._max_result_bytes = max_result_bytes
         self._pool = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="workflow")
 
-    def start(self, workflow: Workflow, context: Context, value: bytes) -> Run:
-        """Begin to run a workflow on a packed input. Thread-safe.
+    def start(self, workflow: Workflow, context: Context, value: bytes, on_end: Callable[[Outcome], None]) -> Run:
+        """Begin to run a workflow on a packed input; `on_end` is told, on the loop, what came of it. Thread-safe.
 
         Besides what the author raises, the outcome's error may be InvalidInput, Unserialisable or TooLarge (of the
         result).
         """
-        return Run(self.loop, self._run(workflow, context, value), f"{context.workflow} {context.task_id}")
+        name = f"{context.workflow} {context.task_id}"
+        return Run(self.loop, self._run(workflow, context, value), name, on_end)
 
     def close(self) -> None:
         """Wait for the threads of sync workflows to end."""

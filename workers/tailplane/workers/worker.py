@@ -20,9 +20,11 @@ import structlog
 import uvloop
 
 from tailplane.broker import Broker, Claim, TaskRef, WorkerRecord, connect, mask_url
+from tailplane.broker.garbage import collect_seldom
 from tailplane.broker.logs import configure_logging
 from tailplane.protocol.ids import new_worker_id
 from tailplane.workers import control, watchdog
+from tailplane.workers.acknowledgements import Acknowledgements
 from tailplane.workers.attempt import Attempt, Platform, Stop
 from tailplane.workers.emitter import Limits
 from tailplane.workers.lease import Lease
@@ -59,6 +61,7 @@ def run_worker(workflows: Sequence[Workflow], settings: Settings) -> None:
 
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, drain)
+    collect_seldom()
     platform.start()
     try:
         _run_until_ended(loop, platform)
@@ -164,6 +167,7 @@ class PlatformThread(threading.Thread):
         writer = Writer(broker.log)
         self._platform = Platform(
             broker=broker,
+            acknowledgements=Acknowledgements(broker.queue, me.worker_id),
             writer=writer,
             runner=self._runner,
             worker=me.worker_id,

@@ -1,9 +1,9 @@
 -- Record a task and open its stream with the "queued" event, once.
 -- KEYS  1 task record (hash)   2 stream
 -- ARGV  1 payload of the first entry   2 TTL of both keys, ms   3 start deadline, ms from now   4.. field, value, ...
--- Returns 1, or 0 if the task was recorded before: a request that was sent again.
+-- Returns when it was recorded, ms: also where that was before, by a request that was sent again.
 if redis.call('EXISTS', KEYS[1]) == 1 then
-  return 0
+  return tonumber(redis.call('HGET', KEYS[1], 'created_at'))
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -12,4 +12,4 @@ redis.call('HSET', KEYS[1], 'state', 'queued', 'attempt', 0, 'failures', 0,
 redis.call('XADD', KEYS[2], '0-1', 'e', ARGV[1])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
-return 1
+return now

@@ -10,8 +10,6 @@ if ARGV[4] ~= '' then
     return {'known', known}
   end
 end
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if ARGV[6] ~= '0' then
   local closed = redis.call('HGET', KEYS[5], 'closed')
   if not closed then return {'missing'} end
@@ -23,10 +21,13 @@ end
 if ARGV[4] ~= '' then
   redis.call('SET', KEYS[4], ARGV[4], 'PX', ARGV[5])
 end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- Scored alike, the indexes are ordered by id, which is by time.
 redis.call('ZADD', KEYS[3], 0, ARGV[2])
 redis.call('ZADD', KEYS[1], now + ARGV[3], ARGV[1])
-redis.call('LPUSH', KEYS[2], '1')
-redis.call('LTRIM', KEYS[2], 0, 999)
-redis.call('EXPIRE', KEYS[2], 60)
+-- Tokens that nobody takes go after a minute; as many as this wake all workers there are.
+local tokens = redis.call('LPUSH', KEYS[2], '1')
+if tokens > 1000 then redis.call('LTRIM', KEYS[2], 0, 999) end
+if tokens == 1 or tokens > 1000 then redis.call('EXPIRE', KEYS[2], 60) end
 return {'queued'}

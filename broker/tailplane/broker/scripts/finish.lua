@@ -2,17 +2,16 @@
 -- KEYS  1 task record (hash)   2 stream   3 bell (channel)
 -- ARGV  1 moves `from=to;`   2 attempt   3 seq of the last event before   4 payload   5 number of events in it
 --       6 TTL of both keys once ended, ms; 0: not ended, no TTL   7 failed attempts to add   8.. field, value, ...
+-- Who waits for the end (see `await.lua`) is told the record's key.
 -- Returns {'done', state}, {'lost', state, attempt}, {'tail', last seq}: the stream does not end at ARGV[3], or {'missing'}.
-local state = redis.call('HGET', KEYS[1], 'state')
-if not state or redis.call('EXISTS', KEYS[2]) == 0 then
+local seen = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'waiting')
+local state, attempt = seen[1], seen[2]
+-- Nothing is ever deleted from a stream: its last entry has the last id.
+local tail = state and redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
+if not tail then
   return {'missing'}
 end
-local attempt = redis.call('HGET', KEYS[1], 'attempt')
-local info = redis.call('XINFO', 'STREAM', KEYS[2])
-local last
-for i = 1, #info, 2 do
-  if info[i] == 'last-generated-id' then last = info[i + 1] end
-end
+local last = tail[1]
 local id = ARGV[2] .. '-' .. (ARGV[3] + ARGV[5])
 local to = string.match(';' .. ARGV[1], ';' .. state .. '=(%a+);')
 if not to and last == id and attempt == ARGV[2] then
@@ -26,17 +25,22 @@ local seq = string.match(last, '%-(%d+)$')
 if tonumber(seq) ~= tonumber(ARGV[3]) then
   return {'tail', tonumber(seq)}
 end
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if ARGV[7] ~= '0' then
+  redis.call('HINCRBY', KEYS[1], 'failures', ARGV[7])
+end
 if ARGV[6] == '0' then
   redis.call('XADD', KEYS[2], 'NOMKSTREAM', id, 'e', ARGV[4])
   redis.call('HSET', KEYS[1], 'state', to, unpack(ARGV, 8))
 else
+  local time = redis.call('TIME')
+  local now = time[1] * 1000 + math.floor(time[2] / 1000)
   redis.call('XADD', KEYS[2], 'NOMKSTREAM', id, 'e', ARGV[4], 'end', to)
   redis.call('HSET', KEYS[1], 'state', to, 'ended_at', now, unpack(ARGV, 8))
   redis.call('PEXPIRE', KEYS[1], ARGV[6])
   redis.call('PEXPIRE', KEYS[2], ARGV[6])
+  for channel in string.gmatch(seen[3] or '', '%S+') do
+    redis.call('PUBLISH', channel, KEYS[1])
+  end
 end
-redis.call('HINCRBY', KEYS[1], 'failures', ARGV[7])
 redis.call('PUBLISH', KEYS[3], ARGV[3] + ARGV[5])
 return {'done', to}

@@ -4,4 +4,14 @@ from tailplane.control_plane.routers import fleet, health, sessions, streams, ta
 
 ALL = (sessions.router, tasks.router, streams.router, fleet.router, health.router)
 
-__all__ = ["ALL"]
+# What takes nothing but the request, and is asked for thousands of times a second: see `express`.
+BUSY = (
+    tasks.submit_task,
+    sessions.submit_to_session,
+    tasks.get_result,
+    tasks.get_task,
+    streams.get_events,
+    streams.submit_and_stream,
+)
+
+__all__ = ["ALL", "BUSY"]

@@ -5,20 +5,20 @@ from fastapi import APIRouter, Request, Response
 from tailplane.control_plane.answers import answer
 from tailplane.control_plane.documents import also_msgpack, problems
 from tailplane.control_plane.forms import WorkerList, WorkflowList, worker_form, workflow_form
-from tailplane.control_plane.services import ServicesOf
+from tailplane.control_plane.services import services_of
 
 router = APIRouter(prefix="/v1", tags=["fleet"])
 
 
 @router.get("/workflows", response_model=WorkflowList, responses=also_msgpack(200, "WorkflowList") | problems(503))
-async def list_workflows(request: Request, services: ServicesOf) -> Response:
+async def list_workflows(request: Request) -> Response:
     """List the workflows that workers have registered, with the JSON Schemas of their inputs."""
-    workflows = await services.registry.all()
+    workflows = await services_of(request).registry.all()
     return answer(request, WorkflowList(workflows=[workflow_form(workflow) for workflow in workflows]))
 
 
 @router.get("/workers", response_model=WorkerList, responses=also_msgpack(200, "WorkerList") | problems(503))
-async def list_workers(request: Request, services: ServicesOf) -> Response:
+async def list_workers(request: Request) -> Response:
     """List the workers that hold a lease, and what they are busy with."""
-    workers = await services.broker.queue.workers()
+    workers = await services_of(request).broker.queue.workers()
     return answer(request, WorkerList(workers=[worker_form(worker) for worker in workers]))

@@ -8,7 +8,7 @@ from tailplane.broker import store_errors
 from tailplane.control_plane.answers import answer
 from tailplane.control_plane.documents import problems
 from tailplane.control_plane.forms import Health
-from tailplane.control_plane.services import ServicesOf
+from tailplane.control_plane.services import services_of
 from tailplane.protocol.errors import Unavailable
 
 # Seconds. Probes give up after a second or two by themselves.
@@ -24,11 +24,11 @@ async def healthz(request: Request) -> Response:
 
 
 @router.get("/readyz", response_model=Health, responses=problems(503))
-async def readyz(request: Request, services: ServicesOf) -> Response:
+async def readyz(request: Request) -> Response:
     """Say whether this control plane can take requests: Redis answers, and the process is not about to stop."""
-    if services.drain.is_set():
+    if services_of(request).drain.is_set():
         raise Unavailable("this control plane is about to stop")
     with store_errors():
         async with asyncio.timeout(PING_DEADLINE):
-            await services.broker.redis.ping()
+            await services_of(request).broker.redis.ping()
     return answer(request, {"status": "ready"})

@@ -1,19 +1,30 @@
 """Streams: what a task says, while it says it (PROTOCOL.md 3)."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Request, Response
 
-from tailplane.control_plane.documents import BODY_PROBLEMS, problems, takes
+from tailplane.control_plane.documents import BODY_PROBLEMS, problems, reads, takes
 from tailplane.control_plane.idempotency import request_of
-from tailplane.control_plane.lookup import telling_gone
-from tailplane.control_plane.models import WORKFLOW_PATTERN
-from tailplane.control_plane.parameters import IdempotencyKey, InputOf, PositionOf, TaskOf, Tenant
-from tailplane.control_plane.services import ServicesOf
+from tailplane.control_plane.lookup import why_missing
+from tailplane.control_plane.parameters import (
+    FROM,
+    IDEMPOTENCY_KEY,
+    LAST_EVENT_ID,
+    TASK_ID,
+    WORKFLOW_NAME,
+    body_of,
+    idempotency_key_of,
+    position_of,
+    task_of,
+    tenant_of,
+)
+from tailplane.control_plane.services import services_of
 from tailplane.control_plane.streaming import format_of
 from tailplane.control_plane.submit import Submission
 from tailplane.control_plane.trace import trace_of
 from tailplane.protocol.cursor import START, After
+from tailplane.protocol.errors import TaskNotFound
 from tailplane.protocol.frames import MSGPACK_TYPE
 from tailplane.protocol.text_frames import NDJSON_TYPE, SSE_TYPE
 
@@ -42,32 +53,29 @@ _STREAM: dict[int | str, dict[str, Any]] = {
     responses=_STREAM
     | {204: {"description": "The cursor is at the end of an ended task: there is nothing more."}}
     | problems(404, 406, 410, 416, 422, 503),
+    openapi_extra=reads(TASK_ID, FROM, LAST_EVENT_ID),
 )
-async def get_events(request: Request, services: ServicesOf, task: TaskOf, position: PositionOf) -> Response:
+async def get_events(request: Request) -> Response:
     """Stream the events of a task: SSE, NDJSON or msgpack frames by `Accept`."""
-    async with telling_gone(services.broker, task):
-        return await services.stream(request, task, position)
+    services, task = services_of(request), task_of(request)
+    try:
+        return await services.stream(request, task, position_of(request))
+    except TaskNotFound as error:
+        raise await why_missing(services.broker, task, error) from None
 
 
 @router.post(
     "/workflows/{name}/stream",
     response_class=Response,
     responses=_STREAM | problems(404, 406, 409, 410, *BODY_PROBLEMS, 503),
-    openapi_extra=dict(takes(None, required=False)),
+    openapi_extra=reads(WORKFLOW_NAME, IDEMPOTENCY_KEY) | takes(None, required=False),
 )
-async def submit_and_stream(
-    request: Request,
-    services: ServicesOf,
-    tenant: Tenant,
-    name: Annotated[str, Path(json_schema_extra={"pattern": WORKFLOW_PATTERN, "examples": ["my_workflow"]})],
-    value: InputOf,
-    key: IdempotencyKey = None,
-) -> Response:
+async def submit_and_stream(request: Request) -> Response:
     """Run a workflow and stream its events, in one call. The body is the workflow's input."""
     # Before there is a task that nobody would read.
     format_of(request)
-    asked = request_of(key, method="POST", path=request.url.path, body=value)
-    wanted = Submission(name, value, trace=trace_of(request.headers), request=asked)
-    task = (await services.submitter.submit(tenant, wanted)).ref
-    headers = {"Location": f"/v1/tasks/{task.task_id}"}
-    return await services.stream(request, task, After(START), headers)
+    services, key, value = services_of(request), idempotency_key_of(request), await body_of(request, empty=None)
+    asked = request_of(key, method="POST", path=request.scope["path"], body=value)
+    wanted = Submission(request.path_params["name"], value, trace=trace_of(request.headers), request=asked)
+    task = (await services.submitter.submit(tenant_of(request), wanted)).ref
+    return await services.stream(request, task, After(START), {"Location": f"/v1/tasks/{task.task_id}"})

@@ -5,27 +5,35 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic.json_schema import SkipJsonSchema
 
+from tailplane.broker import TaskRecord
 from tailplane.control_plane.answers import answer
 from tailplane.control_plane.bodies import parse
-from tailplane.control_plane.documents import BODY_PROBLEMS, also_msgpack, problems, takes
+from tailplane.control_plane.documents import BODY_PROBLEMS, also_msgpack, problems, reads, takes
 from tailplane.control_plane.forms import Task, TaskPage, outcome_form, task_form
 from tailplane.control_plane.idempotency import request_of
 from tailplane.control_plane.listing import Filter, list_tasks
-from tailplane.control_plane.lookup import find_task, telling_gone
+from tailplane.control_plane.lookup import find_task, why_missing
 from tailplane.control_plane.models import WORKFLOW_PATTERN, Cancel, Submit
 from tailplane.control_plane.parameters import (
+    IDEMPOTENCY_KEY,
+    PREFER,
     SESSION_ID_SCHEMA,
+    TASK_ID,
     TASK_ID_SCHEMA,
-    BodyOf,
-    IdempotencyKey,
-    TaskOf,
-    Tenant,
+    WAIT,
+    body_of,
+    idempotency_key_of,
+    preferred_wait_of,
+    task_of,
+    tenant_of,
+    wait_of,
 )
-from tailplane.control_plane.services import ServicesOf
+from tailplane.control_plane.services import services_of
 from tailplane.control_plane.submit import Submission
 from tailplane.control_plane.trace import trace_of
-from tailplane.control_plane.waiting import wait_for_outcome
-from tailplane.protocol.ids import parse_session_id, parse_task_id
+from tailplane.control_plane.waiting import submit_and_wait, wait_for_outcome
+from tailplane.protocol.errors import TaskNotFound
+from tailplane.protocol.ids import SessionId, parse_session_id, parse_task_id
 from tailplane.protocol.states import State
 
 router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
@@ -35,25 +43,40 @@ router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
     "",
     status_code=202,
     response_model=Task,
-    responses=also_msgpack(202, "Task", "Location") | problems(404, 409, 410, *BODY_PROBLEMS, 503),
-    openapi_extra=dict(takes(Submit, required=True)),
+    responses=also_msgpack(202, "Task", "Location")
+    | {200: {"model": Task, "description": "It has ended within the time that the caller preferred to wait."}}
+    | problems(404, 409, 410, *BODY_PROBLEMS, 503),
+    openapi_extra=reads(IDEMPOTENCY_KEY, PREFER) | takes(Submit, required=True),
 )
-async def submit_task(
-    request: Request, services: ServicesOf, tenant: Tenant, body: BodyOf, key: IdempotencyKey = None
-) -> Response:
+async def submit_task(request: Request) -> Response:
     """Run a workflow."""
-    submit = parse(Submit, body)
-    asked = request_of(key, method="POST", path=request.url.path, body=body)
-    wanted = Submission(submit.workflow, submit.input, submit.metadata, None, trace_of(request.headers), asked)
-    task = await services.submitter.submit(tenant, wanted)
-    return answer(request, task_form(task), status=202, headers={"Location": f"/v1/tasks/{task.task_id}"})
+    return await submit(request, None)
+
+
+async def submit(request: Request, session: SessionId | None) -> Response:
+    """Take a task, of a session or of none, and answer with it: at once, or when it has ended if that is preferred."""
+    services, tenant = services_of(request), tenant_of(request)
+    key, seconds = idempotency_key_of(request), preferred_wait_of(request)
+    body = await body_of(request, empty={})
+    wanted = parse(Submit, body)
+    asked = request_of(key, method="POST", path=request.scope["path"], body=body)
+    submission = Submission(wanted.workflow, wanted.input, wanted.metadata, session, trace_of(request.headers), asked)
+    if not seconds:
+        return _submitted(request, await services.submitter.submit(tenant, submission))
+    task = await submit_and_wait(services, tenant, submission, seconds)
+    return _submitted(request, task, {"Preference-Applied": f"wait={seconds}"})
+
+
+def _submitted(request: Request, task: TaskRecord, applied: dict[str, str] | None = None) -> Response:
+    headers = {"Location": f"/v1/tasks/{task.task_id}"}
+    if applied is None:
+        return answer(request, task_form(task), status=202, headers=headers)
+    return answer(request, outcome_form(task), status=_outcome_status(task), headers=headers | applied)
 
 
 @router.get("", response_model=TaskPage, responses=also_msgpack(200, "TaskPage") | problems(422, 503))
 async def get_tasks(
     request: Request,
-    services: ServicesOf,
-    tenant: Tenant,
     state: Annotated[State | SkipJsonSchema[None], Query(description="Only tasks in this state.")] = None,
     workflow: Annotated[
         str | SkipJsonSchema[None],
@@ -76,26 +99,35 @@ async def get_tasks(
     """List tasks, newest first. With a filter a page may be short, even empty, and not the last: see `next_page`."""
     wanted = Filter(state, workflow, None if session_id is None else parse_session_id(session_id))
     before = None if page is None else parse_task_id(page)
-    found = await list_tasks(services.broker, tenant, wanted, limit=limit, before=before)
+    found = await list_tasks(services_of(request).broker, tenant_of(request), wanted, limit=limit, before=before)
     return answer(request, TaskPage(tasks=[task_form(task) for task in found.tasks], next_page=found.next))
 
 
-@router.get("/{task_id}", response_model=Task, responses=also_msgpack(200, "Task") | problems(404, 410, 422, 503))
-async def get_task(request: Request, services: ServicesOf, task: TaskOf) -> Response:
+@router.get(
+    "/{task_id}",
+    response_model=Task,
+    responses=also_msgpack(200, "Task") | problems(404, 410, 422, 503),
+    openapi_extra=reads(TASK_ID),
+)
+async def get_task(request: Request) -> Response:
     """Return a task."""
-    return answer(request, outcome_form(await find_task(services.broker, task)))
+    return answer(request, outcome_form(await find_task(services_of(request).broker, task_of(request))))
 
 
 @router.post(
     "/{task_id}/cancel",
     response_model=Task,
     responses=also_msgpack(200, "Task") | problems(404, 410, *BODY_PROBLEMS, 503),
-    openapi_extra=dict(takes(Cancel, required=False)),
+    openapi_extra=reads(TASK_ID) | takes(Cancel, required=False),
 )
-async def cancel_task(request: Request, services: ServicesOf, task: TaskOf, body: BodyOf) -> Response:
+async def cancel_task(request: Request) -> Response:
     """Cancel a task, and return it in its terminal state: another one than `cancelled` if it ended before."""
-    async with telling_gone(services.broker, task):
-        record = await services.canceller.cancel(task, parse(Cancel, body).reason)
+    services, task = services_of(request), task_of(request)
+    reason = parse(Cancel, await body_of(request, empty={})).reason
+    try:
+        record = await services.canceller.cancel(task, reason)
+    except TaskNotFound as error:
+        raise await why_missing(services.broker, task, error) from None
     return answer(request, task_form(record))
 
 
@@ -105,14 +137,17 @@ async def cancel_task(request: Request, services: ServicesOf, task: TaskOf, body
     responses=also_msgpack(200, "Task")
     | {202: {"model": Task, "description": "It has not ended yet."}}
     | problems(404, 410, 422, 503),
+    openapi_extra=reads(TASK_ID, WAIT),
 )
-async def get_result(
-    request: Request,
-    services: ServicesOf,
-    task: TaskOf,
-    wait: Annotated[float, Query(ge=0, le=60, description="How long to wait for its end, in seconds.")] = 0,
-) -> Response:
+async def get_result(request: Request) -> Response:
     """Return a task once it has ended, with its result or error; 202 if it has not ended after `wait` seconds."""
-    async with telling_gone(services.broker, task):
-        record = await wait_for_outcome(services, task, wait)
-    return answer(request, outcome_form(record), status=200 if record.state.is_terminal else 202)
+    services, task = services_of(request), task_of(request)
+    try:
+        record = await wait_for_outcome(services, task, wait_of(request))
+    except TaskNotFound as error:
+        raise await why_missing(services.broker, task, error) from None
+    return answer(request, outcome_form(record), status=_outcome_status(record))
+
+
+def _outcome_status(task: TaskRecord) -> int:
+    return 200 if task.state.is_terminal else 202

@@ -1,0 +1,79 @@
+"""The application, with an express lane: requests of the busiest routes go past FastAPI's layers.
+
+Middlewares, routing through nested routers, dependencies and exit stacks cost a request half a millisecond of CPU,
+several times its own work, and a stream that stays open keeps them all in memory. These routes are ordinary routes of
+FastAPI, which documents them; they take the request as it is and return a response, so that nothing in between is
+missed. Whatever is not one of them goes the whole way.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
+
+from tailplane.control_plane.problems import answer_to
+from tailplane.control_plane.streaming import EventStream, StreamingApp
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Lane:
+    path: re.Pattern[str]
+    endpoint: Endpoint
+
+
+class ExpressApp(StreamingApp):
+    """FastAPI, and an express lane for some of its routes."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._lanes: dict[str, list[_Lane]] = {}
+
+    def express(self, routes: Iterable[BaseRoute], endpoints: Iterable[Endpoint]) -> None:
+        """Let the requests of those routes that have one of these endpoints go past all layers.
+
+        Args:
+            endpoints: take nothing but the request, and do without middlewares.
+        """
+        wanted = set(endpoints)
+        for route in routes:
+            if isinstance(route, Route) and route.endpoint in wanted:
+                for method in route.methods or ():
+                    self._lanes.setdefault(method, []).append(_Lane(route.path_regex, route.endpoint))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a connection."""
+        endpoint = self._find(scope) if scope["type"] == "http" else None
+        if endpoint is None:
+            await super().__call__(scope, receive, send)
+            return
+        scope["app"] = self
+        response = await _respond(endpoint, scope, receive)
+        if isinstance(response, EventStream):
+            await response.run(receive, send)
+        elif response is not None:
+            await response(scope, receive, send)
+
+    def _find(self, scope: Scope) -> Endpoint | None:
+        # Behind a prefix the router knows better.
+        if not scope.get("root_path"):
+            for lane in self._lanes.get(scope["method"], ()):
+                if match := lane.path.match(scope["path"]):
+                    scope["path_params"] = match.groupdict()
+                    return lane.endpoint
+        return None
+
+
+async def _respond(endpoint: Endpoint, scope: Scope, receive: Receive) -> Response | None:
+    """Return the response; the request does not outlive this call, however long the response streams."""
+    request = Request(scope, receive)
+    try:
+        return await endpoint(request)
+    except Exception as error:
+        return answer_to(request, error)

@@ -1,0 +1,148 @@
+"""The shared connection: each caller gets its own replies, within a deadline, whatever happens to the others."""
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from tailplane.broker import connect
+from tailplane.broker import wire as wire_module
+from tailplane.broker.wire import Wire
+from tailplane.deploy.embedded import EmbeddedServer
+from tailplane.protocol.errors import StoreUnavailable
+
+
+@pytest.fixture
+async def wire(redis: Redis) -> Wire:
+    """A wire of the shared server, which has connected; closed with `redis`."""
+    wire = Wire(redis)
+    await wire.run("CLIENT", "SETNAME", "wire")
+    return wire
+
+
+async def kill(redis: Redis) -> None:
+    """Kill the wire's connection."""
+    (client,) = [client for client in await redis.client_list() if client["name"] == "wire"]
+    await redis.client_kill_filter(_id=client["id"])
+
+
+async def test_each_of_many_callers_gets_its_own_replies(wire: Wire) -> None:
+    async def ask(number: int) -> list[Any]:
+        return await wire.call([("ECHO", number), ("ECHO", f"{number}b")])
+
+    replies = await asyncio.gather(*(ask(number) for number in range(500)))
+    assert replies == [[str(n).encode(), f"{n}b".encode()] for n in range(500)]
+
+
+async def test_callers_who_come_while_it_connects_share_the_connection(redis: Redis) -> None:
+    wire = Wire(redis)
+    before = len(await redis.client_list())
+    assert await asyncio.gather(*(wire.run("ECHO", n) for n in range(50))) == [str(n).encode() for n in range(50)]
+    assert len(await redis.client_list()) == before + 1
+
+
+async def test_a_refused_command_leaves_the_others_alone(wire: Wire) -> None:
+    first, refused, last = await wire.call([("ECHO", "a"), ("NONSENSE",), ("ECHO", "b")])
+    assert (first, last) == (b"a", b"b")
+    assert isinstance(refused, ResponseError)
+    with pytest.raises(ResponseError, match="unknown command"):
+        await wire.run("NONSENSE")
+
+
+async def test_no_commands_need_no_reply(wire: Wire) -> None:
+    assert await wire.call([]) == []
+
+
+async def test_a_caller_who_is_cancelled_takes_nobody_else_s_reply(wire: Wire, redis: Redis) -> None:
+    await redis.execute_command("CLIENT", "PAUSE", 200, "ALL")
+    leaves, stays = (asyncio.ensure_future(wire.run("ECHO", text)) for text in ("leaves", "stays"))
+    await asyncio.sleep(0.01)
+    leaves.cancel()
+    assert await stays == b"stays"
+    assert leaves.cancelled()
+
+
+async def test_who_is_cancelled_while_it_connects_stops_nobody(redis: Redis) -> None:
+    wire = Wire(redis)
+    leaves, stays = (asyncio.ensure_future(wire.run("ECHO", text)) for text in ("leaves", "stays"))
+    await asyncio.sleep(0)
+    leaves.cancel()
+    assert await stays == b"stays"
+
+
+async def test_a_lost_connection_fails_what_waits_and_is_made_anew(wire: Wire, redis: Redis) -> None:
+    blocked = [asyncio.ensure_future(wire.run("BLPOP", f"{n}:nothing", 30)) for n in range(3)]
+    await asyncio.sleep(0.05)
+    await kill(redis)
+    for each in blocked:
+        with pytest.raises(StoreUnavailable, match="connection was lost"):
+            await each
+    assert await wire.run("ECHO", "again") == b"again"
+
+
+async def test_a_call_has_a_deadline(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire_module, "COMMAND_DEADLINE", 0.1)
+    monkeypatch.setattr(wire_module, "_WATCH_EVERY", 0.05)
+    async with asyncio.timeout(5):
+        with pytest.raises(StoreUnavailable):
+            await wire.run("BLPOP", "nothing", 30)
+    assert await wire.run("ECHO", "again") == b"again"
+
+
+async def test_without_redis_each_call_is_told_so() -> None:
+    nowhere = connect("redis://127.0.0.1:1/0", Redis)
+    wire = Wire(nowhere)
+    results = await asyncio.gather(*(wire.run("PING") for _ in range(5)), return_exceptions=True)
+    assert [type(result) for result in results] == [StoreUnavailable] * 5
+    await nowhere.aclose(close_connection_pool=True)
+
+
+async def test_a_reply_that_is_lost_with_the_connection_is_no_reply(
+    proxy: Any, lose_next_reply: Callable[[], None]
+) -> None:
+    client = connect(f"redis://127.0.0.1:{proxy.port}/0", Redis)
+    wire = Wire(client)
+    await wire.run("PING")
+    lose_next_reply()
+    with pytest.raises(StoreUnavailable):
+        await wire.run("ECHO", "lost")
+    assert await wire.run("ECHO", "next") == b"next"
+    await client.aclose(close_connection_pool=True)
+
+
+async def test_a_server_that_takes_no_writes_is_left_for_another_connection(
+    redis: Redis, server: EmbeddedServer
+) -> None:
+    wire = Wire(redis)
+    await wire.run("CLIENT", "SETNAME", "wire")
+    before = await wire.run("CLIENT", "ID")
+    await redis.execute_command("REPLICAOF", "127.0.0.1", "1")
+    try:
+        with pytest.raises(StoreUnavailable, match="READONLY"):
+            await wire.run("SET", "a", 1)
+    finally:
+        await redis.execute_command("REPLICAOF", "NO", "ONE")
+    assert await wire.run("CLIENT", "ID") != before
+
+
+@pytest.fixture
+async def own_redis(server: EmbeddedServer) -> AsyncIterator[Redis]:
+    """A client that the test closes itself."""
+    client = connect(server.url, Redis)
+    yield client
+    await client.aclose(close_connection_pool=True)
+
+
+async def test_closing_the_pool_closes_it(own_redis: Redis, redis: Redis) -> None:
+    wire = Wire(own_redis)
+    await wire.run("CLIENT", "SETNAME", "closing")
+    await own_redis.aclose(close_connection_pool=True)
+    async with asyncio.timeout(5):
+        while any(client["name"] == "closing" for client in await redis.client_list()):
+            await asyncio.sleep(0.01)
+    del wire
+    gc.collect()
