@@ -4,7 +4,9 @@ import asyncio
 import gc
 import gzip
 import os
+import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -132,6 +134,30 @@ async def test_a_broken_body_is_a_lost_connection(wire: Any, rest: bytes) -> Non
 
     async with serving(handle) as port:
         assert await events(port, wire) == ["a"]
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+async def test_a_stream_that_is_reset_is_taken_up_again(
+    wire: Any, encrypted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    asked: list[bytes] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readuntil(b"\r\n\r\n")).split(b" ")[1])
+        seq = len(asked)
+        writer.write(HEAD + b"\r\n" + chunk(wire.entry(seq, seq) if seq < 3 else wire.succeeded(seq)))
+        await writer.drain()
+        await asyncio.sleep(0.02)
+        reset = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+        writer.transport.abort()
+
+    async with serving(handle, tls() if encrypted else None) as port:
+        url = f"{'https' if encrypted else 'http'}://localhost:{port}"
+        async with Client(url, options=wire.options()) as client:
+            assert await wire.collect(client.get_task_result_stream("t_1")) == [1, 2]
+    assert [target.partition(b"from=")[2] for target in asked] == [b"0", b"1", b"2"]
 
 
 async def test_what_comes_after_the_terminal_event_does_not_matter(wire: Any) -> None:
