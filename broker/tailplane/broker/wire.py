@@ -39,6 +39,8 @@ class Line(asyncio.Protocol):
         self._on_lost = on_lost
         self._reader = Reader(notEnoughData=_NOTHING, replyError=reply_error, protocolError=ConnectionError)
         self._transport: asyncio.Transport | None = None
+        self._loop = asyncio.get_running_loop()
+        self._unsent: list[bytes] = []
         # redis-py's own protocol: it closes the connection, and waits to be told that it is closed.
         self._before: asyncio.BaseProtocol | None = None
 
@@ -57,7 +59,7 @@ class Line(asyncio.Protocol):
         self._transport.set_protocol(self)
 
     def send(self, commands: Sequence[Command]) -> None:
-        """Write commands, all at once.
+        """Write commands; what callers send in one turn of the event loop goes out in one system call.
 
         Raises:
             StoreUnavailable: the connection has ended, and `on_lost` is about to be called.
@@ -65,8 +67,14 @@ class Line(asyncio.Protocol):
         assert self._transport is not None
         if self._transport.is_closing():
             raise StoreUnavailable("Redis does not answer: the connection was lost")
-        packed = [pack_command(tuple(command)) for command in commands]  # type: ignore[arg-type]
-        self._transport.write(packed[0] if len(packed) == 1 else b"".join(packed))
+        if not self._unsent:
+            self._loop.call_soon(self._flush)
+        self._unsent += [pack_command(tuple(command)) for command in commands]  # type: ignore[arg-type]
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(unsent[0] if len(unsent) == 1 else b"".join(unsent))
 
     @property
     def is_closing(self) -> bool:

@@ -126,7 +126,10 @@ def pack_plain(value: object) -> bytes:
     except Exception:
         # Something else is in it, or something wrong, which `pack` will name.
         return pack(value)
-    if _FAR_TIME in packed or (len(packed) > MAX_NESTING and _count_headers(packed) > MAX_NESTING):
+    # One byte is found ten times as fast as three.
+    if b"\xc7" in packed and _FAR_TIME in packed:
+        return pack(value)
+    if len(packed) > MAX_NESTING and _count_headers(packed) > MAX_NESTING:
         return pack(value)
     return packed
 
