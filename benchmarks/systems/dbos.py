@@ -23,14 +23,15 @@ from urllib.parse import urlsplit
 
 from benchmarks.processes import Process, free_port, wait_for_http
 from benchmarks.system import Client, Emit, RawStream, Servers, Started
-from benchmarks.systems.peers import postgres
+from benchmarks.systems.peers import http_clients, postgres
+from benchmarks.systems.peers.http_clients import HttpClients
 from benchmarks.systems.peers.install import install, python_of
 
 NAME = "DBOS, on Postgres"
 WORKLOADS = frozenset({"W1", "W2", "W3", "W4", "W5", "W6"})
 
 _VENV = "dbos"
-_REQUIREMENTS = ("dbos==3.4.0", "fastapi==0.165.0", "httpx==0.28.1", "uvicorn[standard]==0.54.0")
+_REQUIREMENTS = ("dbos==3.4.0", "fastapi==0.165.0", "uvicorn[standard]==0.54.0", *http_clients.REQUIREMENTS)
 _PROGRAM = Path(__file__).parent / "peers" / "dbos_server.py"
 _STREAM = "events"
 _CONNECTIONS = 20
@@ -66,13 +67,11 @@ class DbosClient(Client):
     """HTTP to start tasks, `DBOSClient` to read them."""
 
     async def open(self, address: dict[str, Any]) -> None:
-        import httpx
         from dbos import DBOSClient
 
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
         self._where = urlsplit(address["url"])
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=200)
-        self._http = httpx.AsyncClient(base_url=address["url"], limits=limits, timeout=None)
+        self._http = HttpClients(address["url"])
         self._client = await asyncio.to_thread(
             DBOSClient,
             system_database_url=address["database"],
@@ -81,7 +80,7 @@ class DbosClient(Client):
         )
 
     async def close(self) -> None:
-        await self._http.aclose()
+        await self._http.close()
         await asyncio.to_thread(self._client.destroy)
 
     async def submit(self, emit: Emit) -> str:
@@ -104,7 +103,7 @@ class DbosClient(Client):
         return await self._post("/run", {"value": value})
 
     async def _post(self, path: str, body: dict[str, Any]) -> Any:
-        answer = await self._http.post(path, json=body)
+        answer = await self._http.next().post(path, json=body)
         answer.raise_for_status()
         return answer.json()
 

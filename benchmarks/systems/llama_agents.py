@@ -14,12 +14,15 @@ import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
 from dataclasses import asdict
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from benchmarks.processes import Process, free_port, wait_for_http
 from benchmarks.system import Client, Emit, RawStream, Servers, Started
+from benchmarks.systems.peers import http_clients
+from benchmarks.systems.peers.http_clients import HttpClients
 from benchmarks.systems.peers.install import install, python_of
 
 NAME = "WorkflowServer, in memory"
@@ -31,6 +34,7 @@ _REQUIREMENTS = (
     "llama-agents-client==0.4.1",
     "llama-index-workflows==2.26.1",
     "uvicorn[standard]==0.54.0",
+    *http_clients.REQUIREMENTS,
 )
 _PROGRAM = Path(__file__).parent / "peers" / "llama_agents_server.py"
 
@@ -61,21 +65,19 @@ class WorkflowsClient(Client):
     """`llama_agents.client.WorkflowClient`."""
 
     async def open(self, address: dict[str, Any]) -> None:
-        import httpx
         from llama_agents.client import WorkflowClient
         from workflows.events import StartEvent
 
         self._where = urlsplit(address["url"])
         self._start_event = StartEvent
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=200)
-        self._http = httpx.AsyncClient(base_url=address["url"], limits=limits, timeout=None)
-        self._client = WorkflowClient(httpx_client=self._http)
+        self._http = HttpClients(address["url"])
+        self._clients = cycle([WorkflowClient(httpx_client=client) for client in self._http.all])
 
     async def close(self) -> None:
-        await self._http.aclose()
+        await self._http.close()
 
     async def submit(self, emit: Emit) -> str:
-        handler = await self._client.run_workflow_nowait("emit", start_event=self._start_event(**asdict(emit)))
+        handler = await next(self._clients).run_workflow_nowait("emit", start_event=self._start_event(**asdict(emit)))
         return str(handler.handler_id)
 
     async def events(self, task: str, after: int = 0) -> AsyncIterator[list[dict[str, Any]]]:
@@ -92,12 +94,12 @@ class WorkflowsClient(Client):
         return {"SSE": RawStream(host, port, f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())}
 
     async def run(self, value: Any) -> Any:
-        done = await self._client.run_workflow("echo", start_event=self._start_event(value=value))
+        done = await next(self._clients).run_workflow("echo", start_event=self._start_event(value=value))
         return done.result.value["result"]
 
     async def _follow(self, task: str, after: int) -> AsyncIterator[dict[str, Any]]:
         # The server's own records are numbered with the task's events, so event `after` comes at that number or later.
-        async for envelope in self._client.get_workflow_events(task, after_sequence=after - 1):
+        async for envelope in next(self._clients).get_workflow_events(task, after_sequence=after - 1):
             if envelope.type == "Emitted":
                 if envelope.value["i"] >= after:
                     yield envelope.value

@@ -88,7 +88,13 @@ def main(port: str, database: str) -> None:
     DBOS(config={"name": "benchmark", "system_database_url": database, "log_level": "WARNING"})
     DBOS.launch()
     uvicorn.run(
-        app, host="127.0.0.1", port=int(port), log_level="warning", access_log=False, timeout_graceful_shutdown=1
+        app,
+        host="127.0.0.1",
+        port=int(port),
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=1,
+        timeout_keep_alive=60,
     )
 
 

@@ -46,7 +46,13 @@ def main(port: str, sqlite: str | None = None) -> None:
     server.add_workflow("emit", EmitWorkflow(timeout=None), additional_events=[Emitted])
     server.add_workflow("echo", EchoWorkflow())
     uvicorn.run(
-        server.app, host="127.0.0.1", port=int(port), log_level="warning", access_log=False, timeout_graceful_shutdown=1
+        server.app,
+        host="127.0.0.1",
+        port=int(port),
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=1,
+        timeout_keep_alive=60,
     )
 
 

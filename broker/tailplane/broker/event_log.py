@@ -8,7 +8,7 @@ and publishes the small ones: readers need no second round trip, and hear of not
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis.exceptions import NoScriptError
 
@@ -27,8 +27,7 @@ PUBLISH_BYTES = 4096
 SCRIPT_ENTRIES = 50
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One entry of a stream: events packed together.
 
     Attributes:
@@ -49,8 +48,7 @@ class Entry:
         return self.id.seq - _array_length(self.payload) + 1
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
+class Append(NamedTuple):
     """An entry that an attempt writes."""
 
     task: TaskRef

@@ -149,7 +149,7 @@ class Connection(PieceProtocol):
     async def _wait(self, future: "asyncio.Future[None]", timeout_s: float | None, error: Exception) -> None:
         if timeout_s is None:
             return await future
-        # Not asyncio.timeout, which costs as much as a whole exchange.
+        # A timer is enough: a future that fails needs none of what asyncio.timeout does about cancellation.
         timer = self._loop.call_later(timeout_s, _fail, future, error)
         try:
             await future

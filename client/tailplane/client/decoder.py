@@ -40,7 +40,7 @@ class FrameDecoder:
             unpacker = self._unpacker
             unpacker.feed(chunk)
             self._fed += len(chunk)
-            # Not by iteration, which asks once more after the last frame: at one event a chunk, half of the work.
+            # Not by iteration, which asks once more after the last frame: for a single event, half of the unpacking.
             while unpacker.tell() < self._fed:
                 frame = unpacker.unpack()
                 if type(frame) is list:

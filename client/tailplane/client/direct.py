@@ -1,8 +1,8 @@
 """HTTP/1.1 straight to the control plane, where no proxy lies on the way.
 
 httpx2 is made for every server there is, and takes 1.5 ms of processor time for a request and 0.2 ms for an event of a
-stream; the control plane is one server, and this takes 0.1 ms and 0.02 ms. See docs/decisions. It keeps
-connections that are idle, one request at a time on each, and repeats nothing.
+stream, where this takes 0.16 and 0.03 ms: there is one server to talk to. It keeps connections that are idle, sends one
+request at a time on each, and repeats nothing.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """The heads of HTTP/1.1, as far as a client of one server needs them: requests out, answers in. No I/O.
 
-h11 does this more thoroughly and takes 0.5 ms for one exchange, ten times what the exchange itself takes. What it
-guards against is refused here, too: heads without end, two lengths, codings that nobody asked for, and values that
-would smuggle lines into a request.
+h11 does this more thoroughly and, with httpcore's pool round it, takes 0.7 ms for an exchange whose bytes take 0.08 ms.
+What it guards against is refused here, too: heads without end, two lengths, codings that nobody asked for, and values
+that would smuggle lines into a request.
 """
 
 import re

@@ -182,7 +182,7 @@ def _target(where: str, params: Mapping[str, str] | None) -> str:
 
 
 def _quoted(part: str) -> str:
-    # Nearly all are ids and numbers, which need none: looking is a quarter of quoting.
+    # Nearly all are ids and numbers, which need none, and looking is cheaper than quoting.
     return part if _PLAIN.fullmatch(part) else quote(part, safe="")
 
 

@@ -56,7 +56,7 @@ class ExpressApp(StreamingApp):
         scope["app"] = self
         response = await _respond(endpoint, scope, receive)
         if isinstance(response, EventStream):
-            await response.run(receive, send)
+            await response.run(scope, receive, send)
         elif response is not None:
             await response(scope, receive, send)
 

@@ -145,17 +145,16 @@ class Feed:
         return found
 
     def watch(self, woken: Callable[[], None]) -> None:
-        """Call `woken` when the feed next grows or is woken, once."""
+        """Call `woken` whenever the feed grows or is woken, until `unwatch`. It must not raise."""
         self._watchers[woken] = None
 
     def unwatch(self, woken: Callable[[], None]) -> None:
-        """Do not call `woken`."""
+        """Do not call `woken` any more."""
         self._watchers.pop(woken, None)
 
     def wake(self) -> None:
         """Wake all that watch."""
-        watchers, self._watchers = self._watchers, {}
-        for woken in watchers:
+        for woken in list(self._watchers):
             woken()
 
 

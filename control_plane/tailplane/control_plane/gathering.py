@@ -5,9 +5,12 @@ an eighth of what a small answer costs.
 """
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+# Where a request's scope has the connection's transport.
+TRANSPORT = "tailplane.transport"
 
 
 class GatheringTransport:
@@ -25,6 +28,11 @@ class GatheringTransport:
         if not self._pending:
             self._loop.call_soon(self._flush)
         self._pending.append(data)
+
+    def push(self, data: bytes) -> None:
+        """Write at once: for who writes once a turn."""
+        self._pending.append(data)
+        self._flush()
 
     def close(self) -> None:
         """Close when all has been written."""
@@ -51,3 +59,8 @@ class GatheringProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection."""
         super().connection_made(GatheringTransport(transport, self.loop))  # type: ignore[arg-type]
+
+    def on_message_begin(self) -> None:
+        """Begin a request; a stream that answers it finds the transport in its scope."""
+        super().on_message_begin()
+        cast(dict[str, Any], self.scope)[TRANSPORT] = self.transport

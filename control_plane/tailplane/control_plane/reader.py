@@ -4,12 +4,16 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+import structlog
+
 from tailplane.broker import EventLog
 from tailplane.control_plane.feed import Feed, SharedEntry, entries_within, join
 from tailplane.control_plane.formats import Format
 from tailplane.protocol.cursor import Cursor
 from tailplane.protocol.errors import TaskGone
 from tailplane.protocol.ids import EntryId
+
+log = structlog.get_logger(__name__)
 
 # Bytes: about what one chunk of a response holds, and what a reader that is behind reads from Redis at once.
 CHUNK_BYTES = 256 * 1024
@@ -39,6 +43,7 @@ class Reader:
         "_page",
         "_page_bytes",
         "_position",
+        "_push",
         "_timer",
         "_waiting",
         "_wake_at",
@@ -54,12 +59,19 @@ class Reader:
         self._page: list[SharedEntry] = []
         self._page_bytes = 0
         self._waiting: asyncio.Future[None] | None = None
+        self._push: Callable[[], bool] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._wake_at = 0.0
         self.is_at_end = feed.end is not None and stand.cursor >= feed.tail.seq
 
-    async def chunk(self, form: Format, patience: float) -> bytes:
+    async def chunk(self, form: Format, patience: float, push: Callable[[], bool] | None = None) -> bytes:
         """Return the next events in a format, up to about `CHUNK_BYTES`; nothing after `patience` seconds without any.
+
+        Args:
+            form: how they are shown.
+            patience: in seconds; counted from the call, whatever is pushed meanwhile.
+            push: called while this waits, when the feed has grown: takes what is `at_hand` by itself, and returns
+                whether this may go on waiting. What it raises is for the one who waits to find again.
 
         Raises:
             TaskGone: the stream was removed before its end was read.
@@ -70,7 +82,7 @@ class Reader:
         if self._feed.after(self._position) is None:
             self._page = await self._read_page()
         else:
-            await self._wait(patience)
+            await self._wait(patience, push)
         chunk = self.at_hand(form)
         if not chunk and self._feed.is_gone:
             raise TaskGone("the stream was removed", task_id=self._feed.task.task_id)
@@ -80,6 +92,11 @@ class Reader:
         """Return what `chunk` would, where it need not wait; else nothing."""
         entries = self._page or self._feed.after(self._position)
         return self._encode(entries, form) if entries else b""
+
+    @property
+    def is_caught_up(self) -> bool:
+        """Whether all that the feed has was handed over."""
+        return not self._page and self._position >= self._feed.tail
 
     @property
     def cursor(self) -> Cursor:
@@ -97,18 +114,32 @@ class Reader:
             self._timer.cancel()
         await self._close()
 
-    async def _wait(self, patience: float) -> None:
+    async def _wait(self, patience: float, push: Callable[[], bool] | None) -> None:
         loop = asyncio.get_running_loop()
         self._wake_at = loop.time() + patience
         if self._timer is None:
             self._timer = loop.call_later(patience, self._look_up, loop)
         self._waiting = loop.create_future()
-        self._feed.watch(self.wake)
+        self._push = push
+        self._feed.watch(self._grown)
         try:
             await self._waiting
         finally:
-            self._waiting = None
-            self._feed.unwatch(self.wake)
+            self._waiting = self._push = None
+            self._feed.unwatch(self._grown)
+
+    def _grown(self) -> None:
+        try:
+            if self._push is not None and not self._waiting_is_over and self._push():
+                return
+        except Exception as error:
+            # One reader's trouble must not keep the others from being woken; it will meet it again by itself.
+            log.debug("a push failed", task_id=self._feed.task.task_id, reason=repr(error))
+        self.wake()
+
+    @property
+    def _waiting_is_over(self) -> bool:
+        return self._waiting is None or self._waiting.done()
 
     def _look_up(self, loop: asyncio.AbstractEventLoop) -> None:
         # Most waits are short: the timer of the first one runs on, and is set anew only when it was too early.

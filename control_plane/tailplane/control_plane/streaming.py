@@ -9,6 +9,7 @@ import contextlib
 import random
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
 import structlog
 from fastapi import FastAPI
@@ -18,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from tailplane.broker import TaskRef
 from tailplane.control_plane.formats import Format, choose_format
+from tailplane.control_plane.gathering import TRANSPORT
 from tailplane.control_plane.hub import Hub
 from tailplane.control_plane.reader import Reader
 from tailplane.protocol.cursor import After, Position
@@ -27,6 +29,8 @@ log = structlog.get_logger(__name__)
 
 # Where a request's scope takes the stream that answers it.
 _STREAMS = "tailplane.streams"
+# Bytes that wait for a client's socket, past which it is slow: its task then waits for it.
+_SLOW_BYTES = 32 * 1024
 # Milliseconds: readers that are asked to connect elsewhere come back spread over this time.
 RECONNECT_MS = (100, 1000)
 # Seconds between two tries of a reader that is behind, while Redis is away.
@@ -81,7 +85,7 @@ class StreamingApp(FastAPI):
         scope[_STREAMS] = streams
         await super().__call__(scope, receive, send)
         for stream in streams:
-            await stream.run(receive, send)
+            await stream.run(scope, receive, send)
 
 
 class EventStream(Response):
@@ -103,6 +107,9 @@ class EventStream(Response):
         self._patience = keep_alive.total_seconds()
         self._drain = drain
         self._task_id = task.task_id
+        self._clock = asyncio.get_running_loop().time
+        self._sent_at = 0.0
+        self._transport: Any = None
         self.init_headers(
             {
                 # Exactly this: browsers refuse an EventSource whose type has parameters they do not know.
@@ -121,8 +128,9 @@ class EventStream(Response):
         """Leave the stream to `StreamingApp`, which runs it when the routing has returned."""
         scope[_STREAMS].append(self)
 
-    async def run(self, receive: Receive, send: Send) -> None:
+    async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream."""
+        self._transport = scope.get(TRANSPORT)
         leaving = asyncio.ensure_future(self._leave(receive))
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
@@ -138,11 +146,12 @@ class EventStream(Response):
 
     async def _send_events(self, leaving: "asyncio.Future[None]", send: Send) -> None:
         reader, form = self._reader, self._form
-        clock = asyncio.get_running_loop().time
-        sent_at = clock()
+        push = None if self._transport is None else self._push
+        self._sent_at = self._clock()
         while not (reader.is_at_end or leaving.done() or self._drain.is_set()):
+            patience = max(0.0, self._sent_at + self._patience - self._clock())
             try:
-                chunk = await reader.chunk(form, max(0.0, sent_at + self._patience - clock()))
+                chunk = await reader.chunk(form, patience, push)
             except StoreUnavailable:
                 # Only this reader's past is out of reach: it stays connected.
                 await asyncio.sleep(PAUSE)
@@ -152,12 +161,29 @@ class EventStream(Response):
                 log.info("stream removed under a reader", task_id=self._task_id, reason=str(error))
                 return
             # Many a wake-up brings nothing for this reader; a sign of life is due when its time has come.
-            if chunk or clock() - sent_at >= self._patience:
+            if chunk or self._clock() - self._sent_at >= self._patience:
                 await send({"type": "http.response.body", "body": chunk or form.keep_alive, "more_body": True})
-                sent_at = clock()
+                self._sent_at = self._clock()
         if self._drain.is_set() and not reader.is_at_end:
             hint = form.reconnect(random.randint(*RECONNECT_MS))
             await send({"type": "http.response.body", "body": hint, "more_body": True})
+
+    def _push(self) -> bool:
+        """Send what has come from within the callback that brought it, as the HTTP chunk that the server would make of
+        it: to wake a task for each entry and each reader costs more than the sending.
+
+        Returns:
+            False: it is the task's turn, because the client is slow, the stream is at its end, or there is more.
+        """
+        transport = self._transport
+        if transport.is_closing() or transport.get_write_buffer_size() > _SLOW_BYTES:
+            return False
+        chunk = self._reader.at_hand(self._form)
+        if not chunk:
+            return False
+        transport.push(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+        self._sent_at = self._clock()
+        return self._reader.is_caught_up and not self._reader.is_at_end
 
     async def _leave(self, receive: Receive) -> None:
         """Return when the client has gone; whatever it sends is read and dropped."""

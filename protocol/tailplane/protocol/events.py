@@ -133,6 +133,8 @@ def pack_platform_event(type_: PlatformType, data: object, *, attempt: int | Non
 
 def join_events(packed: Sequence[bytes]) -> bytes:
     """Return the payload of an entry that holds these packed events, in this order."""
+    if len(packed) == 1:
+        return b"\x91" + packed[0]
     return codec.array_header(len(packed)) + b"".join(packed)
 
 

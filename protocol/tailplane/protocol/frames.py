@@ -4,6 +4,7 @@ A frame is `[fence, last_seq, payload]` with the stored payload as it is, so tha
 it passes on. Keep-alives are nil; notices are maps. See PROTOCOL.md 3.3.
 """
 
+import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,13 +13,21 @@ from tailplane.protocol.ids import EntryId
 
 MSGPACK_TYPE = "application/vnd.tailplane.frames+msgpack"
 KEEP_ALIVE = b"\xc0"
-# What begins an unsigned number of so many bytes. By hand: there is one of these for every entry.
+# What begins an unsigned number of so many bytes. By hand: there is a head for every entry.
 _INT_SIZES = ((0xCC, 1), (0xCD, 2), (0xCE, 4), (0xCF, 8))
+_HEAD_16 = struct.Struct(">BBBH")
 
 
 def frame_head(entry: EntryId) -> bytes:
     """Return what a frame has before its payload."""
-    return b"\x93" + _pack_int(entry.fence) + _pack_int(entry.seq)
+    fence, seq = entry
+    if fence < 0x80:
+        # Nearly all of them.
+        if seq < 0x80:
+            return bytes((0x93, fence, seq))
+        if 0xFF < seq < 0x10000:
+            return _HEAD_16.pack(0x93, fence, 0xCD, seq)
+    return b"\x93" + _pack_int(fence) + _pack_int(seq)
 
 
 def encode_frame(entry: EntryId, payload: bytes) -> bytes:
@@ -28,6 +37,9 @@ def encode_frame(entry: EntryId, payload: bytes) -> bytes:
 
 def split_frame(frame: bytes) -> tuple[EntryId, bytes]:
     """Return the entry's id and the payload of a frame that this module encoded, without decoding the payload."""
+    if frame[1] < 0x80 and frame[2] == 0xCD:
+        # Nearly all of them.
+        return EntryId(frame[1], frame[3] << 8 | frame[4]), frame[5:]
     fence, at = _read_int(frame, 1)
     seq, at = _read_int(frame, at)
     return EntryId(fence, seq), frame[at:]
