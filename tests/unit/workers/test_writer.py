@@ -127,6 +127,43 @@ class Witness:
         return outcome
 
 
+@pytest.mark.parametrize(("tasks", "takes", "rests"), [(120, 0.02, True), (20, 0.02, False), (120, 0.0, False)])
+async def test_a_writer_of_many_tasks_that_can_not_keep_up_gathers_for_longer(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch, tasks: int, takes: float, rests: bool
+) -> None:
+    loop, ended, append = asyncio.get_running_loop(), [], EventLog.append
+    gaps: list[float] = []
+
+    async def slow(log: EventLog, appends: Sequence[Append]) -> list[Refusal | None]:
+        gaps.extend(loop.time() - at for at in ended[-1:])
+        outcome = await append(log, appends)
+        await asyncio.sleep(takes)
+        ended.append(loop.time())
+        return outcome
+
+    # On a machine that does nothing else, a flush takes no time but what this one is given.
+    monkeypatch.setattr(writer_module, "_SOON", 0.019)
+    monkeypatch.setattr(EventLog, "append", slow)
+    desk = Desk(broker, Writer(broker.log))
+    running = asyncio.ensure_future(desk.writer.run())
+    emitters = [await desk.emitter() for _ in range(tasks)]
+    for number in range(3):
+        for emitter in emitters:
+            emitter.write(number)
+        await desk.until_sent(*emitters)
+        # Rung for already when the last flush has ended, as by workflows that go on writing.
+        for emitter in emitters:
+            emitter.write(f"{number} and a half")
+    await desk.until_sent(*emitters)
+    running.cancel()
+    for emitter in emitters:
+        assert_dense(await desk.events(emitter))
+    if rests:
+        assert min(gaps) >= 0.015
+    else:
+        assert min(gaps) < 0.015
+
+
 async def test_a_task_has_one_entry_in_flight_at_the_most(broker: Broker) -> None:
     witness = Witness(broker.log)
     writer = Writer(witness)  # type: ignore[arg-type]

@@ -1,8 +1,8 @@
 """Group commit: sends the events of all attempts of this process to Redis, on the platform thread.
 
 While one pipeline is in flight new events gather; the next flush packs them, one entry per task. An idle system sends
-at once, a busy one sends large entries. At most one entry of a task is in a pipeline: if Redis took the second but
-not the first, there would be a hole in the stream.
+at once, a busy one sends large entries, and one with many tasks that can't keep up gathers for longer. At most one
+entry of a task is in a pipeline: if Redis took the second but not the first, there would be a hole in the stream.
 """
 
 import asyncio
@@ -19,6 +19,9 @@ log = structlog.get_logger("tailplane.workers")
 # What one pipeline may hold: a reply is awaited before the next, so that a large one costs little per event.
 _PIPELINE_ENTRIES = 1000
 _PIPELINE_BYTES = 4 * 1024 * 1024
+# A flush of so many tasks that took longer than `_SOON` seconds is followed by a rest of the same length.
+_MANY_TASKS = 100
+_SOON, _LONGEST_REST = 0.005, 0.05
 # Seconds between two tries while Redis is away.
 _RETRY_FIRST, _RETRY_MOST = 0.05, 1.0
 
@@ -49,7 +52,13 @@ class Writer:
             self._bell.clear()
             self._is_awake = False
             while batch := self._gather():
+                begun = self._loop.time()
                 await self._send(batch)
+                took = self._loop.time() - begun
+                if len(batch) >= _MANY_TASKS and took > _SOON:
+                    # As long as the machine keeps up, this is not reached. Where it does not, each event of each task
+                    # would go its way alone, at a cost that makes all later still: gathered, two or three go at once.
+                    await asyncio.sleep(min(took, _LONGEST_REST))
 
     def _gather(self) -> list[tuple[Emitter, Append]]:
         batch: list[tuple[Emitter, Append]] = []
