@@ -16,6 +16,7 @@ queue carry `{queue}`: they live together on one primary. Every key begins with 
     <prefix>:{queue}:running:<worker>      hash     none; emptied by ack or reap              claim, ack, requeue, reap
     <prefix>:{queue}:control:<worker>      channel  -                                         control planes
     <prefix>:{queue}:echo:<random>         channel  -                                         its only listener
+    <prefix>:{queue}:ends:<random>         channel  -                                         finish, end
     <prefix>:{queue}:workflows             hash     none; a field for each workflow           register
     <prefix>:{queue}:tasks:<tenant>        zset     none; members leave when found gone       enqueue, listing
     <prefix>:{queue}:gone:<tenant>         zset     none; trimmed by age                      listing
@@ -97,6 +98,10 @@ class Keys:
     def control(self, worker: WorkerId) -> str:
         """Return the channel on which a worker hears of cancellations."""
         return f"{self.prefix}:{{queue}}:control:{worker}"
+
+    def ends(self, listener: str) -> str:
+        """Return the channel on which one control plane hears of the ends that it waits for."""
+        return f"{self.prefix}:{{queue}}:ends:{listener}"
 
     @property
     def workflows(self) -> str:

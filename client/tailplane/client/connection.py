@@ -47,8 +47,10 @@ class Connection(PieceProtocol):
         Raises:
             httpx2.WriteTimeout: it is not, after this time.
         """
+        # A connection that is lost by now is no error yet: the peer may have answered before, and `read` tells it.
+        if self._has_ended:
+            return
         self._open_transport.write(data)
-        # A connection that is lost meanwhile is no error yet: the peer may have answered before.
         if self._is_clogged and not self._has_ended:
             self._drained = self._loop.create_future()
             await self._wait(self._drained, timeout_s, httpx2.WriteTimeout("the request could not be sent in time"))

@@ -22,7 +22,7 @@ class Ends:
     """The ends that this process waits for. `run` must be running."""
 
     def __init__(self, broker: Broker) -> None:
-        self.channel = f"{broker.keys.prefix}:{{queue}}:ends:{os.urandom(8).hex()}"
+        self.channel = broker.keys.ends(os.urandom(8).hex())
         self._broker = broker
         # By the keys of their records, which are what the messages say.
         self._waiting: dict[str, dict[Wait, None]] = {}

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from tailplane.client import Client, ConnectionLost, TailplaneError
+from tailplane.client.connection import connect
+from tailplane.client.pieces import memory_for_pieces
 from tailplane.protocol import codec
 from tailplane.protocol.frames import MSGPACK_TYPE
 
@@ -61,6 +63,10 @@ async def serving(handle: Handler, context: ssl.SSLContext | None = None) -> Asy
             await handle(reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
+        except RuntimeError:
+            # uvloop's word for writing to a connection that is gone.
+            if not writer.is_closing():
+                raise
         finally:
             writer.close()
 
@@ -272,6 +278,22 @@ async def test_connections_are_used_again_while_they_stand(wire: Any) -> None:
         await asyncio.sleep(0.05)
         assert await client.workers() == []
     assert connections == 2
+
+
+async def test_writing_to_a_connection_that_has_ended_is_told_by_reading(wire: Any) -> None:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"goodbye")
+
+    async with serving(handle) as port:
+        connection = await connect("127.0.0.1", port, None, 5, memory_for_pieces(None))
+        async with asyncio.timeout(wire.patience_s):
+            while not (connection.transport is not None and connection.transport.is_closing()):
+                await asyncio.sleep(0.001)
+        await asyncio.sleep(0.01)
+        await connection.write(b"hello", 5)
+        assert await connection.read(5) == b"goodbye"
+        assert await connection.read(5) == b""
+        connection.close()
 
 
 @pytest.mark.parametrize("lines", ["Connection: close", "X: y"])

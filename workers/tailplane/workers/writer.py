@@ -19,9 +19,9 @@ log = structlog.get_logger("tailplane.workers")
 # What one pipeline may hold: a reply is awaited before the next, so that a large one costs little per event.
 _PIPELINE_ENTRIES = 1000
 _PIPELINE_BYTES = 4 * 1024 * 1024
-# A flush of so many tasks that took longer than `_SOON` seconds is followed by a rest of the same length.
+# A flush of so many tasks that took longer than `_SOON` seconds is followed by a rest of `_REST` times that.
 _MANY_TASKS = 100
-_SOON, _LONGEST_REST = 0.005, 0.05
+_SOON, _REST, _LONGEST_REST = 0.005, 3, 0.1
 # Seconds between two tries while Redis is away.
 _RETRY_FIRST, _RETRY_MOST = 0.05, 1.0
 
@@ -58,7 +58,7 @@ class Writer:
                 if len(batch) >= _MANY_TASKS and took > _SOON:
                     # As long as the machine keeps up, this is not reached. Where it does not, each event of each task
                     # would go its way alone, at a cost that makes all later still: gathered, two or three go at once.
-                    await asyncio.sleep(min(took, _LONGEST_REST))
+                    await asyncio.sleep(min(_REST * took, _LONGEST_REST))
 
     def _gather(self) -> list[tuple[Emitter, Append]]:
         batch: list[tuple[Emitter, Append]] = []
