@@ -5,8 +5,8 @@ between the code that writes and the HTTP response, and nothing outlives the pro
 is `llama_agents_sqlite`. The client reads the server's SSE stream, which is the only way that it has.
 
 In its favour: uvloop and httptools (the package asks for plain uvicorn only), no access log, no time limit on a run
-(45 s by default), and one HTTP client with kept connections handed to `WorkflowClient`, which by itself opens a
-connection for every call and gives up on a result after 5 s.
+(45 s by default), and HTTP clients with kept connections handed to `WorkflowClient`, which by itself opens a connection
+for every call and gives up on a result after 5 s.
 """
 
 import shutil
