@@ -66,6 +66,7 @@ class Feed:
         self._bytes = 0
         # A dict, for it keeps the order in which they came.
         self._watchers: dict[Callable[[], None], None] = {}
+        self._is_waking = False
         self._chunks: dict[tuple[EntryId, str], tuple[bytes, int]] = {}
 
     def begin(self, newest: Entry) -> None:
@@ -153,7 +154,16 @@ class Feed:
         self._watchers.pop(woken, None)
 
     def wake(self) -> None:
-        """Wake all that watch."""
+        """Wake all that watch, when this turn of the event loop has brought what it brings.
+
+        Once for all entries that came in it: with many readers, waking takes longer than entries take to come.
+        """
+        if not self._is_waking:
+            self._is_waking = True
+            asyncio.get_running_loop().call_soon(self._wake_watchers)
+
+    def _wake_watchers(self) -> None:
+        self._is_waking = False
         for woken in list(self._watchers):
             woken()
 
