@@ -8,9 +8,7 @@ and publishes the small ones: readers need no second round trip, and hear of not
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
-
-from redis.exceptions import NoScriptError
+from typing import NamedTuple
 
 from tailplane.broker import scripts
 from tailplane.broker.keys import Keys, TaskRef
@@ -112,7 +110,7 @@ class EventLog:
             For each entry None, or why Redis refused it.
         """
         groups = [appends[begin : begin + SCRIPT_ENTRIES] for begin in range(0, len(appends), SCRIPT_ENTRIES)]
-        replies = await self._call_append(groups)
+        replies = await scripts.APPEND.run_many(self.wire, [self._append_arguments(group) for group in groups])
         outcome: list[Refusal | None] = []
         for item, reply in zip(appends, itertools.chain.from_iterable(replies), strict=True):
             if isinstance(reply, bytes):
@@ -129,15 +127,6 @@ class EventLog:
             else:
                 outcome.append(Refusal(None, str(reply)))
         return outcome
-
-    async def _call_append(self, groups: Sequence[Sequence[Append]]) -> list[Any]:
-        replies = await self.wire.call([scripts.APPEND.command(*self._append_arguments(group)) for group in groups])
-        for i, reply in enumerate(replies):
-            if isinstance(reply, NoScriptError):
-                # Only the first of them finds it missing, the others may have found it there.
-                replies[i] = await self.wire.run(*scripts.APPEND.text_command(*self._append_arguments(groups[i])))
-        raise_refusals(replies)
-        return replies
 
     def _append_arguments(self, appends: Sequence[Append]) -> tuple[list[str], list[Argument]]:
         keys: list[str] = []

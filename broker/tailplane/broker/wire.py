@@ -64,8 +64,7 @@ class Line(asyncio.Protocol):
         Raises:
             StoreUnavailable: the connection has ended, and `on_lost` is about to be called.
         """
-        assert self._transport is not None
-        if self._transport.is_closing():
+        if self.is_closing:
             raise StoreUnavailable("Redis does not answer: the connection was lost")
         if not self._unsent:
             self._loop.call_soon(self._flush)

@@ -8,7 +8,7 @@ from typing import Any
 
 from redis.exceptions import NoScriptError
 
-from tailplane.broker.wire import Wire
+from tailplane.broker.wire import Wire, raise_refusals
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,26 +25,28 @@ class Script:
         text = (resources.files(__package__) / f"{name}.lua").read_text("utf-8")
         return cls(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
-    def command(self, keys: Sequence[str], args: Sequence[Any]) -> tuple[Any, ...]:
-        """Return the command that runs it by its digest."""
-        return ("EVALSHA", self.sha, len(keys), *keys, *args)
-
-    def text_command(self, keys: Sequence[str], args: Sequence[Any]) -> tuple[Any, ...]:
-        """Return the command that runs it where the server does not know it: it will, from then on."""
-        return ("EVAL", self.text, len(keys), *keys, *args)
-
     async def run(self, wire: Wire, keys: Sequence[str], args: Sequence[Any]) -> Any:
         """Run the script; a server that has forgotten it (restart, failover) is sent the text.
 
         Raises:
             StoreUnavailable: as `Wire.run`.
         """
-        (reply,) = await wire.call((self.command(keys, args),))
-        if isinstance(reply, NoScriptError):
-            return await wire.run(*self.text_command(keys, args))
-        if isinstance(reply, Exception):
-            raise reply
+        (reply,) = await self.run_many(wire, [(keys, args)])
         return reply
+
+    async def run_many(self, wire: Wire, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+        """Run the script once for each pair of keys and arguments, in one round trip, and return the replies.
+
+        Raises:
+            StoreUnavailable: as `Wire.run`; some of the calls may have been carried out.
+        """
+        replies = await wire.call([("EVALSHA", self.sha, len(keys), *keys, *args) for keys, args in calls])
+        for i, (keys, args) in enumerate(calls):
+            if isinstance(replies[i], NoScriptError):
+                # The server knows the script from then on.
+                replies[i] = await wire.run("EVAL", self.text, len(keys), *keys, *args)
+        raise_refusals(replies)
+        return replies
 
 
 APPEND = Script.load("append")
