@@ -9,7 +9,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from types import SimpleNamespace
 from uuid import UUID
 
 import orjson
@@ -117,7 +116,7 @@ CASES: dict[str, Callable[[], bytes]] = {
 
 @pytest.fixture(autouse=True)
 def frozen_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "clock", SimpleNamespace(time=lambda: NOW))
+    monkeypatch.setattr(events, "now", lambda: NOW)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -6,15 +6,16 @@ is not repeated inside: the entry's id carries the seq of its last event, and th
 examples: PROTOCOL.md 4.2; tests/golden pins the bytes.
 """
 
-import time as clock
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from time import time as now
 from typing import Any
 
 from pydantic import BaseModel
 
 from tailplane.protocol import codec
+from tailplane.protocol.codec import pack_plain
 from tailplane.protocol.ids import EntryId
 from tailplane.protocol.states import State
 
@@ -95,21 +96,21 @@ class Event:
 _PLAIN = frozenset({dict, str, bytes, list, int, float, bool, type(None)})
 
 
-def pack_event(data: object, *, channel: str | None = None, step: str | None = None) -> bytes:
+def pack_event(data: object, channel: str | None = None, step: str | None = None) -> bytes:
     """Return what a workflow writes, as one packed event that bears the present time.
 
     Raises:
         Unserialisable: `data` holds something that msgpack can't carry.
     """
-    # By exact type first: to tell that something is no model costs as much as to pack it.
-    if type(data) not in _PLAIN and isinstance(data, BaseModel):
-        # What a model gives has been read back already.
+    if channel is None and step is None and type(data) in _PLAIN:
+        # Nearly all. By exact type, for to tell that something is no model costs as much as to pack it.
+        return codec.pack([now(), data], check=False) if type(data) is str else pack_plain([now(), data])
+    if isinstance(data, BaseModel):
         meta = _meta(type(data).__name__, channel, step)
-        return codec.pack((clock.time(), codec.dump_model(data), meta), check=False)
-    event = [clock.time(), data]
-    if channel is not None or step is not None:
-        event.append(_meta(None, channel, step))
-    return codec.pack(event, check=False) if isinstance(data, str) else codec.pack_plain(event)
+        # What a model gives has been read back already.
+        return codec.pack((now(), codec.dump_model(data), meta), check=False)
+    meta = _meta(None, channel, step)
+    return pack_plain([now(), data, meta] if meta else [now(), data])
 
 
 def _meta(model: str | None, channel: str | None, step: str | None) -> dict[str, str]:
@@ -128,14 +129,24 @@ def pack_platform_event(type_: PlatformType, data: object, *, attempt: int | Non
     meta: dict[str, Any] = {"k": Kind.PLATFORM.value, "y": type_.value}
     if attempt is not None:
         meta["a"] = attempt
-    return codec.pack((clock.time(), data, meta))
+    return codec.pack((now(), data, meta))
+
+
+# The last part of the event that tells of a success.
+_SUCCEEDED = codec.pack({"k": Kind.PLATFORM.value, "y": PlatformType.SUCCEEDED.value})
+
+
+def pack_succeeded(result: bytes) -> bytes:
+    """Return what `pack_platform_event` makes of a success, of a result that is packed already."""
+    return b"".join((b"\x93", codec.pack(now()), b"\x81\xa6result", result, _SUCCEEDED))
 
 
 def join_events(packed: Sequence[bytes]) -> bytes:
     """Return the payload of an entry that holds these packed events, in this order."""
     if len(packed) == 1:
         return b"\x91" + packed[0]
-    return codec.array_header(len(packed)) + b"".join(packed)
+    # One copy, where header and rest put together would be two.
+    return b"".join((codec.array_header(len(packed)), *packed))
 
 
 def append_events(events: list[Event], fence: int, first: int, items: Sequence[Any]) -> None:

@@ -118,7 +118,14 @@ def test_an_event_that_readers_could_not_read_is_not_packed(data: object) -> Non
         pack_event(data, channel="c")
 
 
+@pytest.mark.parametrize("result", ["done", None, {"n": [1, b"2"]}])
+def test_a_result_is_told_as_the_platform_tells_everything(result: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "now", lambda: 1767225600.25)
+    told = pack_platform_event(PlatformType.SUCCEEDED, {"result": result})
+    assert events.pack_succeeded(codec.pack(result)) == told
+
+
 def test_an_event_bears_the_time_of_its_writing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events.clock, "time", lambda: 12.5)
+    monkeypatch.setattr(events, "now", lambda: 12.5)
     packed = [pack_event(1), pack_event(1, step="s"), pack_platform_event(PlatformType.QUEUED, {})]
     assert {event.time for event in unpack_payload(EntryId(0, 3), join_events(packed))} == {12.5}

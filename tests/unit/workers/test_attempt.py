@@ -14,12 +14,12 @@ from redis.asyncio import Redis
 from tailplane.broker import Broker, NewTask, TaskRef
 from tailplane.protocol import codec
 from tailplane.protocol.errors import BufferFull, TaskLost, TooLarge, Unserialisable
-from tailplane.protocol.events import PlatformType, pack_platform_event
+from tailplane.protocol.events import PlatformType
 from tailplane.protocol.ids import new_task_id, new_worker_id
 from tailplane.protocol.states import State, Trigger
 from tailplane.workers import Context
 from tailplane.workers import attempt as attempt_module
-from tailplane.workers.attempt import Attempt, Stop, describe, pack_succeeded
+from tailplane.workers.attempt import Attempt, Stop, describe
 from tailplane.workers.runner import Runner
 from tailplane.workers.writer import Writer
 
@@ -96,12 +96,6 @@ class TestSuccess:
         await bench.run(workflow)
         result = codec.unpack((await bench.record(task)).result or b"")
         assert result == [task.task_id, 1, "named", "s_1", {"a": "b"}]
-
-    async def test_a_result_is_told_as_the_platform_tells_everything(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("time.time", lambda: 1767225600.25)
-        for result in ("done", None, {"n": [1, b"2"]}):
-            told = pack_platform_event(PlatformType.SUCCEEDED, {"result": result})
-            assert pack_succeeded(codec.pack(result)) == told
 
 
 class TestFailure:

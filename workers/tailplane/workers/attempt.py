@@ -7,7 +7,6 @@ can't be interrupted) the task ends without it, and what it still writes is refu
 
 import asyncio
 import contextlib
-import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,8 +45,6 @@ _CRASHES_BORNE = 3
 _LONGEST_DELAY = timedelta(minutes=1)
 _MAX_TEXT = 64 * 1024
 _STORE_PAUSE = 0.2
-# The last part of the event that tells of a success.
-_SUCCEEDED = codec.pack({"k": events.Kind.PLATFORM.value, "y": PlatformType.SUCCEEDED.value})
 
 
 class Stop(Enum):
@@ -235,7 +232,7 @@ class Attempt:
     def _ended_by_itself(self, begun: Begun, outcome: Outcome) -> Ending:
         if outcome.error is not None:
             return self._retry_or_fail(begun, describe(outcome.error), final=isinstance(outcome.error, InvalidInput))
-        return Ending(Trigger.SUCCEED, pack_succeeded(outcome.result), ["result", outcome.result])
+        return Ending(Trigger.SUCCEED, events.pack_succeeded(outcome.result), ["result", outcome.result])
 
     def _retry_or_fail(self, begun: Begun, error: dict[str, Any], *, final: bool = False) -> Ending:
         log.info("attempt failed", **self._facts, error_type=error["type"], code=error["code"])
@@ -336,8 +333,3 @@ def _failure(code: str, kind: str, message: str) -> Ending:
 def _failed(error: dict[str, Any]) -> Ending:
     event = events.pack_platform_event(PlatformType.FAILED, {"error": error})
     return Ending(Trigger.FAIL, event, ["error", codec.pack(error)])
-
-
-def pack_succeeded(result: bytes) -> bytes:
-    """Return what `events.pack_platform_event` makes of a success, of a result that is packed already."""
-    return b"".join((b"\x93", codec.pack(time.time()), b"\x81\xa6result", result, _SUCCEEDED))

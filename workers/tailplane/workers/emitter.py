@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tailplane.broker import Append, TaskRef
-from tailplane.protocol import events
 from tailplane.protocol.errors import BufferFull, TailplaneError, TaskLost, TooLarge
+from tailplane.protocol.events import join_events, pack_event
 from tailplane.protocol.ids import EntryId
 
 
@@ -53,12 +53,15 @@ class Emitter:
         self._limits = limits
         self._hooks = hooks
         self._lock = threading.Lock()
+        self._acquire, self._release = self._lock.acquire, self._lock.release
         self._pending: list[bytes] = []
         self._unsent = 0
         self._in_flight = 0
         self._is_rung = False
         self.has_room = True
         self._closed: TailplaneError | None = None
+        # What may be unsent without any bound being near: one comparison for every event. -1 once it is closed.
+        self._plenty = min(limits.event, limits.task, limits.emit - 1)
         self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
         self.idle = asyncio.Event()
         self.idle.set()
@@ -72,32 +75,37 @@ class Emitter:
             BufferFull: Redis has not taken what was written before; nothing was appended.
             TaskLost: the attempt is over: cancelled, timed out or taken over.
         """
-        packed = events.pack_event(data, channel=channel, step=step)
+        packed = pack_event(data, channel, step)
         size = len(packed)
+        # Not `with`, which costs twice as much: this is called for every event.
+        self._acquire()
+        try:
+            unsent = self._unsent + size
+            if unsent > self._plenty:
+                self._look_closely(size, unsent)
+            self._pending.append(packed)
+            self._unsent = unsent
+            if self._is_rung:
+                return
+            self._is_rung = True
+        finally:
+            self._release()
+        self._hooks.ring(self)
+
+    def _look_closely(self, size: int, unsent: int) -> None:
+        """Decide on an event of `size` bytes that would make the unsent `unsent`. With the lock held."""
         limits = self._limits
         if size > limits.event:
             raise TooLarge(f"the event has {size} bytes, {limits.event} are allowed", size=size)
-        # Not `with`, which costs twice as much: this is called for every event.
-        self._lock.acquire()
-        try:
-            if self._closed:
-                raise self._closed
-            unsent = self._unsent + size
-            if unsent > limits.task:
-                raise BufferFull(
-                    f"{self._unsent} bytes of events wait for Redis, {limits.task} are allowed",
-                    hint="use `await ctx.emit(...)`, which waits for room",
-                )
-            self._pending.append(packed)
-            self._unsent = unsent
-            if unsent >= limits.emit:
-                self.has_room = False
-            must_ring = not self._is_rung
-            self._is_rung = True
-        finally:
-            self._lock.release()
-        if must_ring:
-            self._hooks.ring(self)
+        if self._closed:
+            raise self._closed
+        if unsent > limits.task:
+            raise BufferFull(
+                f"{self._unsent} bytes of events wait for Redis, {limits.task} are allowed",
+                hint="use `await ctx.emit(...)`, which waits for room",
+            )
+        if unsent >= limits.emit:
+            self.has_room = False
 
     async def wait_for_room(self) -> None:
         """Return when less than the `emit` bound is unsent."""
@@ -124,7 +132,7 @@ class Emitter:
             self._in_flight = size
             self.idle.clear()
         self.seq += len(batch)
-        return Append(self.task, EntryId(self.attempt, self.seq), events.join_events(batch))
+        return Append(self.task, EntryId(self.attempt, self.seq), join_events(batch))
 
     def _cut(self) -> tuple[list[bytes], int]:
         size = self._unsent - self._in_flight
@@ -155,7 +163,7 @@ class Emitter:
     def lose(self, reason: TailplaneError) -> None:
         """Refuse all further writes with `reason`, and drop what was not sent: the task is in other hands."""
         with self._lock:
-            self._closed = self._closed or reason
+            self._closed, self._plenty = self._closed or reason, -1
             self.has_room = True
             self._pending.clear()
             self._unsent = self._in_flight = 0
@@ -172,6 +180,7 @@ class Emitter:
         """
         with self._lock:
             self._closed = self._closed or TaskLost("the attempt is over: its stream takes no more events")
+            self._plenty = -1
             self.has_room = True
             waiters, self._waiters = self._waiters, []
         # Their room never comes; they are told when they write.
