@@ -127,8 +127,8 @@ class Witness:
         return outcome
 
 
-@pytest.mark.parametrize(("tasks", "takes", "rests"), [(120, 0.02, True), (20, 0.02, False), (120, 0.0, False)])
-async def test_a_writer_of_many_tasks_that_can_not_keep_up_gathers_for_longer(
+@pytest.mark.parametrize(("tasks", "takes", "rests"), [(50, 0.02, True), (20, 0.02, False), (50, 0.0, False)])
+async def test_a_writer_of_many_tasks_that_can_not_keep_up_rests(
     broker: Broker, monkeypatch: pytest.MonkeyPatch, tasks: int, takes: float, rests: bool
 ) -> None:
     loop, ended, append = asyncio.get_running_loop(), [], EventLog.append
@@ -143,6 +143,7 @@ async def test_a_writer_of_many_tasks_that_can_not_keep_up_gathers_for_longer(
 
     # On a machine that does nothing else, a flush takes no time but what this one is given.
     monkeypatch.setattr(writer_module, "_SOON", 0.019)
+    monkeypatch.setattr(writer_module, "_LONGEST_REST", 0.02)
     monkeypatch.setattr(EventLog, "append", slow)
     desk = Desk(broker, Writer(broker.log))
     running = asyncio.ensure_future(desk.writer.run())
@@ -186,8 +187,8 @@ async def test_a_task_has_one_entry_in_flight_at_the_most(broker: Broker) -> Non
 
 
 async def test_more_than_a_pipeline_holds_is_sent_in_several(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer_module, "_PIPELINE_ENTRIES", 3)
-    monkeypatch.setattr(writer_module, "_PIPELINE_BYTES", 2000)
+    monkeypatch.setattr(writer_module, "_FLUSH_ENTRIES", 3)
+    monkeypatch.setattr(writer_module, "_FLUSH_BYTES", 2000)
     emitters = [await desk.emitter() for _ in range(10)]
     for number in range(50):
         for emitter in emitters:

@@ -11,17 +11,17 @@ from collections import deque
 import structlog
 
 from tailplane.broker import Append, EventLog, Outage, Refusal
+from tailplane.broker.event_log import SCRIPT_ENTRIES
 from tailplane.protocol.errors import StoreUnavailable, TaskLost
 from tailplane.workers.emitter import Emitter
 
 log = structlog.get_logger("tailplane.workers")
 
-# What one pipeline may hold: a reply is awaited before the next, so that a large one costs little per event.
-_PIPELINE_ENTRIES = 1000
-_PIPELINE_BYTES = 4 * 1024 * 1024
-# A flush of so many tasks that took longer than `_SOON` seconds is followed by a rest of `_REST` times that.
-_MANY_TASKS = 100
-_SOON, _REST, _LONGEST_REST = 0.005, 3, 0.1
+# What one flush may hold: a reply is awaited before the next. Many tasks take turns, in the order of their ringing.
+_FLUSH_ENTRIES = SCRIPT_ENTRIES
+_FLUSH_BYTES = 4 * 1024 * 1024
+# A full flush that took longer than `_SOON` seconds is followed by a rest of `_REST` times that.
+_SOON, _REST, _LONGEST_REST = 0.002, 2, 0.004
 # Seconds between two tries while Redis is away.
 _RETRY_FIRST, _RETRY_MOST = 0.05, 1.0
 
@@ -55,9 +55,11 @@ class Writer:
                 begun = self._loop.time()
                 await self._send(batch)
                 took = self._loop.time() - begun
-                if len(batch) >= _MANY_TASKS and took > _SOON:
+                if len(batch) >= _FLUSH_ENTRIES and took > _SOON:
                     # As long as the machine keeps up, this is not reached. Where it does not, each event of each task
                     # would go its way alone, at a cost that makes all later still: gathered, two or three go at once.
+                    # Short rests after small flushes keep readers busy meanwhile; long ones would let them idle, and
+                    # then swamp them.
                     await asyncio.sleep(min(_REST * took, _LONGEST_REST))
 
     def _gather(self) -> list[tuple[Emitter, Append]]:
@@ -65,7 +67,7 @@ class Writer:
         in_batch: set[Emitter] = set()
         again: list[Emitter] = []
         size = 0
-        while self._rung and len(batch) < _PIPELINE_ENTRIES and size < _PIPELINE_BYTES:
+        while self._rung and len(batch) < _FLUSH_ENTRIES and size < _FLUSH_BYTES:
             emitter = self._rung.popleft()
             if emitter in in_batch:
                 again.append(emitter)
