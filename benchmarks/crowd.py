@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from benchmarks.percentiles import median, spread_ms
-from benchmarks.system import Client, Emit
+from benchmarks.system import PAD, Client, Emit
 from benchmarks.tally import Tally
 
 # Submissions under way at once: as many as a server has in its queue of new connections.
@@ -16,9 +16,9 @@ _SETTLING_S = 1.0
 class Crowd:
     """The tasks, and what their readers have seen."""
 
-    def __init__(self, client: Client, tasks: int, rate: float, seconds: float) -> None:
+    def __init__(self, client: Client, tasks: int, rate: float, seconds: float, pad: int = PAD) -> None:
         self._client = client
-        self._emit = Emit(count=max(1, round(rate * seconds)), rate=rate)
+        self._emit = Emit(count=max(1, round(rate * seconds)), rate=rate, pad=pad)
         self._members = [_Member(self, self._emit.count) for _ in range(tasks)]
         self._submissions = asyncio.Semaphore(_SUBMISSIONS)
         self.failed = 0

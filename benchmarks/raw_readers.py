@@ -27,6 +27,7 @@ class RawReaders:
     Attributes:
         deliveries: events that have come, over all readers.
         answered: how many readers have been sent anything.
+        unfinished: connections that are open and lack events: after `run`, those that its time limit cut off.
         first_at, last_at: when the first and the last came.
         latencies: seconds from the writing of the last event of a chunk to its arrival, once `since` has passed.
     """
@@ -37,7 +38,7 @@ class RawReaders:
         self._epoll = select.epoll()
         self._readers: dict[int, _Reader] = {}
         self._buffer = bytearray(_CHUNK)
-        self._unfinished = 0
+        self.unfinished = 0
         self.deliveries = 0
         self.answered = 0
         self.first_at = 0.0
@@ -64,7 +65,7 @@ class RawReaders:
         try:
             self._connect(deadline)
             self.since = time.monotonic()
-            while self._unfinished and not self.is_stopped and time.monotonic() < deadline:
+            while self.unfinished and not self.is_stopped and time.monotonic() < deadline:
                 self._poll(0.1)
         finally:
             self.close()
@@ -78,7 +79,7 @@ class RawReaders:
             connection.setblocking(False)
             self._readers[connection.fileno()] = _Reader(connection, stream.form)
             self._epoll.register(connection.fileno(), select.EPOLLIN)
-            self._unfinished += 1
+            self.unfinished += 1
             if place % _AT_ONCE == _AT_ONCE - 1:
                 while self.answered <= place and time.monotonic() < deadline and not self.is_stopped:
                     self._poll(0.1)
@@ -96,7 +97,7 @@ class RawReaders:
                 self._take(reader, size)
             if not size or reader.count >= self._expected:
                 self._epoll.unregister(fileno)
-                self._unfinished -= 1
+                self.unfinished -= 1
 
     def _take(self, reader: "_Reader", size: int) -> None:
         now = time.monotonic()

@@ -10,6 +10,9 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+# Characters that make an event of about 200 bytes.
+PAD = 150
+
 
 @dataclass(frozen=True, slots=True)
 class Emit:
@@ -18,13 +21,13 @@ class Emit:
     Attributes:
         count: how many events.
         rate: events per second, slept between events on the workflow's own loop; 0: as fast as it can.
-        pad: characters of padding: 150 makes an event of about 200 bytes.
+        pad: characters of padding.
         delay: seconds before the first event, in which many readers can connect.
     """
 
     count: int
     rate: float = 0.0
-    pad: int = 150
+    pad: int = PAD
     delay: float = 0.0
 
 

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from benchmarks import http_clients
 from benchmarks.processes import Process, free_port, wait_for_http
 from benchmarks.system import Client, Emit, RawStream, Servers, Started
-from benchmarks.systems.peers import http_clients, postgres
-from benchmarks.systems.peers.http_clients import HttpClients
+from benchmarks.systems.peers import postgres
 from benchmarks.systems.peers.install import install, python_of
 
 NAME = "DBOS, on Postgres"
@@ -71,7 +71,7 @@ class DbosClient(Client):
 
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
         self._where = urlsplit(address["url"])
-        self._http = HttpClients(address["url"])
+        self._http = http_clients.httpx_clients(address["url"])
         self._client = await asyncio.to_thread(
             DBOSClient,
             system_database_url=address["database"],

@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from benchmarks import http_clients
 from benchmarks.processes import Process, free_port, wait_for_http
 from benchmarks.system import Client, Emit, RawStream, Servers, Started
-from benchmarks.systems.peers import http_clients
-from benchmarks.systems.peers.http_clients import HttpClients
 from benchmarks.systems.peers.install import install, python_of
 
 NAME = "WorkflowServer, in memory"
@@ -70,7 +69,7 @@ class WorkflowsClient(Client):
 
         self._where = urlsplit(address["url"])
         self._start_event = StartEvent
-        self._http = HttpClients(address["url"])
+        self._http = http_clients.httpx_clients(address["url"])
         self._clients = cycle([WorkflowClient(httpx_client=client) for client in self._http.all])
 
     async def close(self) -> None:

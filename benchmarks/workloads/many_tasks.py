@@ -2,7 +2,8 @@
 
 The workflows write in a closed loop, with a sleep between two events, so that an overloaded system writes less than
 asked: the rate that it reached is noted. Figures called `steady` are of a window that begins when every reader has had
-its first event, and leaves out submitting and connecting; the others are of the whole.
+its first event, and leaves out submitting and connecting; the others are of the whole. At last the
+same with events of the size of a token, for what Redis keeps of each.
 """
 
 import asyncio
@@ -13,23 +14,34 @@ from typing import Any
 from benchmarks import procfs, redis_info
 from benchmarks.crowd import Crowd
 from benchmarks.stand import Stand
+from benchmarks.system import PAD
 
 TITLE = "many tasks at once, each with a reader: 20 events/s for 10 s"
-FULL: dict[str, Any] = {"tasks": [200, 1000], "rate": 20, "seconds": 10, "time_limit": 60}
-QUICK: dict[str, Any] = {"tasks": [20], "rate": 20, "seconds": 4, "time_limit": 30}
+FULL: dict[str, Any] = {"tasks": [200, 1000], "token_tasks": 200, "rate": 20, "seconds": 10, "time_limit": 60}
+QUICK: dict[str, Any] = {"tasks": [20], "token_tasks": 20, "rate": 20, "seconds": 4, "time_limit": 30}
 SYSTEMS = None
+
+# Characters of padding: an event of about 45 bytes, a word or two with what says where it belongs.
+_TOKEN_PAD = 8
 
 
 async def measure(stand: Stand) -> None:
-    for tasks in stand.params["tasks"]:
+    params = stand.params
+    for tasks in params["tasks"]:
         stand.cases[f"{tasks} tasks"] = await run_crowd(
-            stand, tasks, stand.params["rate"], stand.params["seconds"], stand.params["time_limit"]
+            stand, tasks, params["rate"], params["seconds"], params["time_limit"]
         )
+    tasks = params["token_tasks"]
+    stand.cases[f"{tasks} tasks, tokens"] = await run_crowd(
+        stand, tasks, params["rate"], params["seconds"], params["time_limit"], _TOKEN_PAD
+    )
 
 
-async def run_crowd(stand: Stand, tasks: int, rate: float, seconds: float, time_limit: float) -> dict[str, float]:
+async def run_crowd(
+    stand: Stand, tasks: int, rate: float, seconds: float, time_limit: float, pad: int = PAD
+) -> dict[str, float]:
     """Run so many tasks with their readers; return the figures."""
-    crowd = Crowd(stand.client, tasks, rate, seconds)
+    crowd = Crowd(stand.client, tasks, rate, seconds, pad)
     memory = _redis_memory(stand)
     meter, begun = stand.meter(), time.monotonic()
     running = asyncio.create_task(crowd.run())

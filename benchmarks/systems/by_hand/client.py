@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlsplit
 
+from benchmarks.http_clients import HttpClients
 from benchmarks.system import Client, Emit, RawStream
 
 _RETRY_S = 0.1
@@ -20,13 +21,13 @@ class ByHandClient(Client):
 
         self._lost = httpx2.TransportError
         self._where = urlsplit(address["url"])
-        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=20)
+        url, limits = address["url"], httpx2.Limits(max_connections=None, max_keepalive_connections=20)
         # A stream is silent for up to 15 s.
         timeout = httpx2.Timeout(30, read=60)
-        self._http = httpx2.AsyncClient(base_url=address["url"], limits=limits, timeout=timeout)
+        self._http = HttpClients(lambda: httpx2.AsyncClient(base_url=url, limits=limits, timeout=timeout))
 
     async def close(self) -> None:
-        await self._http.aclose()
+        await self._http.close()
 
     async def submit(self, emit: Emit) -> str:
         return await self._submit("emit", asdict(emit))
@@ -52,7 +53,7 @@ class ByHandClient(Client):
         return {"SSE": RawStream(host, port, request)}
 
     async def _submit(self, function: str, arguments: dict[str, Any]) -> str:
-        answer = await self._http.post("/tasks", json={"function": function, "arguments": arguments})
+        answer = await self._http.next().post("/tasks", json={"function": function, "arguments": arguments})
         answer.raise_for_status()
         return str(answer.json()["task_id"])
 
@@ -60,7 +61,7 @@ class ByHandClient(Client):
         last_id = "0"
         while True:
             try:
-                async with self._http.stream(
+                async with self._http.next().stream(
                     "GET", f"/tasks/{task}/events", headers={"Last-Event-ID": last_id}
                 ) as answer:
                     answer.raise_for_status()
