@@ -83,16 +83,16 @@ def _build(settings: Settings, queue: TaskQueue, drain: asyncio.Event) -> Servic
     )
     # One queue, one connection: what goes into it goes through arq's client.
     queue.tasks = broker.queue
-    hub = Hub(broker)
+    ends = Ends(broker)
     registry = WorkflowRegistry(broker.queue)
     return Services(
         settings=settings,
         broker=broker,
-        hub=hub,
-        ends=Ends(broker),
+        hub=Hub(broker),
+        ends=ends,
         registry=registry,
         submitter=Submitter(broker, queue, registry),
-        canceller=Canceller(broker, hub),
+        canceller=Canceller(broker, ends),
         drain=drain,
     )
 

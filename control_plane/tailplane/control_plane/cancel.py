@@ -12,7 +12,7 @@ import structlog
 
 from tailplane.broker import Broker, TaskRecord, TaskRef
 from tailplane.broker.records import SUMMARY_FIELDS
-from tailplane.control_plane.hub import Hub
+from tailplane.control_plane.ends import Ends
 from tailplane.protocol.errors import StoreUnavailable, TaskNotFound, Unavailable
 from tailplane.protocol.events import PlatformType
 from tailplane.protocol.ids import SessionId
@@ -31,9 +31,9 @@ log = structlog.get_logger(__name__)
 class Canceller:
     """Cancels tasks of one deployment."""
 
-    def __init__(self, broker: Broker, hub: Hub) -> None:
+    def __init__(self, broker: Broker, ends: Ends) -> None:
         self._broker = broker
-        self._hub = hub
+        self._ends = ends
 
     async def cancel(self, task: TaskRef, reason: str | None) -> TaskRecord:
         """Cancel a task that has not ended; return its record, in whichever terminal state.
@@ -69,10 +69,11 @@ class Canceller:
             before = ids[-1]
 
     async def _give_grace(self, task: TaskRef) -> None:
-        # Whatever keeps the hub from hearing of the end must not keep the task from ending.
-        with contextlib.suppress(TimeoutError, StoreUnavailable):
-            async with asyncio.timeout(WORKER_GRACE):
-                await self._hub.wait_for_end(task, WORKER_GRACE)
+        deadline = asyncio.get_running_loop().time() + WORKER_GRACE
+        # Whatever keeps this process from hearing of the end must not keep the task from ending.
+        with contextlib.suppress(TimeoutError, StoreUnavailable), self._ends.expecting(task) as wait:
+            async with asyncio.timeout_at(deadline):
+                await self._ends.outcome(wait, task, deadline)
 
     async def _end(self, record: TaskRecord, reason: str | None) -> bool:
         ended = await self._broker.tasks.end(

@@ -64,13 +64,20 @@ class Ends:
                 del self._waiting[key]
 
     async def outcome(
-        self, wait: "Wait", task: TaskRef, deadline: float, drain: asyncio.Event, *, is_announced: bool = False
+        self,
+        wait: "Wait",
+        task: TaskRef,
+        deadline: float,
+        drain: asyncio.Event | None = None,
+        *,
+        is_announced: bool = False,
     ) -> TaskRecord:
         """Return a task's record once it has ended, or as it is at the deadline, or when the process drains.
 
         Args:
             wait: what `expecting` gave.
             deadline: by the loop's clock.
+            drain: set when the process drains; None: wait all the same.
             is_announced: the channel's name was left in the record when the task was created.
 
         Raises:
@@ -80,7 +87,7 @@ class Ends:
         tasks, clock = self._broker.tasks, asyncio.get_running_loop().time
         if not is_announced and (ended := await tasks.wait_for(task, self.channel)) is not None:
             return ended
-        while not (wait.is_told or drain.is_set() or (left := deadline - clock()) <= 0):
+        while not (wait.is_told or (drain and drain.is_set()) or (left := deadline - clock()) <= 0):
             if not await wait.within(min(left, LOOK_EVERY)):
                 # While Redis is away there is nothing to say yet.
                 with contextlib.suppress(StoreUnavailable):

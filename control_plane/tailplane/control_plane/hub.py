@@ -6,7 +6,6 @@ while, so that no bell is ever lost for good.
 """
 
 import asyncio
-import contextlib
 import itertools
 import math
 
@@ -70,28 +69,6 @@ class Hub:
             await self._release(feed)
             raise
         return Reader(self._broker.log, feed, stand, lambda: self._release(feed))
-
-    async def wait_for_end(self, task: TaskRef, seconds: float) -> str | None:
-        """Return the terminal state of a task once it has ended; None after `seconds`.
-
-        Raises:
-            TaskNotFound: there is no such stream.
-            StoreUnavailable: Redis does not answer.
-        """
-        feed = await self._hold(task)
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + seconds
-        try:
-            while feed.end is None and not feed.is_gone and loop.time() < deadline:
-                grown = asyncio.Event()
-                feed.watch(grown.set)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout_at(deadline):
-                        await grown.wait()
-                feed.unwatch(grown.set)
-        finally:
-            await self._release(feed)
-        return feed.end
 
     def wake_all(self) -> None:
         """Let every reader that waits look round: the process drains."""

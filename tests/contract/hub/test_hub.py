@@ -291,13 +291,6 @@ async def test_a_stream_that_is_removed_under_its_readers_is_told(
     await reader.close()
 
 
-async def test_the_end_of_a_task_is_waited_for(hub: Hub, author: Author) -> None:
-    waiting = asyncio.ensure_future(hub.wait_for_end(author.task, DEADLINE))
-    await author.finish()
-    assert await waiting == "succeeded"
-    assert await hub.wait_for_end(author.task, 0) == "succeeded"
-
-
 async def test_a_reader_that_leaves_wakes_no_other(hub: Hub, author: Author) -> None:
     leaving, staying = await open_at(hub, author), await open_at(hub, author)
     await asyncio.gather(read(leaving, 2), read(staying, 2))
@@ -311,7 +304,3 @@ async def test_a_reader_that_leaves_wakes_no_other(hub: Hub, author: Author) -> 
     assert seqs_and_data(await stays, 2) == [(3, "for the other")]
     for reader in (leaving, staying):
         await reader.close()
-
-
-async def test_waiting_for_the_end_has_an_end(hub: Hub, author: Author) -> None:
-    assert await hub.wait_for_end(author.task, 0.05) is None
