@@ -7,6 +7,7 @@
 """
 
 import argparse
+import importlib.util
 import signal
 import sys
 import time
@@ -45,11 +46,15 @@ def _run(arguments: argparse.Namespace) -> int:
     if unknown := sorted(set(names) - set(workloads.NAMES)):
         print(f"no such workloads: {', '.join(unknown)}", file=sys.stderr)
         return 2
+    wanted = arguments.systems.split(",")
+    if unknown := [name for name in wanted if importlib.util.find_spec(f"benchmarks.systems.{name or '-'}") is None]:
+        print(f"no such systems: {', '.join(map(repr, unknown))}", file=sys.stderr)
+        return 2
     raise_open_files()
     arguments.out.mkdir(parents=True, exist_ok=True)
     file = arguments.out / time.strftime("%Y%m%d-%H%M%S.json")
     runs = 1 if arguments.quick else arguments.runs
-    plan = harness.RunPlan(arguments.systems.split(","), names, runs, arguments.quick)
+    plan = harness.RunPlan(wanted, names, runs, arguments.quick)
     results = harness.run(plan, file)
     file.with_suffix(".md").write_text(markdown(results))
     print(file.with_suffix(".md"))

@@ -25,7 +25,8 @@ class Crowd:
         self.first_failure = ""
         self.begun = 0
         self.all_begun_at = 0.0
-        self.one_has_ended = False
+        # By the clock of the latencies; infinite: not yet.
+        self.first_end_at = float("inf")
         self.steady_since = float("inf")
         self.latencies: list[float] = []
         self.steady_latencies: list[float] = []
@@ -47,7 +48,7 @@ class Crowd:
             self.first_failure = self.first_failure or f"{type(error).__name__}: {error}"
             return
         member.has_ended = True
-        self.one_has_ended = True
+        self.first_end_at = min(self.first_end_at, time.monotonic())
 
     def note_begun(self, now: float) -> None:
         """Count a reader that has its first event; with the last of them, the steady time is near."""
@@ -61,6 +62,11 @@ class Crowd:
     def is_steady(self) -> bool:
         """Whether all read side by side, and nothing is left of the beginning."""
         return time.monotonic() > self.steady_since
+
+    @property
+    def one_has_ended(self) -> bool:
+        """Whether the first task has come to its end."""
+        return self.first_end_at < float("inf")
 
     @property
     def wanted(self) -> int:
@@ -124,7 +130,7 @@ class _Member(Tally):
             self._first_written = written
         self._last_written = written
         crowd.latencies.append(now - written)
-        if written > crowd.steady_since and not crowd.one_has_ended:
+        if crowd.steady_since < written < crowd.first_end_at:
             crowd.steady_latencies.append(now - written)
         super().note(event)
 

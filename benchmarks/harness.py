@@ -16,7 +16,7 @@ from benchmarks import machine, workloads
 from benchmarks.processes import run_driver
 from benchmarks.results import Results, Row
 
-# Seconds that a driver gets beyond its workload's own limit, times the workload's cases.
+# Seconds that a driver gets beyond its workload's longest run, by default twice its time limit.
 _DRIVER_SLACK_S = 60
 
 

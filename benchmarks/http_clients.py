@@ -6,11 +6,14 @@ system that is measured. So the load is spread over several clients with few con
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import cycle
 from typing import Any
 
 _CLIENTS = 32
+# Requests under way at once that go through one.
+_EACH = 32
 
 # For systems in environments of their own. `sniffio`, which httpx otherwise tries to import in vain at every lock that
 # it takes, costs them less than its absence.
@@ -23,6 +26,17 @@ class HttpClients:
     def __init__(self, make: Callable[[], Any]) -> None:
         self.all = [make() for _ in range(_CLIENTS)]
         self._turns = cycle(self.all)
+        self._under_way = 0
+
+    @contextmanager
+    def one(self) -> Iterator[Any]:
+        """Give the client for one request: few at a time go through the same, and use its connections again."""
+        client = self.all[self._under_way // _EACH % _CLIENTS]
+        self._under_way += 1
+        try:
+            yield client
+        finally:
+            self._under_way -= 1
 
     def next(self) -> Any:
         """Return the client whose turn it is."""

@@ -46,6 +46,11 @@ class Process:
         """Whether it does not run any more."""
         return self._process.poll() is not None
 
+    @property
+    def exit_code(self) -> int | None:
+        """What it ended with; None: it runs."""
+        return self._process.poll()
+
     def log_tail(self) -> str:
         """Return the end of what it wrote."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-20:])

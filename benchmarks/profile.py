@@ -22,6 +22,7 @@ from benchmarks.limits import raise_open_files
 from benchmarks.processes import Process
 from benchmarks.system import Started
 from benchmarks.systems import tailplane
+from benchmarks.workloads import flat_out, many_tasks
 
 _PROFILES = Path(__file__).parent / "profiles"
 _RATE_HZ = 100
@@ -35,8 +36,8 @@ def params_of(workload: str, seconds: float) -> dict[str, Any]:
     """Return sizes that keep the workload going for as long as it is sampled."""
     lasting = seconds + _LEAD_S[workload] + 2
     if workload == "W3":
-        return {"pilot": 10_000, "events": [10_000_000], "longest": lasting, "time_limit": 60}
-    return {"tasks": [1000], "rate": 20, "seconds": lasting, "time_limit": 60}
+        return {**flat_out.FULL, "pilot": 10_000, "events": [10_000_000], "longest": lasting}
+    return {**many_tasks.FULL, "tasks": [1000], "token_tasks": 0, "seconds": lasting}
 
 
 def profile(workload: str, seconds: float, folder: Path) -> None:
@@ -109,6 +110,8 @@ def _wait(driver: Process) -> None:
         if time.monotonic() > deadline:
             raise RuntimeError("the driver does not end")
         time.sleep(0.1)
+    if driver.exit_code:
+        raise RuntimeError(f"the driver failed: {driver.log}")
 
 
 def _commands(started: Started) -> dict[str, tuple[int, int]]:
@@ -139,7 +142,11 @@ def main() -> None:
     arguments = parser.parse_args()
     raise_open_files()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    for workload in arguments.workloads.split(","):
+    names = arguments.workloads.split(",")
+    if unknown := sorted(set(names) - set(_LEAD_S)):
+        parser.error(f"no graphs of {', '.join(unknown)}: choose from {', '.join(_LEAD_S)}")
+    for workload in names:
+        print(f"{workload}: about {_LEAD_S[workload] * 2 + arguments.seconds:.0f} s")
         profile(workload, arguments.seconds, arguments.out)
     print(*sorted(str(file) for file in arguments.out.iterdir()), sep="\n")
 

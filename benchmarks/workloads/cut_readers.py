@@ -40,7 +40,8 @@ async def measure(stand: Stand) -> None:
     stand.cases["cut readers"] = {
         "events": emit.count * len(readers),
         "cuts": sum(reader.cuts for reader in readers),
-        "lost": sum(reader.tally.lost for reader in readers),
+        "lost": sum(reader.lost for reader in readers),
+        "missing": sum(reader.missing for reader in readers),
         "doubled": sum(reader.tally.doubled for reader in readers),
         **spread_ms([delay for reader in readers for delay in reader.delays]),
     }
@@ -52,6 +53,7 @@ class _CutReader:
     def __init__(self, emit: Emit, chance: random.Random) -> None:
         self.tally = Tally(emit.count)
         self.cuts = 0
+        self.has_ended = False
         self.delays: list[float] = []
         self._emit = emit
         self._chance = chance
@@ -68,8 +70,19 @@ class _CutReader:
             cutting = asyncio.create_task(self._cut(one))
             try:
                 await client.each(task, self._note)
+                self.has_ended = True
             finally:
                 cutting.cancel()
+
+    @property
+    def lost(self) -> int:
+        """How many were passed over, or had not come at the stream's end."""
+        return self.tally.lost if self.has_ended else self.tally.skipped
+
+    @property
+    def missing(self) -> int:
+        """How many the time limit cut off."""
+        return self.tally.lost - self.lost
 
     def _note(self, event: dict[str, Any]) -> None:
         self.tally.note(event)

@@ -1,9 +1,9 @@
 """W4: many tasks at once, each with a reader of its own: latencies, what an event costs over all processes, memory.
 
 The workflows write in a closed loop, with a sleep between two events, so that an overloaded system writes less than
-asked: the rate that it reached is noted. Figures called `steady` are of a window that begins when every reader has had
-its first event, and leaves out submitting and connecting; the others are of the whole. At last the
-same with events of the size of a token, for what Redis keeps of each.
+asked: the rate that it reached is noted. Figures called `steady` are of a window that begins a second after the last
+reader had its first event, ends with the first task, and leaves out submitting and connecting; the others are of the
+whole. At last the same with events of the size of a token, for what Redis keeps of each.
 """
 
 import asyncio
@@ -17,7 +17,14 @@ from benchmarks.stand import Stand
 from benchmarks.system import PAD
 
 TITLE = "many tasks at once, each with a reader: 20 events/s for 10 s"
-FULL: dict[str, Any] = {"tasks": [200, 1000], "token_tasks": 200, "rate": 20, "seconds": 10, "time_limit": 60}
+FULL: dict[str, Any] = {
+    "tasks": [200, 1000],
+    "token_tasks": 200,
+    "rate": 20,
+    "seconds": 10,
+    "time_limit": 60,
+    "longest_run": 240,
+}
 QUICK: dict[str, Any] = {"tasks": [20], "token_tasks": 20, "rate": 20, "seconds": 4, "time_limit": 30}
 SYSTEMS = None
 
@@ -32,9 +39,11 @@ async def measure(stand: Stand) -> None:
             stand, tasks, params["rate"], params["seconds"], params["time_limit"]
         )
     tasks = params["token_tasks"]
-    stand.cases[f"{tasks} tasks, tokens"] = await run_crowd(
-        stand, tasks, params["rate"], params["seconds"], params["time_limit"], _TOKEN_PAD
-    )
+    figures = await run_crowd(stand, tasks, params["rate"], params["seconds"], params["time_limit"], _TOKEN_PAD)
+    # The processes' peaks are those of the cases before.
+    stand.cases[f"{tasks} tasks, tokens"] = {
+        name: value for name, value in figures.items() if not name.startswith("peak_mb")
+    }
 
 
 async def run_crowd(

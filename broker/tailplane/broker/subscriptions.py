@@ -11,12 +11,15 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import structlog
 from redis.asyncio import Redis
 
 from tailplane.broker.connection import HandedOver
 from tailplane.broker.outage import Outage
 from tailplane.broker.wire import Line, Wire
 from tailplane.protocol.errors import StoreUnavailable
+
+log = structlog.get_logger("tailplane.broker")
 
 # Seconds: between two beats that the connection must hear; silence after which it counts as dead; for a subscription
 # to be confirmed; between two tries to connect.
@@ -117,8 +120,8 @@ class Subscriptions:
     def _take(self, reply: Any) -> None:
         self._heard_at = asyncio.get_running_loop().time()
         if isinstance(reply, Exception):
-            # Such as a user without the right to a channel: nobody else may be told, and a subscription times out.
-            self._outage.noticed(StoreUnavailable(str(reply)))
+            # Such as a user without the right to a channel: whose it was is not said, so that subscription times out.
+            log.warning("subscription refused", reason=str(reply))
             return
         kind, channel, data = reply
         self._hear(kind, channel.decode(), data)

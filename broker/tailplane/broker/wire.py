@@ -9,6 +9,7 @@ command that blocks in Redis may be sent here: it would hold up all others.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeAlias, cast
 
 from hiredis import Reader, pack_command
@@ -127,6 +128,7 @@ class Wire:
         self._connection: HandedOver | None = None
         self._line: Line | None = None
         self._opening: asyncio.Task[Line] | None = None
+        # Those of `_line`: replies come in their order. An older line has, and fails, its own.
         self._calls: deque[_Call] = deque()
         self._watch: asyncio.TimerHandle | None = None
 
@@ -140,6 +142,8 @@ class Wire:
             return []
         line = self._line
         if line is None or line.is_closing:
+            # One that is closing may have calls that wait, and something unsent that never goes out.
+            self.abandon()
             line = await self._open()
         loop = asyncio.get_running_loop()
         call = _Call(loop.create_future(), len(commands), loop.time())
@@ -183,9 +187,10 @@ class Wire:
             # Of the pool, and never given back: who closes the pool closes it.
             pool = self._redis.connection_pool
             self._connection = cast(HandedOver, pool.get_available_connection())
-        line = Line(self._take, self._lose)
+        calls: deque[_Call] = deque()
+        line = Line(partial(self._take, calls), partial(self._lose, calls))
         await line.open(self._connection)
-        self._line = line
+        self._line, self._calls = line, calls
         return line
 
     def _opened(self, opening: "asyncio.Task[Line]") -> None:
@@ -194,22 +199,23 @@ class Wire:
             # Retrieved here, so that it is not reported where nobody waits any more.
             opening.exception()
 
-    def _take(self, reply: Any) -> None:
-        call = self._calls[0]
+    def _take(self, calls: deque[_Call], reply: Any) -> None:
+        call = calls[0]
         call.replies.append(reply)
         if len(call.replies) == call.wanted:
-            self._calls.popleft()
+            calls.popleft()
             if not call.done.done():
                 call.done.set_result(call.replies)
         if type(reply) is StoreUnavailable:
             self.noticed(reply)
 
-    def _lose(self) -> None:
-        self._line = None
-        calls, self._calls = self._calls, deque()
+    def _lose(self, calls: deque[_Call]) -> None:
+        if calls is self._calls:
+            self._line = None
         for call in calls:
             if not call.done.done():
                 call.done.set_exception(StoreUnavailable("Redis does not answer: the connection was lost"))
+        calls.clear()
 
     def _look(self) -> None:
         self._watch = None

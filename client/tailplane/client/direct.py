@@ -25,11 +25,16 @@ from tailplane.client.intake import Intake
 from tailplane.client.options import ClientOptions
 from tailplane.client.pieces import memory_for_pieces
 
-# Shorter than the 5 s after which uvicorn closes an idle connection: or requests are sent into a closing one.
+# Shorter than the time after which any server closes an idle connection (uvicorn by itself 5 s, our control plane 75):
+# or requests are sent into a closing one.
 IDLE_CONNECTION_S = 4.0
 MOST_IDLE = 20
 # Used again so soon, a connection is not asked whether it stands: a lost race is repeated like any lost answer.
 _TRUSTED_S = 0.05
+# The largest answer that is taken whole, and how long its body may take, however lively it drips: bounds against a
+# broken peer, far over what a control plane answers.
+MOST_BYTES = 64 * 1024 * 1024
+LONGEST_BODY_S = 300.0
 
 
 class DirectHttp:
@@ -173,10 +178,14 @@ async def _read_head(connection: Connection, answer_s: float | None) -> tuple[He
 
 async def _read_body(connection: Connection, body: Body, rest: bytes, piece_s: float | None) -> bytes:
     pieces = [body.feed(rest)]
+    size, begun = len(pieces[0]), time.monotonic()
     while not body.is_complete and body.failure is None:
+        if size > MOST_BYTES or time.monotonic() - begun > LONGEST_BODY_S:
+            raise httpx2.RemoteProtocolError(f"the answer is over {MOST_BYTES} bytes, or takes over {LONGEST_BODY_S} s")
         data = await connection.read(piece_s)
         if data:
             pieces.append(body.feed(data))
+            size += len(pieces[-1])
         else:
             body.end()
     if body.failure is not None:
@@ -190,7 +199,11 @@ def _plain(head: Head, content: bytes) -> bytes:
         return content
     try:
         if coding == "gzip":
-            return zlib.decompress(content, 16 + zlib.MAX_WBITS)
+            unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)
+            unpacked = unpacker.decompress(content, MOST_BYTES)
+            if unpacker.eof:
+                return unpacked
+            raise httpx2.RemoteProtocolError(f"the answer is cut off, or over {MOST_BYTES} bytes unpacked")
     except zlib.error as error:
         raise httpx2.RemoteProtocolError(f"the answer can't be unpacked: {error}") from error
     raise httpx2.RemoteProtocolError(f"the answer is packed as {coding!r}, which was not asked for")

@@ -1,7 +1,7 @@
 """A feed: the recent entries of one stream, read once and shared by all its readers in this process.
 
-Readers hold a position, not a queue: a slow one costs no memory. Who is behind the feed's window reads the past from
-Redis at its own pace until it meets the window again.
+Readers hold a position, not a queue. Who is behind the feed's window reads the past from Redis, a page at a time and at
+its own pace, until it meets the window again.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ class Feed:
         end: the terminal state, once the terminal event has been read.
         is_gone: whether the stream was found to be removed.
         readers: how many hold this feed.
-        ready: done when the feed has begun; fails where it could not.
+        opening: done when the feed has begun; fails where it could not.
     """
 
     def __init__(self, task: TaskRef) -> None:
@@ -61,7 +61,7 @@ class Feed:
         self.end: str | None = None
         self.is_gone = False
         self.readers = 0
-        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.opening: asyncio.Future[None]
         self._window: deque[SharedEntry] = deque()
         self._bytes = 0
         # A dict, for it keeps the order in which they came.
@@ -73,7 +73,6 @@ class Feed:
         """Begin the window with the stream's newest entry."""
         self.floor = EntryId(newest.id.fence, newest.first_seq - 1)
         self.extend([newest])
-        self.ready.set_result(None)
 
     def extend(self, entries: Sequence[Entry]) -> None:
         """Take what follows `tail`, and wake the readers that wait for it; what is there already is left out."""
@@ -183,5 +182,8 @@ def join(entries: Sequence[SharedEntry], form: Format, after: Cursor, size: int)
 
 
 def entries_within(size: int, seen: int, seen_bytes: int) -> int:
-    """Return how many entries make about `size` bytes, where `seen` of them had `seen_bytes`: 1-1000, 16 if unknown."""
-    return max(1, min(1000, size * seen // seen_bytes)) if seen_bytes else 16
+    """Return how many entries make about `size` bytes, where `seen` of them had `seen_bytes`: 1-256, 4 if unknown.
+
+    Redis knows no bound in bytes: these keep what comes small also where entries suddenly grow to their largest.
+    """
+    return max(1, min(256, size * seen // seen_bytes)) if seen_bytes else 4

@@ -16,8 +16,8 @@ from tailplane.protocol.cursor import After, Cursor, Last, Now, Position
 from tailplane.protocol.errors import CursorPastEnd, StoreUnavailable, TaskNotFound
 from tailplane.protocol.ids import EntryId
 
-# Streams that are read in one round trip.
-READ_STREAMS = 500
+# Streams that are read in one round trip; each may bring a window full.
+READ_STREAMS = 64
 # Seconds in which the sweep looks at every stream once, and between its steps.
 SWEEP, SWEEP_STEP = 30.0, 1.0
 # Seconds between two tries while Redis is away.
@@ -111,20 +111,12 @@ class Hub:
         if feed is None:
             feed = self._feeds[task] = Feed(task)
             self._by_channel[self._broker.keys.bell(task)] = feed
-            feed.readers = 1
-            try:
-                await self._begin(feed)
-            except BaseException as error:
-                if not feed.ready.done():
-                    feed.ready.set_exception(StoreUnavailable() if isinstance(error, asyncio.CancelledError) else error)
-                    # Retrieved here, so that it is not reported where nobody else waits.
-                    feed.ready.exception()
-                await self._release(feed)
-                raise
-            return feed
+            # A task of its own: the reader who came first may go while others wait for it.
+            feed.opening = asyncio.ensure_future(self._begin(feed))
+            feed.opening.add_done_callback(_retrieve)
         feed.readers += 1
         try:
-            await asyncio.shield(feed.ready)
+            await asyncio.shield(feed.opening)
         except BaseException:
             await self._release(feed)
             raise
@@ -144,6 +136,7 @@ class Hub:
         feed.readers -= 1
         if feed.readers == 0 and self._feeds.get(feed.task) is feed:
             channel = self._broker.keys.bell(feed.task)
+            feed.opening.cancel()
             del self._feeds[feed.task], self._by_channel[channel]
             self._grown.pop(feed, None)
             await self._bells.unsubscribe(channel)
@@ -195,11 +188,12 @@ class Hub:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_STEP)
-            swept = list(self._feeds.values())
-            step = max(1, math.ceil(len(swept) * SWEEP_STEP / SWEEP))
-            for begin in range(0, len(swept), step):
-                await self._look_at(swept[begin : begin + step])
-                await asyncio.sleep(SWEEP_STEP)
+            # Those that were not looked at for the longest time stand first, new ones last.
+            count = math.ceil(len(self._feeds) * SWEEP_STEP / SWEEP)
+            swept = list(itertools.islice(self._feeds.values(), count))
+            for feed in swept:
+                self._feeds[feed.task] = self._feeds.pop(feed.task)
+            await self._look_at(swept)
 
     async def _look_at(self, feeds: list[Feed]) -> None:
         for feed in feeds:
@@ -213,3 +207,9 @@ class Hub:
             if not exists:
                 feed.is_gone = True
                 feed.wake()
+
+
+def _retrieve(opening: "asyncio.Future[None]") -> None:
+    # So that a failure is not reported where nobody waits any more.
+    if not opening.cancelled():
+        opening.exception()

@@ -1,7 +1,7 @@
 """The response that streams a task's events: a plain ASGI response that sends what its reader hands over.
 
 It ends with the terminal event, when its client goes away, or when the process drains. A client that does not read
-holds up nothing but itself: `send` waits for its socket, and the reader keeps no queue.
+holds up nothing but itself: `send` waits for its socket, and the reader keeps a page of the past at the most.
 """
 
 import asyncio
@@ -173,10 +173,11 @@ class EventStream(Response):
         it: to wake a task for each entry and each reader costs more than the sending.
 
         Returns:
-            False: it is the task's turn, because the client is slow, the stream is at its end, or there is more.
+            False: it is the task's turn, because the client is slow, the stream is at its end, there is more, or the
+            process drains.
         """
         transport = self._transport
-        if transport.is_closing() or transport.get_write_buffer_size() > _SLOW_BYTES:
+        if self._drain.is_set() or transport.is_closing() or transport.get_write_buffer_size() > _SLOW_BYTES:
             return False
         chunk = self._reader.at_hand(self._form)
         if not chunk:

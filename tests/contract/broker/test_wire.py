@@ -114,6 +114,54 @@ async def test_a_reply_that_is_lost_with_the_connection_is_no_reply(
     await client.aclose(close_connection_pool=True)
 
 
+async def test_a_connection_that_is_closed_over_unsent_bytes_gives_nobody_s_reply_to_another(
+    server: EmbeddedServer,
+) -> None:
+    half_closed = asyncio.Event()
+
+    async def serve(client: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
+        source, forth = await asyncio.open_connection("127.0.0.1", server.port)
+
+        async def pass_on(data: bytes) -> None:
+            forth.write(data)
+            await forth.drain()
+
+        async def pass_back() -> None:
+            while data := await source.read(65536):
+                back.write(data)
+
+        returning = asyncio.ensure_future(pass_back())
+        try:
+            while data := await client.read(65536):
+                if b"$5\r\nlarge" in data and not half_closed.is_set():
+                    # Reads no more and says goodbye: what the other side still has to send stays there.
+                    back.write_eof()
+                    half_closed.set()
+                    await asyncio.sleep(30)
+                await pass_on(data)
+        finally:
+            returning.cancel()
+            forth.transport.abort()
+            back.transport.abort()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as proxy:
+        client = connect(f"redis://127.0.0.1:{proxy.sockets[0].getsockname()[1]}/0", Redis)
+        wire = Wire(client)
+        await wire.run("PING")
+        lost = asyncio.ensure_future(wire.run("SET", "large", b"x" * 32_000_000))
+        await half_closed.wait()
+        await asyncio.sleep(0.05)
+        async with asyncio.timeout(5):
+            assert await asyncio.gather(*(wire.run("ECHO", n) for n in range(5))) == [b"0", b"1", b"2", b"3", b"4"]
+            with pytest.raises(StoreUnavailable):
+                await lost
+        assert await wire.run("ECHO", "later") == b"later"
+        await client.aclose(close_connection_pool=True)
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            if "serve" in repr(task.get_coro()):
+                task.cancel()
+
+
 async def test_a_server_that_takes_no_writes_is_left_for_another_connection(
     redis: Redis, server: EmbeddedServer
 ) -> None:

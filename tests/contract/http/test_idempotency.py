@@ -23,6 +23,8 @@ async def test_the_same_request_makes_one_task(http: Any, broker: Broker, fleet:
     assert len((await http.get("/v1/tasks")).json()["tasks"]) == 1
     claims = await broker.queue.claim(fleet.worker_id, 10, {"echo": 10})
     assert len(claims.taken) == 1
+    (kept,) = [key async for key in broker.redis.scan_iter(f"{broker.keys.prefix}:*:request:*")]
+    assert 0 < 24 * 3600 - await broker.redis.ttl(kept) + 1 < 60
 
 
 async def test_requests_at_the_same_time_make_one_task(http: Any, broker: Broker, fleet: Any) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tailplane.client import Client, ConnectionLost, TailplaneError
+from tailplane.client import Client, ClientOptions, ConnectionLost, TailplaneError, direct
 from tailplane.client.connection import connect
 from tailplane.client.pieces import memory_for_pieces
 from tailplane.protocol import codec
@@ -363,6 +363,30 @@ async def test_packed_answers_are_unpacked_and_unknown_packings_told() -> None:
         assert await client.workers() == []
         # Repeated as any answer that can't be read.
         assert await client.workers() == []
+
+
+@pytest.mark.parametrize("broken", ["large", "large when unpacked", "dripping"])
+async def test_an_answer_without_end_is_given_up(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(direct, "MOST_BYTES", 50_000)
+    monkeypatch.setattr(direct, "LONGEST_BODY_S", 0.2)
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.readuntil(b"\r\n\r\n"):
+            if broken == "large":
+                writer.write(answer(b"x" * 1_000_000))
+            elif broken == "large when unpacked":
+                writer.write(answer(gzip.compress(b"x" * 1_000_000), "Content-Encoding: gzip"))
+            else:
+                writer.write(answer(b"")[:-3].replace(b"Length: 0", b"Length: 9999") + b"\n\r\n")
+                for _ in range(1000):
+                    writer.write(b"x")
+                    await writer.drain()
+                    await asyncio.sleep(0.01)
+
+    options = ClientOptions(retry_for=timedelta(seconds=0.1))
+    async with serving(handle) as port, Client(f"http://127.0.0.1:{port}", options=options) as client:
+        with pytest.raises(ConnectionLost, match="over 50000 bytes"):
+            await client.workers()
 
 
 async def test_a_password_in_the_url_and_headers_of_the_client_are_sent(wire: Any) -> None:

@@ -153,6 +153,19 @@ def test_what_can_not_travel_is_refused_with_its_reason(
         codec.pack(wrap(value))
 
 
+@pytest.mark.parametrize(
+    "beside",
+    [None, (1, 2), b"\x91" * 300, datetime(2024, 2, 29, tzinfo=UTC)],
+    ids=["alone", "with a tuple", "with what looks nested", "with a datetime"],
+)
+def test_an_extension_passes_where_its_reader_takes_it_whatever_is_beside_it(beside: object) -> None:
+    value = {"ext": msgpack.ExtType(5, b"\xc7\x0c\xff" + b"\x91" * 300), "beside": beside}
+    read = codec.unpack(codec.pack_plain(value), extensions=True)
+    assert read["ext"] == value["ext"]
+    with pytest.raises(Unserialisable, match="extension type 5"):
+        codec.pack(value)
+
+
 def test_a_value_that_contains_itself_is_refused() -> None:
     circle: list[object] = []
     circle.append(circle)

@@ -143,7 +143,7 @@ async def test_a_writer_of_many_tasks_that_can_not_keep_up_rests(
 
     # On a machine that does nothing else, a flush takes no time but what this one is given.
     monkeypatch.setattr(writer_module, "_SOON", 0.019)
-    monkeypatch.setattr(writer_module, "_LONGEST_REST", 0.02)
+    monkeypatch.setattr(writer_module, "_REST", 0.02)
     monkeypatch.setattr(EventLog, "append", slow)
     desk = Desk(broker, Writer(broker.log))
     running = asyncio.ensure_future(desk.writer.run())

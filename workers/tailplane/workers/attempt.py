@@ -40,7 +40,7 @@ from tailplane.workers.writer import Writer
 
 log = structlog.get_logger("tailplane.workers")
 
-# However few retries an author allows, a task survives this many lost workers before it counts as their cause.
+# However few retries an author allows, only a task that has lost so many workers counts as their cause.
 _CRASHES_BORNE = 3
 _LONGEST_DELAY = timedelta(minutes=1)
 _MAX_TEXT = 64 * 1024

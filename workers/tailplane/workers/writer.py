@@ -20,8 +20,8 @@ log = structlog.get_logger("tailplane.workers")
 # What one flush may hold: a reply is awaited before the next. Many tasks take turns, in the order of their ringing.
 _FLUSH_ENTRIES = SCRIPT_ENTRIES
 _FLUSH_BYTES = 4 * 1024 * 1024
-# A full flush that took longer than `_SOON` seconds is followed by a rest of `_REST` times that.
-_SOON, _REST, _LONGEST_REST = 0.002, 2, 0.004
+# A full flush that took longer than `_SOON` seconds is followed by a rest of `_REST`.
+_SOON, _REST = 0.002, 0.004
 # Seconds between two tries while Redis is away.
 _RETRY_FIRST, _RETRY_MOST = 0.05, 1.0
 
@@ -60,7 +60,7 @@ class Writer:
                     # would go its way alone, at a cost that makes all later still: gathered, two or three go at once.
                     # Short rests after small flushes keep readers busy meanwhile; long ones would let them idle, and
                     # then swamp them.
-                    await asyncio.sleep(min(_REST * took, _LONGEST_REST))
+                    await asyncio.sleep(_REST)
 
     def _gather(self) -> list[tuple[Emitter, Append]]:
         batch: list[tuple[Emitter, Append]] = []
