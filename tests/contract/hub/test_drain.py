@@ -45,8 +45,8 @@ async def test_a_drain_ends_a_stream_that_grows_in_the_same_moment(hub: Hub, aut
 
     running = asyncio.ensure_future(stream.run({TRANSPORT: socket}, receive, send))
     async with asyncio.timeout(DEADLINE):
-        await author.write("before")
-        while not socket.pushed:
+        # Until it has sent what there is, and waits for more.
+        while reader._waiting is None or not reader.is_caught_up:
             await asyncio.sleep(0.005)
         # What comes now is handed to readers in the next turn of the loop, and so is the drain.
         feed = hub._feeds[author.task]
