@@ -1,7 +1,7 @@
 """What both Redis sides of Tailplane agree on: keys, Lua scripts, task store, event log, queue, catalogue."""
 
 from tailplane.broker.broker import Broker
-from tailplane.broker.connection import connect, mask_url, store_errors
+from tailplane.broker.connection import connect, store_errors
 from tailplane.broker.event_log import Append, Entry, EventLog, Refusal, parse_published
 from tailplane.broker.keys import Keys, TaskRef
 from tailplane.broker.outage import Outage
@@ -36,7 +36,6 @@ __all__ = [
     "WorkerRecord",
     "WorkflowRecord",
     "connect",
-    "mask_url",
     "parse_published",
     "store_errors",
 ]

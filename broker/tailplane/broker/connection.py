@@ -135,11 +135,3 @@ def reply_error(text: str) -> StoreUnavailable | ResponseError:
 
 def _is_not_now(error: Exception) -> bool:
     return isinstance(error, ResponseError) and str(error).startswith(_NOT_NOW)
-
-
-def mask_url(url: str) -> str:
-    """Return `url` without what may be secret in it, for logs and errors: user, password, and its query."""
-    scheme, _, rest = url.partition("://")
-    # Up to the last @, whatever a password that nobody has escaped holds; the query may name a password, too.
-    host = rest.rpartition("@")[2].partition("?")[0]
-    return f"{scheme}://{'***@' if '@' in rest else ''}{host}"

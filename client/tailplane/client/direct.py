@@ -64,6 +64,7 @@ class DirectHttp:
         # The longest idle first; the other end is used first.
         self._idle: list[tuple[float, Connection]] = []
         self._used: set[Connection] = set()
+        self._is_closed = False
 
     async def send(self, request: Request) -> Answer:
         """Send a request, once, and return the answer."""
@@ -94,6 +95,7 @@ class DirectHttp:
 
     async def aclose(self) -> None:
         """Close all connections."""
+        self._is_closed = True
         for connection in [*self._used, *(connection for _, connection in self._idle)]:
             connection.close()
         self._idle.clear()
@@ -110,6 +112,9 @@ class DirectHttp:
         if connection is None:
             memory = memory_for_pieces(self._memory)
             connection = await connect(self._host, self._port, self._tls, self._connect_s, memory)
+            if self._is_closed:
+                connection.close()
+                raise httpx2.ConnectError("the client was closed meanwhile")
         self._used.add(connection)
         try:
             await connection.write(raw, self._write_s)
@@ -163,8 +168,11 @@ class DirectAnswer:
 async def _read_head(connection: Connection, answer_s: float | None) -> tuple[Head, bytes]:
     """Return the answer's head, and what came of its body with it."""
     received = b""
+    left_s, clock = answer_s, time.monotonic
+    give_up_at = None if answer_s is None else clock() + answer_s
     while True:
-        data = await connection.read(answer_s)
+        data = await connection.read(left_s)
+        left_s = None if give_up_at is None else max(0.0, give_up_at - clock())
         if not data:
             raise httpx2.RemoteProtocolError("the server closed the connection without an answer")
         received += data

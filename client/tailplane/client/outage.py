@@ -1,11 +1,10 @@
 """What the log and the caller are told when the control plane can't be reached. No I/O but the log.
 
 One warning per outage and client: whoever waits for a request's 30 s must not take it for a hang, and a thousand
-streams must not say the same thousand times. Passwords of the URL stay out of both.
+streams must not say the same thousand times.
 """
 
 import logging
-import re
 from datetime import timedelta
 
 import httpx2
@@ -15,15 +14,13 @@ from tailplane.protocol.errors import ConnectionLost
 
 logger = logging.getLogger("tailplane.client")
 
-_PASSWORD = re.compile(r"(?<=://)[^/?#]*@")
-
 
 class Outage:
     """Whether the control plane at one URL could be reached at the last try."""
 
     def __init__(self, url: str) -> None:
-        """Begin without a doubt."""
-        self._url = _PASSWORD.sub("***@", url)
+        """Begin without a doubt. `url` is told to everybody."""
+        self._url = url
         self._is_told = False
 
     def failed(self, error: Exception, retry_for: timedelta | None) -> None:
@@ -41,7 +38,9 @@ class Outage:
 
     def answered(self) -> None:
         """Note that it can be reached."""
-        self._is_told = False
+        if self._is_told:
+            self._is_told = False
+            logger.warning("the control plane at %s is reached again", self._url)
 
     def connection_lost(self, error: Exception) -> ConnectionLost:
         """Return what to tell the caller of a connection's failure: all there is to know, without a chain of errors."""

@@ -28,6 +28,8 @@ logger = logging.getLogger("tailplane.client")
 
 # PROTOCOL.md 3.2: after so many keep-alive times without a byte a connection may be taken for dead.
 _SILENT_TIMES = 3
+# Of a number in a header that makes sense.
+_MOST_DIGITS = 16
 
 
 class Reader:
@@ -114,7 +116,7 @@ class Reader:
         if httpx2.codes.is_success(answer.status):
             kind = media_type(answer.headers)
             return None if kind == MSGPACK_TYPE else Garbage(f"the answer's type is {kind!r}, not {MSGPACK_TYPE}")
-        error = error_of(answer.status, answer.headers, await answer.read(), self._transport.url)
+        error = error_of(answer.status, answer.headers, await answer.read(), self._transport.shown_url)
         if answer.status not in RETRIED_STATUSES:
             raise error
         return Lost(error, error.retry_after if isinstance(error, Unavailable) else None)
@@ -132,9 +134,9 @@ class Reader:
 
     def _read_head(self, answer: OpenAnswer) -> None:
         said = answer.headers.get("tailplane-keep-alive-ms", "")
-        if said.isdecimal() and int(said) > 0:
+        if said.isdecimal() and len(said) < _MOST_DIGITS and int(said) > 0:
             self._keep_alive_s = int(said) / 1000
         # Where the control plane says at which seq `now` or `-N` begins, a loss before the first event loses no event.
         at = answer.headers.get("tailplane-cursor", "")
-        if self._cursor is None and at.isdecimal():
+        if self._cursor is None and at.isdecimal() and len(at) < _MOST_DIGITS:
             self._cursor = int(at)

@@ -27,6 +27,7 @@ from tailplane.client.route import http_to
 from tailplane.protocol import codec
 from tailplane.protocol.errors import TailplaneError, Unavailable
 from tailplane.protocol.frames import MSGPACK_TYPE
+from tailplane.protocol.urls import mask_url
 
 logger = logging.getLogger("tailplane.client")
 
@@ -77,12 +78,17 @@ class Transport:
         """
         parsed = httpx2.URL(url)
         if parsed.scheme not in ("http", "https") or not parsed.host:
-            raise ValueError(f"{url!r} is not the URL of a control plane; one looks like http://127.0.0.1:8420")
+            raise ValueError(
+                f"{mask_url(url)!r} is not the URL of a control plane; one looks like http://127.0.0.1:8420"
+            )
         self.url = url
+        # For messages: a password stays out of them.
+        self.shown_url = mask_url(url)
         self.options = options
-        self.outage = Outage(url)
+        self.outage = Outage(self.shown_url)
         self._headers = dict(headers or {})
         self._opened: Http | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
     async def request(
@@ -139,8 +145,8 @@ class Transport:
             else:
                 self.outage.answered()
                 if answer.is_success:
-                    return _decoded(answer, self.url + request.target)
-                trouble = error_of(answer.status, answer.headers, answer.content, self.url + request.target)
+                    return _decoded(answer, self.shown_url + request.target)
+                trouble = error_of(answer.status, answer.headers, answer.content, self.shown_url + request.target)
                 if answer.status not in RETRIED_STATUSES:
                     raise trouble
                 if isinstance(trouble, Unavailable):
@@ -172,8 +178,12 @@ class Transport:
     def _http(self) -> Http:
         if self._closed:
             raise RuntimeError("the client is closed")
-        if self._opened is None:
-            self._opened = http_to(self.url, self.options, self._headers)
+        loop = asyncio.get_running_loop()
+        if self._opened is None or self._loop is not loop:
+            if self._loop is not None and self._loop.is_running():
+                raise RuntimeError("a client belongs to one event loop: make another for this one, or use SyncClient")
+            # What was opened on a loop that has ended ends with it.
+            self._opened, self._loop = http_to(self.url, self.options, self._headers), loop
         return self._opened
 
 

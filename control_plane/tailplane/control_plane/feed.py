@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from tailplane.broker import Entry, TaskRef
 from tailplane.control_plane.formats import Format
+from tailplane.control_plane.past import Past, SharedEntry
 from tailplane.protocol.cursor import Cursor
 from tailplane.protocol.ids import EntryId
 
@@ -19,28 +20,6 @@ WINDOW_BYTES = 1024 * 1024
 
 # Chunks of several entries that a feed keeps for readers who stand at the same place.
 _CHUNKS_KEPT = 8
-
-
-class SharedEntry:
-    """An entry and its encodings: made when first asked for, once per format, for all readers."""
-
-    __slots__ = ("_encoded", "entry", "first_seq", "id")
-
-    def __init__(self, entry: Entry) -> None:
-        self.entry = entry
-        self.id = entry.id
-        self.first_seq = entry.first_seq
-        self._encoded: dict[str, bytes] = {}
-
-    def encoded(self, form: Format, after: Cursor) -> bytes:
-        """Return the events behind the cursor in a format."""
-        if after >= self.first_seq:
-            # Only the first entry that a reader gets can be one that it has seen in part.
-            return form.encode(self.entry, after)
-        found = self._encoded.get(form.media_type)
-        if found is None:
-            found = self._encoded[form.media_type] = form.encode(self.entry, after)
-        return found
 
 
 class Feed:
@@ -62,6 +41,7 @@ class Feed:
         self.is_gone = False
         self.readers = 0
         self.opening: asyncio.Future[None]
+        self._past: Past | None = None
         self._window: deque[SharedEntry] = deque()
         self._bytes = 0
         # A dict, for it keeps the order in which they came.
@@ -100,6 +80,13 @@ class Feed:
             return entry.id <= self.tail
         self.extend((entry,))
         return True
+
+    @property
+    def past(self) -> Past:
+        """What is held of the stream before the window. Most feeds never need it."""
+        if self._past is None:
+            self._past = Past()
+        return self._past
 
     @property
     def has_begun(self) -> bool:

@@ -9,6 +9,8 @@ from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+# Bytes that one turn may gather; more goes out at once, so that the connection tells in time that its client is slow.
+_GATHERED_BYTES = 16 * 1024
 # Where a request's scope has the connection's transport.
 TRANSPORT = "tailplane.transport"
 
@@ -16,18 +18,22 @@ TRANSPORT = "tailplane.transport"
 class GatheringTransport:
     """A transport whose writes of one turn of the loop go out together; otherwise the transport behind it."""
 
-    __slots__ = ("_loop", "_pending", "_transport")
+    __slots__ = ("_loop", "_pending", "_size", "_transport")
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._loop = loop
         self._pending: list[bytes] = []
+        self._size = 0
 
     def write(self, data: bytes) -> None:
-        """Write at the end of this turn. What one turn may gather is what its tasks have in hand."""
+        """Write at the end of this turn, or at once where much has gathered."""
         if not self._pending:
             self._loop.call_soon(self._flush)
         self._pending.append(data)
+        self._size += len(data)
+        if self._size > _GATHERED_BYTES:
+            self._flush()
 
     def push(self, data: bytes) -> None:
         """Write at once: for who writes once a turn."""
@@ -44,7 +50,7 @@ class GatheringTransport:
         return self._transport.is_closing()
 
     def _flush(self) -> None:
-        pending, self._pending = self._pending, []
+        pending, self._pending, self._size = self._pending, [], 0
         # The connection may have been lost since.
         if pending and not self._transport.is_closing():
             self._transport.write(pending[0] if len(pending) == 1 else b"".join(pending))

@@ -11,6 +11,7 @@ import math
 
 from tailplane.broker import Broker, Outage, Subscriptions, TaskRef, parse_published
 from tailplane.control_plane.feed import Feed
+from tailplane.control_plane.past import Turns
 from tailplane.control_plane.reader import Reader, Stand
 from tailplane.protocol.cursor import After, Cursor, Last, Now, Position
 from tailplane.protocol.errors import CursorPastEnd, StoreUnavailable, TaskNotFound
@@ -34,6 +35,7 @@ class Hub:
         # Feeds to read; a dict, for it keeps the order in which they rang.
         self._grown: dict[Feed, None] = {}
         self._work = asyncio.Event()
+        self._turns = Turns()
         self._outage = Outage("reading streams")
         self._bells = Subscriptions(broker.redis, broker.keys.prefix, self._note_ring)
 
@@ -68,7 +70,7 @@ class Hub:
         except BaseException:
             await self._release(feed)
             raise
-        return Reader(self._broker.log, feed, stand, lambda: self._release(feed))
+        return Reader(self._broker.log, feed, stand, lambda: self._release(feed), self._turns)
 
     def wake_all(self) -> None:
         """Let every reader that waits look round: the process drains."""

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import structlog
 
 from tailplane.broker import EventLog
-from tailplane.control_plane.feed import Feed, SharedEntry, entries_within, join
+from tailplane.control_plane.feed import Feed, entries_within, join
 from tailplane.control_plane.formats import Format
+from tailplane.control_plane.past import Page, SharedEntry, Turns
 from tailplane.protocol.cursor import Cursor
 from tailplane.protocol.errors import TaskGone
 from tailplane.protocol.ids import EntryId
@@ -16,8 +17,8 @@ from tailplane.protocol.ids import EntryId
 log = structlog.get_logger(__name__)
 
 # Bytes: about what one chunk of a response holds, and what a reader that is behind reads from Redis at once.
-CHUNK_BYTES = 256 * 1024
-PAGE_BYTES = 1024 * 1024
+CHUNK_BYTES = 64 * 1024
+PAGE_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,26 +39,39 @@ class Reader:
     __slots__ = (
         "_close",
         "_cursor",
+        "_entry_bytes",
         "_feed",
         "_log",
         "_page",
-        "_page_bytes",
+        "_page_at",
         "_position",
         "_push",
         "_timer",
+        "_turns",
         "_waiting",
         "_wake_at",
         "is_at_end",
     )
 
-    def __init__(self, log: EventLog, feed: Feed, stand: Stand, close: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        feed: Feed,
+        stand: Stand,
+        close: Callable[[], Awaitable[None]],
+        turns: Turns,
+    ) -> None:
         self._log = log
+        self._turns = turns
         self._feed = feed
         self._position = stand.entry
         self._cursor = stand.cursor
         self._close = close
-        self._page: list[SharedEntry] = []
-        self._page_bytes = 0
+        # Of the past, and how much of it was handed over; None: the feed's window has what comes next.
+        self._page: Page | None = None
+        self._page_at = 0
+        # What an entry of the last page had on average; 0: not known.
+        self._entry_bytes = 0
         self._waiting: asyncio.Future[None] | None = None
         self._push: Callable[[], bool] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -77,26 +91,30 @@ class Reader:
             TaskGone: the stream was removed before its end was read.
             StoreUnavailable: the reader is behind, and Redis does not answer.
         """
-        if chunk := self.at_hand(form):
-            return chunk
-        if self._feed.after(self._position) is None:
-            self._page = await self._read_page()
-        else:
-            await self._wait(patience, push)
+        if self._page is None:
+            if chunk := self.at_hand(form):
+                return chunk
+            if self._feed.after(self._position) is None:
+                self._page, self._page_at = await self._read_page(), 0
+            else:
+                await self._wait(patience, push)
+        if self._page is not None:
+            async with self._turns.encoding:
+                return self._encode(self._page.entries[self._page_at :], form)
         chunk = self.at_hand(form)
         if not chunk and self._feed.is_gone:
             raise TaskGone("the stream was removed", task_id=self._feed.task.task_id)
         return chunk
 
     def at_hand(self, form: Format) -> bytes:
-        """Return what `chunk` would, where it need not wait; else nothing."""
-        entries = self._page or self._feed.after(self._position)
+        """Return what `chunk` would, where the feed's window has it; else nothing."""
+        entries = self._feed.after(self._position) if self._page is None else None
         return self._encode(entries, form) if entries else b""
 
     @property
     def is_caught_up(self) -> bool:
         """Whether all that the feed has was handed over."""
-        return not self._page and self._position >= self._feed.tail
+        return self._page is None and self._position >= self._feed.tail
 
     @property
     def cursor(self) -> Cursor:
@@ -151,13 +169,19 @@ class Reader:
         else:
             self._timer = loop.call_at(self._wake_at, self._look_up, loop)
 
-    async def _read_page(self) -> list[SharedEntry]:
-        count = entries_within(PAGE_BYTES, 1, self._page_bytes)
-        (found,) = await self._log.read_after([(self._feed.task, self._position, count)])
-        if not found:
-            raise TaskGone("the stream was removed", task_id=self._feed.task.task_id)
-        self._page_bytes = sum(len(entry.payload) for entry in found) // len(found) + 1
-        return [SharedEntry(entry) for entry in found]
+    async def _read_page(self) -> Page:
+        feed, past = self._feed, self._feed.past
+        async with past.reading:
+            page = past.pages.get(self._position)
+            if page is None:
+                count = entries_within(PAGE_BYTES, 1, self._entry_bytes)
+                (found,) = await self._log.read_after([(feed.task, self._position, count)])
+                if not found:
+                    raise TaskGone("the stream was removed", task_id=feed.task.task_id)
+                page = past.pages[self._position] = Page(found)
+                self._turns.kept.append(page)
+        self._entry_bytes = page.entry_bytes
+        return page
 
     def _encode(self, entries: list[SharedEntry], form: Format) -> bytes:
         # Frames carry the entry's id; a reader that begins inside an entry gets it whole, or its rest.
@@ -171,6 +195,8 @@ class Reader:
         self._position = last.id
         self._cursor = max(self._cursor, last.id.seq)
         self.is_at_end = last.end is not None
-        # What did not fit is kept if it was read for this reader alone; the feed keeps its own.
-        self._page = entries[taken:] if self._position < self._feed.floor else []
+        self._page_at += taken
+        # Let go as soon as the window has what comes next.
+        if self._page is not None and (self._page_at >= len(self._page.entries) or self._position >= self._feed.floor):
+            self._page = None
         return chunk

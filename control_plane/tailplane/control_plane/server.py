@@ -13,12 +13,12 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.lifespan.on import LifespanOn
 
-from tailplane.broker import mask_url
 from tailplane.broker.garbage import collect_seldom
 from tailplane.broker.logs import configure_logging
 from tailplane.control_plane.app import create_app
 from tailplane.control_plane.gathering import GatheringProtocol
 from tailplane.control_plane.settings import Settings
+from tailplane.protocol.urls import mask_url
 
 # Seconds. Longer than clients and load balancers keep an idle connection (5 to 60 s): whoever closes it last never
 # writes a request into a connection that is being closed.

@@ -164,6 +164,9 @@ class EventStream(Response):
             if chunk or self._clock() - self._sent_at >= self._patience:
                 await send({"type": "http.response.body", "body": chunk or form.keep_alive, "more_body": True})
                 self._sent_at = self._clock()
+                if not reader.is_caught_up:
+                    # Neither reading nor sending need wait where a page is at hand: others are due too.
+                    await asyncio.sleep(0)
         if self._drain.is_set() and not reader.is_at_end:
             hint = form.reconnect(random.randint(*RECONNECT_MS))
             await send({"type": "http.response.body", "body": hint, "more_body": True})

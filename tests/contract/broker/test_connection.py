@@ -6,9 +6,10 @@ from datetime import timedelta
 import pytest
 from redis.asyncio import Redis
 
-from tailplane.broker import Broker, connect, mask_url
+from tailplane.broker import Broker, connect
 from tailplane.deploy.embedded import EmbeddedServer
 from tailplane.protocol.errors import StoreUnavailable
+from tailplane.protocol.urls import mask_url
 
 
 @pytest.mark.parametrize(

@@ -234,6 +234,32 @@ async def test_a_slow_reader_keeps_nothing_in_memory_and_loses_nothing(hub: Hub,
     await quick.close()
 
 
+async def test_readers_at_the_same_place_in_the_past_share_what_is_read(
+    hub: Hub, author: Author, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = await open_at(hub, author)
+    for number in range(300):
+        await author.write([number, b"x" * 10_000])
+        await read(quick, author.seq)
+    asked: list[EntryId] = []
+    read_after = EventLog.read_after
+
+    async def counted(log: EventLog, wanted: Sequence[tuple[TaskRef, EntryId, int]]) -> list[list[Entry]]:
+        asked.extend(after for _, after, _ in wanted)
+        return await read_after(log, wanted)
+
+    monkeypatch.setattr(EventLog, "read_after", counted)
+    late = [await open_at(hub, author) for _ in range(10)]
+    found = await asyncio.gather(*(read(reader, author.seq) for reader in late))
+    for frames in found:
+        assert [seq for seq, _ in seqs_and_data(frames)] == list(range(1, author.seq + 1))
+    # The past was read once, and not ten times, and little of it is kept.
+    assert len(asked) <= len(set(asked)) + 2
+    assert len(hub._turns.kept) <= 16
+    for reader in (quick, *late):
+        await reader.close()
+
+
 async def test_a_chunk_has_a_bound(hub: Hub, author: Author) -> None:
     for _ in range(30):
         await author.write(b"x" * 50_000)

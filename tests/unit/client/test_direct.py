@@ -3,10 +3,12 @@
 import asyncio
 import gc
 import gzip
+import logging
 import os
 import socket
 import ssl
 import struct
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -15,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tailplane.client import Client, ClientOptions, ConnectionLost, TailplaneError, direct
+from tailplane.client import Client, ClientOptions, ConnectionLost, ReconnectPolicy, TailplaneError, direct
 from tailplane.client.connection import connect
 from tailplane.client.pieces import memory_for_pieces
 from tailplane.protocol import codec
@@ -387,6 +389,42 @@ async def test_an_answer_without_end_is_given_up(broken: str, monkeypatch: pytes
     async with serving(handle) as port, Client(f"http://127.0.0.1:{port}", options=options) as client:
         with pytest.raises(ConnectionLost, match="over 50000 bytes"):
             await client.workers()
+
+
+@pytest.mark.parametrize("said", ["502 X", "404 X", "200 X"])
+async def test_a_password_in_the_url_stays_out_of_errors_and_the_log(
+    said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.readuntil(b"\r\n\r\n"):
+            writer.write(f"HTTP/1.1 {said}\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\nno".encode())
+
+    policy = ReconnectPolicy(give_up_after=timedelta(seconds=0.2))
+    options = ClientOptions(retry_for=timedelta(seconds=0.2), reconnect=policy)
+    caplog.set_level(logging.DEBUG)
+    async with serving(handle) as port, Client(f"http://me:hunter2@127.0.0.1:{port}", options=options) as client:
+        with pytest.raises(TailplaneError) as asked:
+            await client.workers()
+        with pytest.raises(TailplaneError) as read:
+            [event async for event in client.task("t_1").events()]
+    for error in (asked.value, read.value):
+        assert "hunter2" not in "".join(traceback.format_exception(error))
+    assert "hunter2" not in caplog.text
+
+
+async def test_a_head_that_drips_has_the_deadline_of_an_answer() -> None:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.readuntil(b"\r\n\r\n"):
+            for _ in range(1000):
+                writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                await writer.drain()
+                await asyncio.sleep(0.01)
+
+    options = ClientOptions(retry_for=timedelta(seconds=0), answer_timeout=timedelta(seconds=0.3))
+    async with serving(handle) as port, Client(f"http://127.0.0.1:{port}", options=options) as client:
+        async with asyncio.timeout(5):
+            with pytest.raises(ConnectionLost, match="no answer came in time"):
+                await client.workers()
 
 
 async def test_a_password_in_the_url_and_headers_of_the_client_are_sent(wire: Any) -> None:

@@ -1,5 +1,6 @@
 """Requests: what is repeated, what is not, and what comes out of it."""
 
+import asyncio
 import logging
 import traceback
 from datetime import timedelta
@@ -133,9 +134,11 @@ def test_an_answer_ends_an_outage_and_only_a_failed_connect_begins_one(caplog: p
     assert len(caplog.records) == 1
     outage.answered()
     outage.failed(httpx2.ConnectError("no"), None)
-    assert [record.getMessage() for record in caplog.records] == [
-        "the control plane at http://host can't be reached: trying until it can"
-    ] * 2
+    away, back = (
+        "the control plane at http://host can't be reached: trying until it can",
+        "the control plane at http://host is reached again",
+    )
+    assert [record.getMessage() for record in caplog.records] == [away, back, away]
 
 
 async def test_the_last_word_about_nobody_there_is_one_error_that_says_how_to_mend_it(wire: Any) -> None:
@@ -233,3 +236,22 @@ async def test_a_closed_client_asks_nothing_more() -> None:
 
     with pytest.raises(RuntimeError, match="closed"):
         await client.workers()
+
+
+def test_a_client_belongs_to_one_event_loop_at_a_time(wire: Any) -> None:
+    options = wire.options(retry_for=timedelta(milliseconds=50))
+    client = Client("http://127.0.0.1:1", options=options)
+
+    async def ask() -> str:
+        try:
+            await client.workers()
+        except (ConnectionLost, RuntimeError) as error:
+            return type(error).__name__
+        return "answered"
+
+    async def ask_here_and_in_a_thread() -> list[str]:
+        return [await ask(), await asyncio.to_thread(asyncio.run, ask()), await ask()]
+
+    assert asyncio.run(ask_here_and_in_a_thread()) == ["ConnectionLost", "RuntimeError", "ConnectionLost"]
+    # A loop that has ended stands in nobody's way.
+    assert asyncio.run(ask()) == "ConnectionLost"

@@ -68,3 +68,16 @@ async def test_nothing_is_written_to_a_connection_that_was_lost() -> None:
 
 async def test_everything_else_is_the_transport_s_own() -> None:
     assert gathering(Transport()).get_extra_info("peername") == "peername"
+
+
+async def test_more_than_a_little_goes_out_at_once_so_that_a_slow_client_is_noticed() -> None:
+    behind = Transport()
+    transport = gathering(behind)
+
+    transport.write(b"head")
+    transport.write(b"x" * 20_000)
+    assert behind.said == [b"head" + b"x" * 20_000]
+    transport.write(b"rest")
+    await asyncio.sleep(0)
+
+    assert behind.said[1:] == [b"rest"]

@@ -19,10 +19,11 @@ from typing import Any
 import structlog
 import uvloop
 
-from tailplane.broker import Broker, Claim, TaskRef, WorkerRecord, connect, mask_url
+from tailplane.broker import Broker, Claim, TaskRef, WorkerRecord, connect
 from tailplane.broker.garbage import collect_seldom
 from tailplane.broker.logs import configure_logging
 from tailplane.protocol.ids import new_worker_id
+from tailplane.protocol.urls import mask_url
 from tailplane.workers import control, watchdog
 from tailplane.workers.acknowledgements import Acknowledgements
 from tailplane.workers.attempt import Attempt, Platform, Stop
