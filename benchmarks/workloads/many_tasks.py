@@ -3,7 +3,7 @@
 The workflows write in a closed loop, with a sleep between two events, so that an overloaded system writes less than
 asked: the rate that it reached is noted. Figures called `steady` are of a window that begins a second after the last
 reader had its first event, ends with the first task, and leaves out submitting and connecting; the others are of the
-whole. At last the same with events of the size of a token, for what Redis keeps of each.
+whole. First the same with events of the size of a token, for what Redis keeps of each.
 """
 
 import asyncio
@@ -34,16 +34,14 @@ _TOKEN_PAD = 8
 
 async def measure(stand: Stand) -> None:
     params = stand.params
+    if tasks := params["token_tasks"]:
+        stand.cases[f"{tasks} tasks, tokens"] = await run_crowd(
+            stand, tasks, params["rate"], params["seconds"], params["time_limit"], _TOKEN_PAD
+        )
     for tasks in params["tasks"]:
         stand.cases[f"{tasks} tasks"] = await run_crowd(
             stand, tasks, params["rate"], params["seconds"], params["time_limit"]
         )
-    tasks = params["token_tasks"]
-    figures = await run_crowd(stand, tasks, params["rate"], params["seconds"], params["time_limit"], _TOKEN_PAD)
-    # The processes' peaks are those of the cases before.
-    stand.cases[f"{tasks} tasks, tokens"] = {
-        name: value for name, value in figures.items() if not name.startswith("peak_mb")
-    }
 
 
 async def run_crowd(

@@ -47,6 +47,7 @@ PLATFORM: dict[PlatformType, dict[str, object]] = {
     PlatformType.RETRYING: {"error": ERROR, "delay_ms": 1000},
     PlatformType.WORKER_LOST: {"worker_id": "w_01"},
     PlatformType.HANDED_BACK: {"worker_id": "w_01"},
+    PlatformType.REWIND: {"to": 0, "reason": "failed"},
     PlatformType.SUCCEEDED: {"result": {"words": 3}},
     PlatformType.FAILED: {"error": ERROR},
     PlatformType.CANCELLED: {"reason": None},

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tailplane.client import Client, TaskCancelled, TaskFailed
+from tailplane.client import Client, Rewind, TaskCancelled, TaskFailed
 from tailplane.deploy.cluster import LocalCluster, Plan
 
 from .conftest import WORKFLOWS
@@ -121,6 +121,12 @@ async def test_retries_go_on_in_the_same_stream(client: Client) -> None:
     ]
     assert [e.type for e in events if e.kind == "platform"].count("task.retrying") == 2
     assert await task.result() == 3
+    assert (await task.status()).superseded == [(1, events[-3].seq - 2)]
+    assert await task.collect() == ["attempt 3"]
+    assert await task.text() == "attempt 3"
+    assert [each async for each in task.results(on_rewind="drop")] == ["attempt 3"]
+    noticed = [each async for each in task.results(on_rewind="notice")]
+    assert [each.attempt for each in noticed if isinstance(each, Rewind)] == [2, 3]
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ async def test_a_killed_worker_s_task_is_taken_over() -> None:
                 types.append((event.type, event.attempt))
             elif event.attempt == 2:
                 break
-        assert types == [("task.worker_lost", 1), ("task.started", 2)]
+        assert types == [("task.worker_lost", 1), ("task.rewind", 2), ("task.started", 2)]
         assert event.data == 0
         assert (await task.status()).worker_id != status.worker_id
         await task.cancel()
@@ -98,7 +98,7 @@ async def test_a_draining_worker_hands_its_task_to_another() -> None:
                 types.append((event.type, event.attempt))
             elif event.attempt == 2:
                 break
-        assert types == [("task.handed_back", 1), ("task.started", 2)]
+        assert types == [("task.handed_back", 1), ("task.rewind", 2), ("task.started", 2)]
         await task.cancel()
 
 

@@ -8,7 +8,7 @@ from tailplane.broker.outage import Outage
 from tailplane.broker.queue import Claim, Claims, LeaseLapsed, Queue, Request
 from tailplane.broker.records import NewTask, SessionRecord, TaskRecord, WorkerRecord, WorkflowRecord
 from tailplane.broker.subscriptions import Subscriptions
-from tailplane.broker.tasks import Begun, Closing, StartTooLate, TailMismatch, TaskStore
+from tailplane.broker.tasks import Begun, Closing, HolderLost, StartTooLate, TailMismatch, TaskStore
 
 __all__ = [
     "Append",
@@ -19,6 +19,7 @@ __all__ = [
     "Closing",
     "Entry",
     "EventLog",
+    "HolderLost",
     "Keys",
     "LeaseLapsed",
     "NewTask",

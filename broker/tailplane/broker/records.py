@@ -51,6 +51,8 @@ class TaskRecord(NamedTuple):
     input: bytes
     result: bytes | None
     error: dict[str, Any] | None
+    # The seq up to which what the workflow wrote is superseded by a later attempt; 0: nothing is.
+    superseded: int = 0
 
     @property
     def ref(self) -> TaskRef:
@@ -61,7 +63,7 @@ class TaskRecord(NamedTuple):
 # All but the input, which may be large and only the worker needs.
 SUMMARY_FIELDS = (
     "task_id", "tenant", "workflow", "version", "state", "attempt", "failures", "created_at", "started_at", "ended_at",
-    "start_by", "session_id", "worker", "metadata",
+    "start_by", "session_id", "worker", "metadata", "superseded",
 )  # fmt: skip
 OUTCOME_FIELDS = (*SUMMARY_FIELDS, "result", "error")
 # What a worker needs beside what its own `begin` has written.
@@ -170,6 +172,7 @@ def parse_task(fields: Mapping[str, bytes | None]) -> TaskRecord:
         input=fields.get("input") or b"\xc0",
         result=fields.get("result"),
         error=table("error"),
+        superseded=int(text("superseded") or 0),
     )
 
 

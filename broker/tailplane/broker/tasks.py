@@ -33,11 +33,40 @@ _MOVES = {trigger: encode_moves(trigger) for trigger in Trigger}
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """An attempt that has begun. `seq` is that of its first event; the workflow's events follow."""
+    """An attempt that has begun. `seq` is that of the last event that says so; the workflow's events follow."""
 
     record: TaskRecord
     attempt: int
     seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """How an attempt begins.
+
+    Attributes:
+        trigger: the move it makes.
+        packed: its first events.
+        latest: the attempt that must be the latest so far; -1: any.
+        given_back_by: the trigger that must have given the task back before; empty: none, `*`: any.
+    """
+
+    trigger: Trigger
+    packed: Sequence[bytes]
+    latest: int = -1
+    given_back_by: bytes = b""
+
+
+# Why an attempt is followed by another one, by what gave the task back.
+_REASONS = {
+    Trigger.RETRY.value.encode(): "failed",
+    Trigger.HAND_BACK.value.encode(): "handed_back",
+    Trigger.WAIT.value.encode(): "waited",
+}
+
+
+def _rewind(reason: str) -> bytes:
+    return events.pack_platform_event(PlatformType.REWIND, {"to": 0, "reason": reason})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +90,14 @@ class Closing:
 
 class StartTooLate(Exception):
     """The task's start deadline has passed."""
+
+
+class HolderLost(Exception):
+    """Another worker was lost while it ran the task's latest attempt, `attempt`."""
+
+    def __init__(self, attempt: int) -> None:
+        self.attempt = attempt
+        super().__init__(f"the worker of attempt {attempt} was lost")
 
 
 class TailMismatch(Exception):
@@ -138,23 +175,36 @@ class TaskStore:
             case _:
                 return _parse_row(OUTCOME_FIELDS, row)
 
-    async def begin(self, task: TaskRef, worker: WorkerId, host: str) -> Begun:
+    async def begin(self, task: TaskRef, worker: WorkerId, host: str, *, takes_over: bool = True) -> Begun:
         """Begin the next attempt of a task that the queue handed to `worker`.
 
         A task that another worker seems to run was given back because that worker lost its lease: it is taken over.
 
         Raises:
+            HolderLost: it would be, but not with `takes_over` unset.
             TaskNotFound: it was removed.
             TransitionRefused: it has ended, or waits.
             StartTooLate: its start deadline has passed: it expires.
         """
         started = events.pack_platform_event(PlatformType.STARTED, {"worker_id": worker, "host": host})
-        reply = await self._begin(task, worker, [Trigger.BEGIN], [started], -1)
-        while reply[0] == b"refused" and reply[1] == State.RUNNING.value.encode():
-            lost = events.pack_platform_event(
-                PlatformType.WORKER_LOST, {"worker_id": reply[3].decode()}, attempt=reply[2]
-            )
-            reply = await self._begin(task, worker, [Trigger.TAKE_OVER], [lost, started], reply[2])
+        # Nearly all tasks have one attempt; the script says where this is another one.
+        opening = _Opening(Trigger.BEGIN, [started])
+        while True:
+            reply = await self._begin(task, worker, opening)
+            match reply:
+                case [b"given_back", by]:
+                    opening = _Opening(Trigger.BEGIN, [_rewind(_REASONS[by]), started], given_back_by=by)
+                case [b"refused", b"running", attempt, holder]:
+                    # One of our own has not run yet: its beginning was done, and the reply lost.
+                    if not takes_over and holder != worker.encode():
+                        raise HolderLost(attempt)
+                    data = {"worker_id": holder.decode()}
+                    lost = events.pack_platform_event(PlatformType.WORKER_LOST, data, attempt=attempt)
+                    opening = _Opening(
+                        Trigger.TAKE_OVER, [lost, _rewind("worker_lost"), started], latest=attempt, given_back_by=b"*"
+                    )
+                case _:
+                    break
         match reply:
             case [b"begun", attempt, seq, now, failures, *row]:
                 return Begun(running_record(task, worker, attempt, failures, now / 1000, row), attempt, seq)
@@ -165,18 +215,17 @@ class TaskStore:
             case _:
                 raise TaskNotFound(f"task {task.task_id} was removed", task_id=task.task_id)
 
-    async def _begin(
-        self, task: TaskRef, worker: WorkerId, triggers: Sequence[Trigger], packed: Sequence[bytes], latest: int
-    ) -> list[Any]:
+    async def _begin(self, task: TaskRef, worker: WorkerId, opening: "_Opening") -> list[Any]:
         reply: list[Any] = await self._run(
             scripts.BEGIN,
             [self.keys.task(task), self.keys.stream(task), self.keys.bell(task)],
             [
-                "".join(_MOVES[trigger] for trigger in triggers),
+                _MOVES[opening.trigger],
                 worker,
-                events.join_events(packed),
-                len(packed),
-                latest,
+                opening.latest,
+                opening.given_back_by,
+                events.join_events(opening.packed),
+                len(opening.packed),
                 *BEGUN_FIELDS,
             ],
         )
@@ -192,6 +241,7 @@ class TaskStore:
             TailMismatch: the stream does not end at `closing.after`.
         """
         ends = closing.trigger not in (Trigger.RETRY, Trigger.HAND_BACK, Trigger.WAIT)
+        given_back = () if ends else ("given_back_by", closing.trigger.value)
         reply = await self._run(
             scripts.FINISH,
             [self.keys.task(task), self.keys.stream(task), self.keys.bell(task)],
@@ -204,6 +254,7 @@ class TaskStore:
                 _ms(self.retention) if ends else 0,
                 1 if closing.trigger in (Trigger.RETRY, Trigger.FAIL) else 0,
                 *closing.fields,
+                *given_back,
             ],
         )
         match reply:
@@ -217,11 +268,17 @@ class TaskStore:
                 raise TaskLost(f"task {task.task_id} was removed")
 
     async def end(
-        self, task: TaskRef, trigger: Trigger, latest: int, type_: PlatformType, data: dict[str, Any]
+        self,
+        task: TaskRef,
+        trigger: Trigger,
+        latest: int,
+        type_: PlatformType,
+        data: dict[str, Any],
+        fields: Sequence[bytes | str] = (),
     ) -> State | None:
         """End a task from outside, if attempt `latest` is still its latest and the table allows the move.
 
-        The entry fences the attempt off: Redis refuses what it still writes.
+        The entry fences the attempt off: Redis refuses what it still writes. `fields` are what the record gets.
 
         Returns:
             The state that the task has now; None if it has moved on meanwhile: look again.
@@ -232,7 +289,7 @@ class TaskStore:
         reply = await self._run(
             scripts.END,
             [self.keys.task(task), self.keys.stream(task), self.keys.bell(task)],
-            [_MOVES[trigger], latest, payload, _ms(self.retention)],
+            [_MOVES[trigger], latest, payload, _ms(self.retention), *fields],
         )
         match reply:
             case [b"done", state]:

@@ -4,7 +4,9 @@ from tailplane.client.client import Client
 from tailplane.client.coalesce import Coalesced
 from tailplane.client.models import ErrorInfo, SessionInfo, TaskStatus, WorkerInfo, WorkflowInfo
 from tailplane.client.options import ClientOptions, ReconnectPolicy
+from tailplane.client.rewinds import Rewind
 from tailplane.client.session import Session
+from tailplane.client.snapshots import Snapshots
 from tailplane.client.stream import EventStream, ResultStream
 from tailplane.client.sync import SyncClient, SyncSession, SyncStream, SyncTask
 from tailplane.client.task import Task
@@ -63,10 +65,12 @@ __all__ = [
     "RequestError",
     "ResultPending",
     "ResultStream",
+    "Rewind",
     "Session",
     "SessionClosed",
     "SessionInfo",
     "SessionNotFound",
+    "Snapshots",
     "State",
     "StoreUnavailable",
     "StreamGap",

@@ -16,6 +16,7 @@ from tailplane.client.link import Link
 from tailplane.client.models import WorkerInfo, WorkerList, WorkflowInfo, WorkflowList, parse
 from tailplane.client.options import ClientOptions, control_plane_url
 from tailplane.client.pages import TaskPages
+from tailplane.client.rewinds import OnRewind
 from tailplane.client.session import Session, opened_session
 from tailplane.client.stream import ResultStream
 from tailplane.client.task import Task, submit
@@ -91,9 +92,11 @@ class Client:
         """Start a run of the workflow `name` that belongs to no session; see `Session.run_workflow`."""
         return await submit(self._link, path("tasks"), name, input_data, metadata, idempotency_key)
 
-    def get_task_result_stream(self, task_id: str, *, start: Cursor | str = "start") -> ResultStream:
+    def get_task_result_stream(
+        self, task_id: str, *, start: Cursor | str = "start", on_rewind: OnRewind = "keep"
+    ) -> ResultStream:
         """Return what the task's workflow writes, while it writes it; see `Session.get_task_result_stream`."""
-        return ResultStream(self._link, task_id, start)
+        return ResultStream(self._link, task_id, start, on_rewind)
 
     def task(self, task_id: str) -> Task:
         """Return a handle of a task by its id; nobody is asked whether there is one."""

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from tailplane.client.link import Link
 from tailplane.client.models import SessionInfo, parse
+from tailplane.client.rewinds import OnRewind
 from tailplane.client.stream import ResultStream
 from tailplane.client.task import Task, submit
 from tailplane.client.transport import Patience, path
@@ -57,7 +58,9 @@ class Session:
         where = path("sessions", self.session_id, "tasks")
         return await submit(self._link, where, name, input_data, metadata, idempotency_key)
 
-    def get_task_result_stream(self, task_id: str, *, start: Cursor | str = "start") -> ResultStream:
+    def get_task_result_stream(
+        self, task_id: str, *, start: Cursor | str = "start", on_rewind: OnRewind = "keep"
+    ) -> ResultStream:
         """Return what the task's workflow writes, while it writes it.
 
         Yields what was written, as an instance of the pydantic model it was written as, where that is one of the
@@ -66,13 +69,15 @@ class Session:
         Args:
             task_id: any task's, also of another session.
             start: a cursor (the seq of the last event seen), `start`, `now`, or `-N` for the last N events.
+            on_rewind: what becomes of events that another attempt supersedes: `keep`, `notice` or `drop`; see
+                `ResultStream`.
         Raises:
             InvalidCursor: `start` is none of these.
             TaskFailed, TaskCancelled, TaskExpired: while iterating, after the last event, unless the task succeeded.
             EventMismatch: while iterating, in the place of an event that does not fit its model; see `ResultStream`.
             ConnectionLost: while iterating, when the reconnect policy gives up.
         """
-        return ResultStream(self._link, task_id, start)
+        return ResultStream(self._link, task_id, start, on_rewind)
 
     def task(self, task_id: str) -> Task:
         """Return a handle of a task by its id."""

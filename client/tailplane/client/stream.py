@@ -21,6 +21,7 @@ from tailplane.client.link import Link
 from tailplane.client.models import TaskStatus, parse
 from tailplane.client.outcome import error_of_event, error_of_task
 from tailplane.client.reader import Reader
+from tailplane.client.rewinds import CHOICES, OnRewind, Rewind, Superseded
 from tailplane.client.runs import Batch, Run
 from tailplane.client.transport import path
 from tailplane.protocol.cursor import START, Cursor
@@ -173,9 +174,12 @@ class Stream(ABC, Generic[T]):
     async def _learn_end(self) -> None:
         # The terminal event lies before the cursor the stream was started at: then the task's record tells the end.
         if not self._end_is_known:
-            answer = await self._link.transport.request("GET", path("tasks", self.task_id))
-            self._failure = error_of_task(parse(TaskStatus, answer.value))
+            self._failure = error_of_task(await self._status())
             self._end_is_known = True
+
+    async def _status(self) -> TaskStatus:
+        answer = await self._link.transport.request("GET", path("tasks", self.task_id))
+        return parse(TaskStatus, answer.value)
 
     def _start_reading(self) -> None:
         task = self._link.owner.start_reader(self._reader.run(), f"tailplane stream of {self.task_id}")
@@ -210,12 +214,34 @@ class EventStream(Stream[Event]):
 class ResultStream(Stream[Any]):
     """What the workflow wrote, as it was written; what the platform says is hidden.
 
+    When a task gets another attempt, what the one before wrote is superseded. `on_rewind` says what becomes of that:
+    `keep` shows all that was written; `notice` also yields a `Rewind` where something is superseded; `drop` leaves
+    out what was superseded before the stream was opened, at the price of one more request. What was shown live can't
+    be taken back: `Task.snapshots`, `collect` and `text` show each thing once.
+
     Raises after the last event, unless the task succeeded: TaskFailed, TaskCancelled or TaskExpired. EventMismatch
     comes in the place of an event that does not fit its model, carries it, and leaves the stream where it is:
     iterating on gives the next event.
     """
 
+    def __init__(self, link: Link, task_id: str, start: Cursor | str, on_rewind: OnRewind = "keep") -> None:
+        """Prepare to read."""
+        super().__init__(link, task_id, start)
+        if on_rewind not in CHOICES:
+            raise ValueError(f"on_rewind is one of {', '.join(CHOICES)}, not {on_rewind!r}")
+        self._on_rewind = on_rewind
+        # Asked for before the first event, where it is wanted.
+        self._superseded: Superseded | None = Superseded() if on_rewind != "drop" else None
+
+    async def _advance(self) -> None:
+        if self._superseded is None:
+            self._superseded = Superseded((await self._status()).superseded)
+        await super()._advance()
+
     def _begin(self, batch: Batch) -> None:
+        superseded = self._superseded
+        if isinstance(batch, Run) and superseded and superseded.overlaps(batch.first, batch.first + len(batch) - 1):
+            batch = batch.events()
         if isinstance(batch, Run):
             # Its data is what is shown, as it is: neither envelopes nor models come into it.
             self._cursor = batch.first - 1
@@ -225,7 +251,9 @@ class ResultStream(Stream[Any]):
 
     def _show(self, event: Event) -> Any:
         if event.kind == _PLATFORM:
-            return self._hide(event)
+            return (Rewind.of(event) if self._on_rewind == "notice" else None) or self._hide(event)
+        if self._superseded is not None and self._superseded.hides(event):
+            return _HIDDEN
         if event.type is not None:
             self._link.models.restore(event)
         return event.data

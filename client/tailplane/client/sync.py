@@ -156,6 +156,9 @@ class SyncTask(Blocking[Task]):
 
     events = _stream_of(Task.events)
     results = _stream_of(Task.results)
+    snapshots = _stream_of(Task.snapshots)
+    collect = _call(Task.collect)
+    text = _call(Task.text)
     result = _call(Task.result)
     status = _call(Task.status)
     cancel = _call(Task.cancel)

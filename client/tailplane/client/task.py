@@ -12,6 +12,8 @@ from tailplane.client.durations import Duration, seconds
 from tailplane.client.link import Link
 from tailplane.client.models import TaskStatus, parse
 from tailplane.client.outcome import error_of_task
+from tailplane.client.rewinds import OnRewind
+from tailplane.client.snapshots import Snapshots
 from tailplane.client.stream import EventStream, ResultStream
 from tailplane.client.transport import Patience, path
 from tailplane.protocol.cursor import Cursor
@@ -19,6 +21,8 @@ from tailplane.protocol.errors import ConnectionLost, ResultPending, Unavailable
 
 # PROTOCOL.md 2: the longest that the result endpoint holds an answer back.
 _LONGEST_HOLD_S = 60.0
+# Between two snapshots that nobody looks at.
+_SELDOM_S = 1.0
 
 
 class Task:
@@ -50,9 +54,35 @@ class Task:
         """
         return EventStream(self._link, self.task_id, start, include_platform=include_platform)
 
-    def results(self, start: Cursor | str = "start") -> ResultStream:
+    def results(self, start: Cursor | str = "start", *, on_rewind: OnRewind = "keep") -> ResultStream:
         """Return what the workflow writes, while it writes it; see `Session.get_task_result_stream`."""
-        return ResultStream(self._link, self.task_id, start)
+        return ResultStream(self._link, self.task_id, start, on_rewind)
+
+    def snapshots(self, interval: Duration = 0.1, *, channel: str | None = None) -> Snapshots:
+        """Return a view that yields all that the workflow has written so far, at most once per `interval`.
+
+        Each is a list of data, and shows each thing once: after another attempt has begun it begins anew. It is
+        yielded when it has changed. Ends, and raises, as `results`.
+
+        Args:
+            interval: a timedelta or seconds; 0: whenever something arrives.
+            channel: only what was written to it; None: everything.
+        """
+        return Snapshots(EventStream(self._link, self.task_id, "start", include_platform=True), interval, channel)
+
+    async def collect(self, *, channel: str | None = None) -> list[Any]:
+        """Wait for the task's end and return what the workflow has written, each thing once.
+
+        Raises: as `result` without a timeout, and EventMismatch.
+        """
+        written: list[Any] = []
+        async for snapshot in self.snapshots(_SELDOM_S, channel=channel):
+            written = snapshot
+        return written
+
+    async def text(self, *, channel: str | None = None) -> str:
+        """Wait for the task's end and return the pieces of text (str) that the workflow has written, put together."""
+        return "".join([piece for piece in await self.collect(channel=channel) if isinstance(piece, str)])
 
     async def result(self, timeout: Duration | None = None) -> Any:
         """Wait for the task's end and return the workflow's result.

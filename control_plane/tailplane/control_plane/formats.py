@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tailplane.broker import Entry
-from tailplane.protocol import events, frames, text_frames
+from tailplane.protocol import frames, text_frames
 from tailplane.protocol.cursor import Cursor
 
 
@@ -38,7 +38,7 @@ class Sse:
 
     def encode(self, entry: Entry, after: Cursor) -> bytes:
         """Return one message per event."""
-        return b"".join(map(text_frames.sse_event, events.unpack_payload(entry.id, entry.payload, after)))
+        return text_frames.sse_entry(entry.id, entry.payload, after)
 
     def reconnect(self, after_ms: int) -> bytes:
         """Return the `retry:` field."""
@@ -54,7 +54,7 @@ class Ndjson:
 
     def encode(self, entry: Entry, after: Cursor) -> bytes:
         """Return one line per event."""
-        return b"".join(map(text_frames.ndjson_event, events.unpack_payload(entry.id, entry.payload, after)))
+        return text_frames.ndjson_entry(entry.id, entry.payload, after)
 
     def reconnect(self, after_ms: int) -> bytes:
         """Return nothing: the end of the response says it."""

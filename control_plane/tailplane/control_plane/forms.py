@@ -49,6 +49,12 @@ class Task(TypedDict):
     session_id: NotRequired[str]
     worker_id: NotRequired[Annotated[str, Field(description="Who runs the latest attempt, or ran it.")]]
     metadata: dict[str, str]
+    superseded: NotRequired[
+        Annotated[
+            list[tuple[int, int]],
+            Field(description="First and last seq of ranges where a later attempt supersedes the workflow's events."),
+        ]
+    ]
     result: NotRequired[Annotated[Any, Field(description="What the workflow returned. Not in lists.")]]
     error: NotRequired[Annotated[Error, Field(description="Why it did not succeed. Not in lists.")]]
 
@@ -136,6 +142,8 @@ def task_form(record: TaskRecord) -> Task:
         form["session_id"] = record.session_id
     if record.worker_id is not None:
         form["worker_id"] = record.worker_id
+    if record.superseded:
+        form["superseded"] = [(1, record.superseded)]
     return form
 
 

@@ -35,6 +35,7 @@ class PlatformType(StrEnum):
     RETRYING = "task.retrying"
     WORKER_LOST = "task.worker_lost"
     HANDED_BACK = "task.handed_back"
+    REWIND = "task.rewind"
     SUCCEEDED = "task.succeeded"
     FAILED = "task.failed"
     CANCELLED = "task.cancelled"
@@ -164,12 +165,17 @@ def append_events(events: list[Event], fence: int, first: int, items: Sequence[A
             append(Event(seq, get("a", fence), time, data, get("y"), get("c"), get("s"), get("k", Kind.WORKFLOW)))
 
 
-def split_payload(entry: EntryId, payload: Sequence[Any], after: int = 0) -> list[Event]:
-    """Return the events of an unpacked payload that follow the cursor `after`."""
+def items_after(entry: EntryId, payload: Sequence[Any], after: int) -> tuple[int, Sequence[Any]]:
+    """Return what of an unpacked payload follows the cursor `after`, and the seq of the first of it."""
     first = entry.seq - len(payload) + 1
     skip = max(0, after + 1 - first)
+    return first + skip, payload[skip:] if skip else payload
+
+
+def split_payload(entry: EntryId, payload: Sequence[Any], after: int = 0) -> list[Event]:
+    """Return the events of an unpacked payload that follow the cursor `after`."""
     events: list[Event] = []
-    append_events(events, entry.fence, first + skip, payload[skip:] if skip else payload)
+    append_events(events, entry.fence, *items_after(entry, payload, after))
     return events
 
 

@@ -88,7 +88,7 @@ async def test_one_refused_entry_does_not_disturb_the_others(
     await broker.tasks.begin(fenced.record.ref, OTHER_WORKER, "host-2")
     await redis.delete(broker.keys.stream(gone.record.ref))
     outcome = await broker.log.append([append(each, "x") for each in (good, fenced, gone, also_good)])
-    assert outcome == [None, Refusal(EntryId(2, 4)), Refusal(None), None]
+    assert outcome == [None, Refusal(EntryId(2, 5)), Refusal(None), None]
     assert (await deployment.said(good.record.ref))[-1] == "x"
     assert (await deployment.said(also_good.record.ref))[-1] == "x"
 

@@ -38,10 +38,10 @@ async def test_the_next_attempt_goes_on_where_the_last_one_ended(deployment: Dep
     await deployment.broker.log.append([append(first, "a", "b", "c")])
     await deployment.broker.tasks.finish(task, closing(first, Trigger.RETRY, after=5))
     second = await deployment.begin(task)
-    assert (second.attempt, second.seq) == (2, 7)
+    assert (second.attempt, second.seq) == (2, 8)
     assert second.record.failures == 1
     assert await deployment.said(task) == [
-        "task.queued", "task.started", "a", "b", "c", "task.retrying", "task.started",
+        "task.queued", "task.started", "a", "b", "c", "task.retrying", "task.rewind", "task.started",
     ]  # fmt: skip
     assert_whole(await deployment.events(task))
 
@@ -52,13 +52,37 @@ async def test_a_handed_back_attempt_is_no_failed_one(deployment: Deployment) ->
     assert (await deployment.begin(first.record.ref)).record.failures == 0
 
 
+@pytest.mark.parametrize(("trigger", "reason"), [(Trigger.RETRY, "failed"), (Trigger.HAND_BACK, "handed_back")])
+async def test_another_attempt_says_what_it_supersedes_and_why(
+    deployment: Deployment, trigger: Trigger, reason: str
+) -> None:
+    begun = await deployment.begin()
+    task = begun.record.ref
+    assert (await deployment.record(task)).superseded == 0
+    for attempt in (1, 2):
+        await deployment.finish(begun, trigger, "said")
+        ended_at = (await deployment.events(task))[-1].seq
+        begun = await deployment.begin(task)
+        rewind, started = (await deployment.events(task))[-2:]
+        assert (rewind.type, rewind.attempt, rewind.data) == ("task.rewind", attempt + 1, {"to": 0, "reason": reason})
+        assert (started.type, started.seq) == ("task.started", begun.seq)
+        assert (await deployment.record(task)).superseded == ended_at
+    # By another way than before: the last one counts.
+    await deployment.finish(begun, Trigger.RETRY if trigger is Trigger.HAND_BACK else Trigger.HAND_BACK)
+    await deployment.begin(task)
+    (*_, rewind, _) = await deployment.events(task)
+    assert rewind.data["reason"] != reason
+
+
 async def test_a_task_whose_worker_was_lost_is_taken_over(deployment: Deployment, broker: Broker) -> None:
     first = await deployment.begin()
     task = first.record.ref
     second = await broker.tasks.begin(task, OTHER_WORKER, "host-2")
-    assert (second.attempt, second.seq, second.record.failures) == (2, 4, 1)
+    assert (second.attempt, second.seq, second.record.failures) == (2, 5, 1)
     assert (await deployment.record(task)).worker_id == OTHER_WORKER
-    lost, started = (await deployment.events(task))[-2:]
+    lost, rewind, started = (await deployment.events(task))[-3:]
+    assert (rewind.type, rewind.data) == ("task.rewind", {"to": 0, "reason": "worker_lost"})
+    assert (await deployment.record(task)).superseded == 2
     assert (lost.type, lost.attempt, lost.data) == ("task.worker_lost", 1, {"worker_id": deployment.worker})
     assert (started.type, started.attempt) == ("task.started", 2)
     assert started.data == {"worker_id": OTHER_WORKER, "host": "host-2"}
@@ -72,11 +96,11 @@ async def test_what_a_fenced_off_attempt_still_writes_is_refused(deployment: Dep
     for after in (None, 3, 4, 1000):
         (refusal,) = await broker.log.append([append(first, "zombie", after=after)])
         assert refusal is not None
-        assert refusal.tail == EntryId(2, 4)
+        assert refusal.tail == EntryId(2, 5)
         assert not refusal.means_already_there(append(first, "zombie", after=after).id)
     assert await broker.log.append([append(second, "mine")]) == [None]
     assert await deployment.said(task) == [
-        "task.queued", "task.started", "task.worker_lost", "task.started", "mine",
+        "task.queued", "task.started", "task.worker_lost", "task.rewind", "task.started", "mine",
     ]  # fmt: skip
 
 

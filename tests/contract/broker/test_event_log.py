@@ -80,7 +80,8 @@ async def test_a_reader_at_the_end_gets_what_the_next_attempt_writes(deployment:
     after = await broker.log.locate(task, last, (await deployment.record(task)).attempt)
     await deployment.begin(task)
     (found,) = await broker.log.read_after([(task, after, 10)])
-    assert [entry.id for entry in found] == [EntryId(2, last + 1)]
+    # What it supersedes, and that it begins.
+    assert [entry.id for entry in found] == [EntryId(2, last + 2)]
 
 
 async def test_the_newest_events_are_found_over_many_entries(deployment: Deployment, broker: Broker) -> None:

@@ -17,7 +17,7 @@ from tailplane.protocol.errors import BufferFull, TaskLost, TooLarge, Unserialis
 from tailplane.protocol.events import PlatformType
 from tailplane.protocol.ids import new_task_id, new_worker_id
 from tailplane.protocol.states import State, Trigger
-from tailplane.workers import Context
+from tailplane.workers import Context, Retry
 from tailplane.workers import attempt as attempt_module
 from tailplane.workers.attempt import Attempt, Stop, describe
 from tailplane.workers.runner import Runner
@@ -251,11 +251,12 @@ class TestRetry:
         assert await bench.said(task) == [
             "task.queued",
             *["task.started", 1, "task.retrying"],
-            *["task.started", 2, "task.retrying"],
-            *["task.started", 3, "task.succeeded"],
+            *["task.rewind", "task.started", 2, "task.retrying"],
+            *["task.rewind", "task.started", 3, "task.succeeded"],
         ]
         retrying = [event for event in await bench.events(task) if event.type == "task.retrying"]
-        assert [event.data["delay_ms"] for event in retrying] == [10, 20]
+        first, second = (event.data["delay_ms"] for event in retrying)
+        assert 5 <= first <= 10 <= second <= 20
         assert [event.data["error"]["message"] for event in retrying] == ["attempt 1", "attempt 2"]
 
     async def test_the_last_attempt_fails_the_task(self, bench: Bench) -> None:
@@ -280,7 +281,7 @@ class TestRetry:
         claims = await broker.queue.claim(bench.platform.worker, 1, {"flow": 1})
         assert claims.taken == []
         assert claims.next_due is not None
-        assert timedelta(seconds=20) < claims.next_due <= timedelta(seconds=30)
+        assert timedelta(seconds=10) < claims.next_due <= timedelta(seconds=30)
 
     @pytest.mark.parametrize("failures", [1, 5, 50, 1000, 100_000])
     async def test_however_often_it_is_retried_the_delay_stays_within_a_minute(
@@ -293,7 +294,7 @@ class TestRetry:
         task = await bench.submit(workflow)
         await redis.hset(bench.broker.keys.task(task), "failures", str(failures))  # type: ignore[misc]
         await bench.run(workflow)
-        assert (await bench.events(task))[-1].data["delay_ms"] == 60_000
+        assert 30_000 <= (await bench.events(task))[-1].data["delay_ms"] <= 60_000
 
     async def test_a_task_whose_workers_are_lost_again_and_again_fails(self, bench: Bench, broker: Broker) -> None:
         seen: Seen = []
@@ -311,6 +312,31 @@ class TestRetry:
         assert (record.state, record.error["code"]) == (State.FAILED, "attempts_exhausted")
         assert seen == []
         assert await bench.places(task, workflow) == []
+
+    async def test_a_workflow_that_raises_retry_says_when(self, bench: Bench) -> None:
+        async def flow(ctx: Context) -> int:
+            if ctx.attempt == 1:
+                raise Retry("too many requests", after=0.03)
+            return ctx.attempt
+
+        workflow = bench.workflow(flow, retries=1, retry_on=KeyError)
+        task = await bench.submit(workflow)
+        await bench.run(workflow)
+        retrying = (await bench.events(task))[-1]
+        assert (retrying.type, retrying.data["delay_ms"]) == ("task.retrying", 30)
+        assert retrying.data["error"]["message"] == "too many requests"
+        await bench.run(workflow)
+        assert codec.unpack((await bench.record(task)).result or b"") == 2
+
+    async def test_what_is_not_worth_another_attempt_fails_the_task(self, bench: Bench) -> None:
+        async def flow(ctx: Context) -> None:
+            raise ValueError("for good")
+
+        workflow = bench.workflow(flow, retries=3, retry_on=(KeyError, TimeoutError))
+        task = await bench.submit(workflow)
+        await bench.run(workflow)
+        record = await bench.record(task)
+        assert (record.state, record.attempt) == (State.FAILED, 1)
 
 
 class TestTimeout:
@@ -483,8 +509,8 @@ class TestLost:
         assert len(seen) == 1
         assert await bench.said(task) == [
             "task.queued", "task.started",
-            *["tick"] * ((await bench.events(task))[-1].seq - 4),
-            "task.worker_lost", "task.started",
+            *["tick"] * ((await bench.events(task))[-1].seq - 5),
+            "task.worker_lost", "task.rewind", "task.started",
         ]  # fmt: skip
         assert (other.attempt, (await bench.record(task)).state) == (2, State.RUNNING)
 
@@ -549,6 +575,26 @@ class TestLost:
         await asyncio.wait_for(attempt.unwound(), PATIENCE)
         assert await bench.said(task) == ["task.queued", "task.started"]
 
+    async def test_a_task_that_may_not_run_twice_fails_when_its_worker_was_lost(
+        self, bench: Bench, broker: Broker
+    ) -> None:
+        seen: Seen = []
+
+        async def flow(ctx: Context) -> None:
+            seen.append("ran")
+
+        workflow = bench.workflow(flow, retries=5, retry_on_crash=False)
+        task = await bench.submit(workflow)
+        lost = await broker.tasks.begin(task, new_worker_id(), "host-2")
+        await bench.run(workflow)
+        record = await bench.record(task)
+        assert (seen, record.state, record.attempt) == ([], State.FAILED, lost.attempt)
+        assert record.error is not None
+        assert record.error["code"] == "worker_lost"
+        assert await bench.said(task) == ["task.queued", "task.started", "task.failed"]
+        assert (await bench.events(task))[-1].attempt == lost.attempt
+        assert await bench.places(task, workflow) == []
+
 
 class TestDrain:
     async def test_a_drained_attempt_hands_its_task_back(self, bench: Bench) -> None:
@@ -576,9 +622,30 @@ class TestDrain:
         assert await bench.said(task) == [
             "task.queued",
             *["task.started", "before", "task.handed_back"],
-            *["task.started", "before", "task.succeeded"],
+            *["task.rewind", "task.started", "before", "task.succeeded"],
         ]
         assert (await bench.record(task)).attempt == 2
+
+    async def test_a_task_that_may_not_run_twice_fails_when_its_worker_is_stopped(self, bench: Bench) -> None:
+        waiting: Future[None] = Future()
+
+        async def flow(ctx: Context) -> None:
+            ctx.write_event_to_stream("before")
+            waiting.set_result(None)
+            await asyncio.Event().wait()
+
+        workflow = bench.workflow(flow, retries=5, retry_on_crash=False)
+        task = await bench.submit(workflow)
+        attempt = await bench.attempt(workflow)
+        running = begins(attempt)
+        await asyncio.wrap_future(waiting)
+        attempt.stop(Stop.DRAINED)
+        await asyncio.wait_for(running, PATIENCE)
+        record = await bench.record(task)
+        assert record.error is not None
+        assert (record.state, record.error["code"]) == (State.FAILED, "worker_lost")
+        assert await bench.said(task) == ["task.queued", "task.started", "before", "task.failed"]
+        assert await bench.places(task, workflow) == []
 
 
 class TestStoreAway:

@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from tailplane.broker import Begun, Broker, Claim, Closing, StartTooLate, TailMismatch
+from tailplane.broker import Begun, Broker, Claim, Closing, HolderLost, StartTooLate, TailMismatch
 from tailplane.protocol import codec, events
 from tailplane.protocol.errors import (
     BufferFull,
@@ -34,6 +34,7 @@ from tailplane.protocol.states import TransitionRefused, Trigger
 from tailplane.workers.acknowledgements import Acknowledgements
 from tailplane.workers.context import Context
 from tailplane.workers.emitter import Emitter, Hooks, Limits
+from tailplane.workers.retries import delay_before_retry
 from tailplane.workers.runner import Outcome, Run, Runner
 from tailplane.workers.workflow import Workflow
 from tailplane.workers.writer import Writer
@@ -42,7 +43,6 @@ log = structlog.get_logger("tailplane.workers")
 
 # However few retries an author allows, only a task that has lost so many workers counts as their cause.
 _CRASHES_BORNE = 3
-_LONGEST_DELAY = timedelta(minutes=1)
 _MAX_TEXT = 64 * 1024
 _STORE_PAUSE = 0.2
 
@@ -150,9 +150,15 @@ class Attempt:
         return None
 
     async def _begin_or_expire(self) -> Begun | None:
-        tasks = self._platform.broker.tasks
+        platform, tasks = self._platform, self._platform.broker.tasks
+        may_run_again = self._workflow.options.retry_on_crash
         try:
-            return await tasks.begin(self.claim.task, self._platform.worker, self._platform.host)
+            return await tasks.begin(self.claim.task, platform.worker, platform.host, takes_over=may_run_again)
+        except HolderLost as lost:
+            error = _error("worker_lost", "", "its worker was lost while it ran, and it may not run twice")
+            fields: list[bytes | str] = ["error", codec.pack(error)]
+            await tasks.end(self.claim.task, Trigger.FAIL, lost.attempt, PlatformType.FAILED, {"error": error}, fields)
+            return None
         except StartTooLate:
             data = {"reason": "it did not start in time"}
             await tasks.end(self.claim.task, Trigger.EXPIRE, 0, PlatformType.EXPIRED, data)
@@ -207,13 +213,15 @@ class Attempt:
                 return Ending(
                     Trigger.CANCEL, events.pack_platform_event(PlatformType.CANCELLED, {"reason": self._reason})
                 )
+            case Stop.DRAINED if not self._workflow.options.retry_on_crash:
+                return _failure("worker_lost", "", "its worker was stopped before it had finished")
             case Stop.DRAINED:
                 event = events.pack_platform_event(PlatformType.HANDED_BACK, {"worker_id": self._platform.worker})
                 return Ending(Trigger.HAND_BACK, event, delay=timedelta())
             case _:
                 timeout = self._workflow.options.timeout
                 error = _error("timeout", "builtins.TimeoutError", f"the attempt took longer than {timeout}")
-                return self._retry_or_fail(begun, error)
+                return self._retry_or_fail(begun, TimeoutError(), error)
 
     async def _until_ended_or_stopped(self) -> None:
         timeout = self._workflow.options.timeout
@@ -231,17 +239,14 @@ class Attempt:
 
     def _ended_by_itself(self, begun: Begun, outcome: Outcome) -> Ending:
         if outcome.error is not None:
-            return self._retry_or_fail(begun, describe(outcome.error), final=isinstance(outcome.error, InvalidInput))
+            return self._retry_or_fail(begun, outcome.error, describe(outcome.error))
         return Ending(Trigger.SUCCEED, events.pack_succeeded(outcome.result), ["result", outcome.result])
 
-    def _retry_or_fail(self, begun: Begun, error: dict[str, Any], *, final: bool = False) -> Ending:
+    def _retry_or_fail(self, begun: Begun, raised: BaseException, error: dict[str, Any]) -> Ending:
         log.info("attempt failed", **self._facts, error_type=error["type"], code=error["code"])
-        options = self._workflow.options
-        if final or begun.record.failures >= options.retries:
+        delay = delay_before_retry(self._workflow.options, begun.record.failures, raised)
+        if delay is None:
             return _failed(error)
-        # In seconds, for a timedelta overflows where someone retries fifty times.
-        doubled = options.retry_delay.total_seconds() * 2.0 ** min(begun.record.failures, 64)
-        delay = timedelta(seconds=min(doubled, _LONGEST_DELAY.total_seconds()))
         event = events.pack_platform_event(
             PlatformType.RETRYING, {"error": error, "delay_ms": delay // timedelta(milliseconds=1)}
         )

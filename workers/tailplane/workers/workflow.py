@@ -37,7 +37,11 @@ class Options:
         input_model: what the input must fit; None: the annotations say it.
         timeout: how long one attempt may take; None: as long as it likes.
         retries: how many more attempts a task gets after one that raised.
-        retry_delay: how long before the second attempt; doubled for each further one, at most a minute.
+        retry_delay: how long before the second attempt; doubled for each further one, at most a minute. Up to half
+            of it is taken off at random.
+        retry_on: the exceptions that are worth another attempt; a timeout is a TimeoutError.
+        retry_on_crash: whether a task may run again whose worker was lost or stopped in the middle of an attempt; if
+            not, it fails with `worker_lost`.
         concurrency: how many at once in one worker process; None: as many as the worker takes.
     """
 
@@ -47,6 +51,8 @@ class Options:
     timeout: timedelta | None = None
     retries: int = 0
     retry_delay: timedelta = timedelta(seconds=1)
+    retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception
+    retry_on_crash: bool = True
     concurrency: int | None = None
 
 
@@ -103,6 +109,8 @@ def workflow(
     timeout: timedelta | None = None,
     retries: int = 0,
     retry_delay: timedelta = timedelta(seconds=1),
+    retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
+    retry_on_crash: bool = True,
     concurrency: int | None = None,
 ) -> Callable[[WorkflowFunction], Workflow]: ...
 

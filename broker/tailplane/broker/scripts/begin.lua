@@ -1,19 +1,24 @@
--- Begin the next attempt of a task, which fences every earlier one off.
+-- Begin the next attempt of a task, which fences every earlier one off and supersedes what the workflow wrote in them.
 -- KEYS  1 task record (hash)   2 stream   3 bell (channel)
--- ARGV  1 moves `from=to;`   2 worker id   3 payload: "attempt started"   4 number of events in it
---       5 attempt that must be the latest so far, or -1: any   6.. fields of the record that are wanted
+-- ARGV  1 moves `from=to;`   2 worker id   3 attempt that must be the latest so far, or -1: any
+--       4 the trigger that must have given the task back before; '': none, '*': any
+--       5 payload: "attempt started"   6 number of events in it   7.. fields of the record that are wanted
 -- Returns {'begun', attempt, last seq, now in ms, failures, value, ...}, {'refused', state, attempt, worker},
--- {'late', start_by} or {'missing'}.
-local seen = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'worker', 'start_by', 'failures', unpack(ARGV, 6))
-local state, latest, failures = seen[1], seen[2], seen[5]
+-- {'given_back', trigger}: not the one of ARGV[4], {'late', start_by} or {'missing'}.
+local seen = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'worker', 'start_by', 'failures', 'given_back_by',
+                        unpack(ARGV, 7))
+local state, latest, failures, given_back_by = seen[1], seen[2], seen[5], seen[6] or ''
 -- Nothing is ever deleted from a stream: its last entry has the last id.
 local tail = state and redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
 if not tail then
   return {'missing'}
 end
 local to = string.match(';' .. ARGV[1], ';' .. state .. '=(%a+);')
-if not to or (ARGV[5] ~= '-1' and ARGV[5] ~= latest) then
+if not to or (ARGV[3] ~= '-1' and ARGV[3] ~= latest) then
   return {'refused', state, tonumber(latest), seen[3] or ''}
+end
+if ARGV[4] ~= '*' and ARGV[4] ~= given_back_by then
+  return {'given_back', given_back_by}
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -25,13 +30,16 @@ if state == to then
   failures = redis.call('HINCRBY', KEYS[1], 'failures', 1)
 end
 local attempt = latest + 1
-local seq = string.match(tail[1], '%-(%d+)$') + ARGV[4]
-redis.call('XADD', KEYS[2], 'NOMKSTREAM', attempt .. '-' .. seq, 'e', ARGV[3])
+local last = tonumber(string.match(tail[1], '%-(%d+)$'))
+local seq = last + ARGV[6]
+redis.call('XADD', KEYS[2], 'NOMKSTREAM', attempt .. '-' .. seq, 'e', ARGV[5])
 redis.call('HSET', KEYS[1], 'state', to, 'attempt', attempt, 'worker', ARGV[2], 'started_at', now)
 if latest == '0' then
   redis.call('PERSIST', KEYS[1])
   redis.call('PERSIST', KEYS[2])
+else
+  redis.call('HSET', KEYS[1], 'superseded', last)
 end
 -- A frame, as `append` publishes it: readers need not read it.
-redis.call('PUBLISH', KEYS[3], '\147' .. cmsgpack.pack(attempt) .. cmsgpack.pack(seq) .. ARGV[3])
-return {'begun', attempt, seq, now, tonumber(failures), unpack(seen, 6)}
+redis.call('PUBLISH', KEYS[3], '\147' .. cmsgpack.pack(attempt) .. cmsgpack.pack(seq) .. ARGV[5])
+return {'begun', attempt, seq, now, tonumber(failures), unpack(seen, 7)}

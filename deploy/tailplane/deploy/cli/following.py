@@ -38,8 +38,9 @@ async def _show(task: Task, start: str, as_json: bool) -> int:
 
 def _print_end(status: TaskStatus) -> None:
     took = ""
-    if status.started_at is not None and status.ended_at is not None:
-        took = f" after {describe_age(status.ended_at - status.started_at)}"
+    if status.ended_at is not None:
+        attempts = f" and {status.attempt} attempts" if status.attempt > 1 else ""
+        took = f" after {describe_age(status.ended_at - status.created_at)}{attempts}"
     if status.state == State.SUCCEEDED:
         terminal.say(f"{status.task_id} succeeded{took}", stderr=True)
         if status.result is not None:

@@ -1,0 +1,72 @@
+"""What a stream takes back: when a task gets another attempt, what its workflow wrote before is superseded. No I/O."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tailplane.protocol.cursor import Cursor
+from tailplane.protocol.events import Event, Kind, PlatformType
+
+OnRewind = Literal["keep", "notice", "drop"]
+# How a stream treats superseded events; see `ResultStream`.
+CHOICES: tuple[OnRewind, ...] = ("keep", "notice", "drop")
+
+
+@dataclass(frozen=True, slots=True)
+class Rewind:
+    """A notice: what the workflow wrote after the event `to`, and before this, is superseded by what follows.
+
+    Attributes:
+        seq: the notice's own place in the stream.
+        attempt: the attempt that begins.
+        to: the seq of the last event that stands; 0: none does.
+        reason: `failed`, `handed_back` or `worker_lost`.
+    """
+
+    seq: int
+    attempt: int
+    to: int
+    reason: str
+
+    @classmethod
+    def of(cls, event: Event) -> "Rewind | None":
+        """Return what a platform's event takes back; None where it takes back nothing."""
+        if event.kind != Kind.PLATFORM or event.type != PlatformType.REWIND:
+            return None
+        said: Any = event.data if isinstance(event.data, dict) else {}
+        return cls(event.seq, event.attempt, int(said.get("to", 0)), str(said.get("reason", "")))
+
+
+class Superseded:
+    """The ranges of a stream that are known to be superseded."""
+
+    def __init__(self, ranges: Iterable[Sequence[int]] = ()) -> None:
+        self._ranges = [(first, last) for first, last in ranges]
+
+    def overlaps(self, first: Cursor, last: Cursor) -> bool:
+        """Whether any event from `first` to `last` is superseded."""
+        return any(first <= end and begin <= last for begin, end in self._ranges)
+
+    def hides(self, event: Event) -> bool:
+        """Whether an event is superseded; what the platform says never is."""
+        return event.kind != Kind.PLATFORM and self.overlaps(event.seq, event.seq)
+
+
+class Accumulated:
+    """What a workflow has written so far, each thing once: a rewind takes back what it supersedes."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def add(self, event: Event) -> bool:
+        """Take the stream's next event; return whether that changed anything."""
+        if event.kind != Kind.PLATFORM:
+            self.events.append(event)
+            return True
+        rewind = Rewind.of(event)
+        if rewind is None:
+            return False
+        before = len(self.events)
+        while self.events and self.events[-1].seq > rewind.to:
+            self.events.pop()
+        return len(self.events) < before
