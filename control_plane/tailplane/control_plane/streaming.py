@@ -21,7 +21,7 @@ from tailplane.broker import TaskRef
 from tailplane.control_plane.formats import Format, choose_format
 from tailplane.control_plane.gathering import TRANSPORT
 from tailplane.control_plane.hub import Hub
-from tailplane.control_plane.reader import Reader
+from tailplane.control_plane.reader import EARLY, Reader
 from tailplane.protocol.cursor import After, Position
 from tailplane.protocol.errors import NotAcceptable, StoreUnavailable, TaskGone
 
@@ -33,6 +33,8 @@ _STREAMS = "tailplane.streams"
 _SLOW_BYTES = 32 * 1024
 # Milliseconds: readers that are asked to connect elsewhere come back spread over this time.
 RECONNECT_MS = (100, 1000)
+# How much of a keep-alive time passes before the next one, at least.
+_SOONEST = 0.75
 # Seconds between two tries of a reader that is behind, while Redis is away.
 PAUSE = 0.25
 
@@ -104,7 +106,7 @@ class EventStream(Response):
         self.background = None
         self._reader = reader
         self._form = form
-        self._patience = keep_alive.total_seconds()
+        self._keep_alive_s = self._patience = keep_alive.total_seconds()
         self._drain = drain
         self._task_id = task.task_id
         self._clock = asyncio.get_running_loop().time
@@ -161,7 +163,10 @@ class EventStream(Response):
                 log.info("stream removed under a reader", task_id=self._task_id, reason=str(error))
                 return
             # Many a wake-up brings nothing for this reader; a sign of life is due when its time has come.
-            if chunk or self._clock() - self._sent_at >= self._patience:
+            if chunk or self._clock() - self._sent_at >= self._patience - EARLY:
+                if not chunk:
+                    # Drawn anew: what fell due together, as while the loop was busy, would else do so for ever.
+                    self._patience = self._keep_alive_s * random.uniform(_SOONEST, 1.0)
                 await send({"type": "http.response.body", "body": chunk or form.keep_alive, "more_body": True})
                 self._sent_at = self._clock()
                 if not reader.is_caught_up:
