@@ -13,7 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.lifespan.on import LifespanOn
 
-from tailplane.broker.garbage import collect_seldom
+from tailplane.broker.garbage import Leaver, collect_seldom
 from tailplane.broker.logs import configure_logging
 from tailplane.control_plane.app import create_app
 from tailplane.control_plane.gathering import GatheringProtocol
@@ -61,6 +61,7 @@ class Server(uvicorn.Server):
             )
         )
         self._drain: asyncio.Event = app.state.drain
+        self._garbage = Leaver()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Tell all that waits to end, then close: in the other order the waiting would last the whole grace."""
@@ -73,7 +74,9 @@ class Server(uvicorn.Server):
         return isinstance(self.lifespan, LifespanOn) and self.lifespan.error_occurred
 
     async def on_tick(self, counter: int) -> bool:
-        """Return whether to stop: also when the application is dead behind a server that lives."""
+        """Return whether to stop: also when the application is dead behind a server that lives. Ten times a second."""
+        if counter % 10 == 0:
+            self._garbage.tick()
         return await super().on_tick(counter) or self.lost_its_app
 
     @contextlib.contextmanager
