@@ -8,7 +8,6 @@ system that is measured. So the load is spread over several clients with few con
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import cycle
 from typing import Any
 
 _CLIENTS = 32
@@ -21,11 +20,10 @@ REQUIREMENTS = ("httpx==0.28.1", "sniffio==1.3.1")
 
 
 class HttpClients:
-    """Clients that `make` makes; take the next with `next`."""
+    """Clients that `make` makes."""
 
     def __init__(self, make: Callable[[], Any]) -> None:
         self.all = [make() for _ in range(_CLIENTS)]
-        self._turns = cycle(self.all)
         self._under_way = 0
 
     @contextmanager
@@ -37,10 +35,6 @@ class HttpClients:
             yield client
         finally:
             self._under_way -= 1
-
-    def next(self) -> Any:
-        """Return the client whose turn it is."""
-        return next(self._turns)
 
     async def close(self) -> None:
         """Close all connections."""

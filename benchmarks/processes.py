@@ -44,7 +44,7 @@ class Process:
     @property
     def has_ended(self) -> bool:
         """Whether it does not run any more."""
-        return self._process.poll() is not None
+        return self.exit_code is not None
 
     @property
     def exit_code(self) -> int | None:

@@ -14,6 +14,7 @@ from typing import Any
 import msgpack
 
 from benchmarks.percentiles import median
+from benchmarks.system import PAD
 from tailplane.broker import Entry, TaskRef
 from tailplane.client.decoder import FrameDecoder
 from tailplane.client.runs import Run
@@ -25,7 +26,7 @@ from tailplane.workers.context import Context
 from tailplane.workers.emitter import Emitter, Hooks, Limits
 
 _EVENTS, _RUNS, _PER_ENTRY = 50_000, 9, 1000
-_PADDING = "x" * 150
+_PADDING = "x" * PAD
 _PLENTY = 1 << 40
 
 

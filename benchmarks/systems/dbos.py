@@ -32,7 +32,7 @@ WORKLOADS = frozenset({"W1", "W2", "W3", "W4", "W5", "W6"})
 
 _VENV = "dbos"
 _REQUIREMENTS = ("dbos==3.4.0", "fastapi==0.165.0", "uvicorn[standard]==0.54.0", *http_clients.REQUIREMENTS)
-_PROGRAM = Path(__file__).parent / "peers" / "dbos_server.py"
+_PROGRAM = "benchmarks.systems.peers.dbos_server"
 _STREAM = "events"
 _CONNECTIONS = 20
 # Each read of DBOSClient is a call in a thread of asyncio's, which has six of them on two processors.
@@ -51,7 +51,7 @@ class DbosServers(Servers):
         database = postgres.Postgres()
         self._stack.callback(database.stop)
         port = free_port()
-        command = [python_of(_VENV), str(_PROGRAM), str(port), database.url]
+        command = [python_of(_VENV), "-m", _PROGRAM, str(port), database.url]
         application = Process(command, folder / "application.log")
         self._stack.callback(application.stop)
         url = f"http://127.0.0.1:{port}"
@@ -103,7 +103,8 @@ class DbosClient(Client):
         return await self._post("/run", {"value": value})
 
     async def _post(self, path: str, body: dict[str, Any]) -> Any:
-        answer = await self._http.next().post(path, json=body)
+        with self._http.one() as http:
+            answer = await http.post(path, json=body)
         answer.raise_for_status()
         return answer.json()
 

@@ -35,7 +35,7 @@ _REQUIREMENTS = (
     "uvicorn[standard]==0.54.0",
     *http_clients.REQUIREMENTS,
 )
-_PROGRAM = Path(__file__).parent / "peers" / "llama_agents_server.py"
+_PROGRAM = "benchmarks.systems.peers.llama_agents_server"
 
 
 class WorkflowServers(Servers):
@@ -50,7 +50,7 @@ class WorkflowServers(Servers):
         self._stack.callback(shutil.rmtree, folder, ignore_errors=True)
         port = free_port()
         store = [str(folder / "workflows.db")] if self._on_sqlite else []
-        server = Process([python_of(_VENV), str(_PROGRAM), str(port), *store], folder / "server.log")
+        server = Process([python_of(_VENV), "-m", _PROGRAM, str(port), *store], folder / "server.log")
         self._stack.callback(server.stop)
         url = f"http://127.0.0.1:{port}"
         wait_for_http(f"{url}/health", server)

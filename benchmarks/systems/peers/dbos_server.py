@@ -1,6 +1,6 @@
 """The program that `benchmarks.systems.dbos` starts: a FastAPI application that runs DBOS workflows.
 
-    python dbos_server.py PORT SYSTEM_DATABASE_URL
+    python -m benchmarks.systems.peers.dbos_server PORT SYSTEM_DATABASE_URL
 
 The workflows run in the application's process, and a step writes the stream, as DBOS' documentation shows it for the
 tokens of a language model: cheaper than writing from the workflow, where each write is a checkpoint of its own.
@@ -12,11 +12,12 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-import uvicorn
 from dbos import DBOS
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
+
+from benchmarks.systems.peers.serving import serve
 
 _STREAM = "events"
 
@@ -87,15 +88,7 @@ async def _sse(task: str) -> AsyncIterator[str]:
 def main(port: str, database: str) -> None:
     DBOS(config={"name": "benchmark", "system_database_url": database, "log_level": "WARNING"})
     DBOS.launch()
-    uvicorn.run(
-        app,
-        host="127.0.0.1",
-        port=int(port),
-        log_level="warning",
-        access_log=False,
-        timeout_graceful_shutdown=1,
-        timeout_keep_alive=60,
-    )
+    serve(app, port)
 
 
 if __name__ == "__main__":

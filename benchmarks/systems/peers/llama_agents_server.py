@@ -1,6 +1,6 @@
 """The program that `benchmarks.systems.llama_agents` starts: a WorkflowServer with two workflows, under uvicorn.
 
-    python llama_agents_server.py PORT [SQLITE_FILE]
+    python -m benchmarks.systems.peers.llama_agents_server PORT [SQLITE_FILE]
 
 Served as the package's own command does it, by `uvicorn.run(server.app)` and in one process: the server keeps its
 running workflows, and by default their events, in its own memory.
@@ -10,10 +10,11 @@ import asyncio
 import sys
 import time
 
-import uvicorn
 from llama_agents.server import SqliteWorkflowStore, WorkflowServer
 from workflows import Context, Workflow, step
 from workflows.events import Event, StartEvent, StopEvent
+
+from benchmarks.systems.peers.serving import serve
 
 
 class Emitted(Event):
@@ -45,15 +46,7 @@ def main(port: str, sqlite: str | None = None) -> None:
     server = WorkflowServer(workflow_store=SqliteWorkflowStore(db_path=sqlite) if sqlite else None)
     server.add_workflow("emit", EmitWorkflow(timeout=None), additional_events=[Emitted])
     server.add_workflow("echo", EchoWorkflow())
-    uvicorn.run(
-        server.app,
-        host="127.0.0.1",
-        port=int(port),
-        log_level="warning",
-        access_log=False,
-        timeout_graceful_shutdown=1,
-        timeout_keep_alive=60,
-    )
+    serve(server.app, port)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from tailplane.protocol.ids import WorkerId
 from tailplane.protocol.states import State, TransitionRefused, Trigger, encode_moves
 
 _MOVES = {trigger: encode_moves(trigger) for trigger in Trigger}
+_RUNNING = State.RUNNING.value.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,11 +191,12 @@ class TaskStore:
         # Nearly all tasks have one attempt; the script says where this is another one.
         opening = _Opening(Trigger.BEGIN, [started])
         while True:
-            reply = await self._begin(task, worker, opening)
-            match reply:
+            match await self._begin(task, worker, opening):
+                case [b"begun", attempt, seq, now, failures, *row]:
+                    return Begun(running_record(task, worker, attempt, failures, now / 1000, row), attempt, seq)
                 case [b"given_back", by]:
                     opening = _Opening(Trigger.BEGIN, [_rewind(_REASONS[by]), started], given_back_by=by)
-                case [b"refused", b"running", attempt, holder]:
+                case [b"refused", state, attempt, holder] if state == _RUNNING:
                     # One of our own has not run yet: its beginning was done, and the reply lost.
                     if not takes_over and holder != worker.encode():
                         raise HolderLost(attempt)
@@ -203,19 +205,14 @@ class TaskStore:
                     opening = _Opening(
                         Trigger.TAKE_OVER, [lost, _rewind("worker_lost"), started], latest=attempt, given_back_by=b"*"
                     )
+                case [b"refused", state, *_]:
+                    raise TransitionRefused(Trigger.BEGIN, State(state.decode()))
+                case [b"late", *_]:
+                    raise StartTooLate
                 case _:
-                    break
-        match reply:
-            case [b"begun", attempt, seq, now, failures, *row]:
-                return Begun(running_record(task, worker, attempt, failures, now / 1000, row), attempt, seq)
-            case [b"refused", state, *_]:
-                raise TransitionRefused(Trigger.BEGIN, State(state.decode()))
-            case [b"late", *_]:
-                raise StartTooLate
-            case _:
-                raise TaskNotFound(f"task {task.task_id} was removed", task_id=task.task_id)
+                    raise TaskNotFound(f"task {task.task_id} was removed", task_id=task.task_id)
 
-    async def _begin(self, task: TaskRef, worker: WorkerId, opening: "_Opening") -> list[Any]:
+    async def _begin(self, task: TaskRef, worker: WorkerId, opening: _Opening) -> list[Any]:
         reply: list[Any] = await self._run(
             scripts.BEGIN,
             [self.keys.task(task), self.keys.stream(task), self.keys.bell(task)],

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from tailplane.client.event_models import EventModels
-from tailplane.client.transport import Transport
+from tailplane.client.models import TaskStatus, parse
+from tailplane.client.transport import Transport, path
 
 T = TypeVar("T")
 
@@ -49,3 +50,8 @@ class Link:
     transport: Transport
     models: EventModels
     owner: TaskOwner = field(default_factory=TaskOwner)
+
+    async def status(self, task_id: str) -> TaskStatus:
+        """Return a task as it stands."""
+        answer = await self.transport.request("GET", path("tasks", task_id))
+        return parse(TaskStatus, answer.value)

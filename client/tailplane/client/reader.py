@@ -133,10 +133,12 @@ class Reader:
             self._last_byte_at = intake.last_byte_at
 
     def _read_head(self, answer: OpenAnswer) -> None:
-        said = answer.headers.get("tailplane-keep-alive-ms", "")
-        if said.isdecimal() and len(said) < _MOST_DIGITS and int(said) > 0:
-            self._keep_alive_s = int(said) / 1000
+        if keep_alive_ms := _number(answer.headers.get("tailplane-keep-alive-ms", "")):
+            self._keep_alive_s = keep_alive_ms / 1000
         # Where the control plane says at which seq `now` or `-N` begins, a loss before the first event loses no event.
-        at = answer.headers.get("tailplane-cursor", "")
-        if self._cursor is None and at.isdecimal() and len(at) < _MOST_DIGITS:
-            self._cursor = int(at)
+        if self._cursor is None:
+            self._cursor = _number(answer.headers.get("tailplane-cursor", ""))
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isdecimal() and len(text) < _MOST_DIGITS else None

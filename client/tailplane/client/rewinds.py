@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from tailplane.protocol.cursor import Cursor
 from tailplane.protocol.events import Event, Kind, PlatformType
 
-OnRewind = Literal["keep", "notice", "drop"]
 # How a stream treats superseded events; see `ResultStream`.
-CHOICES: tuple[OnRewind, ...] = ("keep", "notice", "drop")
+OnRewind = Literal["keep", "notice", "drop"]
+CHOICES: tuple[str, ...] = get_args(OnRewind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Rewind:
         seq: the notice's own place in the stream.
         attempt: the attempt that begins.
         to: the seq of the last event that stands; 0: none does.
-        reason: `failed`, `handed_back` or `worker_lost`.
+        reason: `failed`, `handed_back`, `worker_lost` or `waited`.
     """
 
     seq: int
@@ -44,12 +44,9 @@ class Superseded:
         self._ranges = [(first, last) for first, last in ranges]
 
     def overlaps(self, first: Cursor, last: Cursor) -> bool:
-        """Whether any event from `first` to `last` is superseded."""
-        return any(first <= end and begin <= last for begin, end in self._ranges)
-
-    def hides(self, event: Event) -> bool:
-        """Whether an event is superseded; what the platform says never is."""
-        return event.kind != Kind.PLATFORM and self.overlaps(event.seq, event.seq)
+        """Whether anything that the workflow wrote from `first` to `last` is superseded."""
+        # Nearly always there is nothing, and this is asked for each event.
+        return bool(self._ranges) and any(first <= end and begin <= last for begin, end in self._ranges)
 
 
 class Accumulated:

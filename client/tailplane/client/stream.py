@@ -18,12 +18,10 @@ from tailplane.client.buffer import BatchBuffer
 from tailplane.client.coalesce import Coalesced
 from tailplane.client.durations import Duration
 from tailplane.client.link import Link
-from tailplane.client.models import TaskStatus, parse
 from tailplane.client.outcome import error_of_event, error_of_task
 from tailplane.client.reader import Reader
 from tailplane.client.rewinds import CHOICES, OnRewind, Rewind, Superseded
 from tailplane.client.runs import Batch, Run
-from tailplane.client.transport import path
 from tailplane.protocol.cursor import START, Cursor
 from tailplane.protocol.errors import ConnectionLost, EventMismatch, TaskError
 from tailplane.protocol.events import Event, Kind
@@ -174,12 +172,8 @@ class Stream(ABC, Generic[T]):
     async def _learn_end(self) -> None:
         # The terminal event lies before the cursor the stream was started at: then the task's record tells the end.
         if not self._end_is_known:
-            self._failure = error_of_task(await self._status())
+            self._failure = error_of_task(await self._link.status(self.task_id))
             self._end_is_known = True
-
-    async def _status(self) -> TaskStatus:
-        answer = await self._link.transport.request("GET", path("tasks", self.task_id))
-        return parse(TaskStatus, answer.value)
 
     def _start_reading(self) -> None:
         task = self._link.owner.start_reader(self._reader.run(), f"tailplane stream of {self.task_id}")
@@ -230,17 +224,17 @@ class ResultStream(Stream[Any]):
         if on_rewind not in CHOICES:
             raise ValueError(f"on_rewind is one of {', '.join(CHOICES)}, not {on_rewind!r}")
         self._on_rewind = on_rewind
-        # Asked for before the first event, where it is wanted.
-        self._superseded: Superseded | None = Superseded() if on_rewind != "drop" else None
+        self._superseded = Superseded()
+        self._must_ask = on_rewind == "drop"
 
     async def _advance(self) -> None:
-        if self._superseded is None:
-            self._superseded = Superseded((await self._status()).superseded)
+        if self._must_ask:
+            self._superseded = Superseded((await self._link.status(self.task_id)).superseded)
+            self._must_ask = False
         await super()._advance()
 
     def _begin(self, batch: Batch) -> None:
-        superseded = self._superseded
-        if isinstance(batch, Run) and superseded and superseded.overlaps(batch.first, batch.first + len(batch) - 1):
+        if isinstance(batch, Run) and self._superseded.overlaps(batch.first, batch.first + len(batch) - 1):
             batch = batch.events()
         if isinstance(batch, Run):
             # Its data is what is shown, as it is: neither envelopes nor models come into it.
@@ -252,7 +246,7 @@ class ResultStream(Stream[Any]):
     def _show(self, event: Event) -> Any:
         if event.kind == _PLATFORM:
             return (Rewind.of(event) if self._on_rewind == "notice" else None) or self._hide(event)
-        if self._superseded is not None and self._superseded.hides(event):
+        if self._superseded.overlaps(event.seq, event.seq):
             return _HIDDEN
         if event.type is not None:
             self._link.models.restore(event)

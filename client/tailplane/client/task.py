@@ -115,8 +115,7 @@ class Task:
 
     async def status(self) -> TaskStatus:
         """Return the task as it stands."""
-        answer = await self._link.transport.request("GET", path("tasks", self.task_id))
-        return parse(TaskStatus, answer.value)
+        return await self._link.status(self.task_id)
 
     async def cancel(self, reason: str | None = None) -> TaskStatus:
         """Cancel the task, and return it with the state it ended in; one that had ended keeps its state."""

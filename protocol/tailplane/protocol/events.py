@@ -15,7 +15,6 @@ from typing import Any
 from pydantic import BaseModel
 
 from tailplane.protocol import codec
-from tailplane.protocol.codec import pack_plain
 from tailplane.protocol.ids import EntryId
 from tailplane.protocol.states import State
 
@@ -103,15 +102,15 @@ def pack_event(data: object, channel: str | None = None, step: str | None = None
     Raises:
         Unserialisable: `data` holds something that msgpack can't carry.
     """
-    if channel is None and step is None and type(data) in _PLAIN:
-        # Nearly all. By exact type, for to tell that something is no model costs as much as to pack it.
-        return codec.pack([now(), data], check=False) if type(data) is str else pack_plain([now(), data])
-    if isinstance(data, BaseModel):
-        meta = _meta(type(data).__name__, channel, step)
+    # By exact type first: to tell that something is no model costs as much as to pack it.
+    if type(data) not in _PLAIN and isinstance(data, BaseModel):
         # What a model gives has been read back already.
+        meta = _meta(type(data).__name__, channel, step)
         return codec.pack((now(), codec.dump_model(data), meta), check=False)
-    meta = _meta(None, channel, step)
-    return pack_plain([now(), data, meta] if meta else [now(), data])
+    event = [now(), data]
+    if channel is not None or step is not None:
+        event.append(_meta(None, channel, step))
+    return codec.pack(event, check=False) if isinstance(data, str) else codec.pack_plain(event)
 
 
 def _meta(model: str | None, channel: str | None, step: str | None) -> dict[str, str]:

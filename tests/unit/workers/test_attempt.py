@@ -21,6 +21,7 @@ from tailplane.workers import Context, Retry
 from tailplane.workers import attempt as attempt_module
 from tailplane.workers.attempt import Attempt, Stop, describe
 from tailplane.workers.runner import Runner
+from tailplane.workers.workflow import Workflow
 from tailplane.workers.writer import Writer
 
 from .conftest import PATIENCE, Bench, eventually, platform_over
@@ -35,6 +36,17 @@ async def ends(attempt: Attempt) -> None:
 
 def begins(attempt: Attempt) -> "asyncio.Task[None]":
     return asyncio.ensure_future(attempt.run())
+
+
+async def drained(bench: Bench, workflow: Workflow, waiting: "Future[None]") -> TaskRef:
+    """Run a task until its workflow waits, and stop its attempt as a worker does that ends."""
+    task = await bench.submit(workflow)
+    attempt = await bench.attempt(workflow)
+    running = begins(attempt)
+    await asyncio.wrap_future(waiting)
+    attempt.stop(Stop.DRAINED)
+    await asyncio.wait_for(running, PATIENCE)
+    return task
 
 
 class TestSuccess:
@@ -608,12 +620,7 @@ class TestDrain:
             return "done"
 
         workflow = bench.workflow(flow)
-        task = await bench.submit(workflow)
-        attempt = await bench.attempt(workflow)
-        running = begins(attempt)
-        await asyncio.wrap_future(waiting)
-        attempt.stop(Stop.DRAINED)
-        await asyncio.wait_for(running, PATIENCE)
+        task = await drained(bench, workflow, waiting)
         record = await bench.record(task)
         assert (record.state, record.failures) == (State.QUEUED, 0)
         assert await bench.places(task, workflow) == ["due"]
@@ -635,12 +642,7 @@ class TestDrain:
             await asyncio.Event().wait()
 
         workflow = bench.workflow(flow, retries=5, retry_on_crash=False)
-        task = await bench.submit(workflow)
-        attempt = await bench.attempt(workflow)
-        running = begins(attempt)
-        await asyncio.wrap_future(waiting)
-        attempt.stop(Stop.DRAINED)
-        await asyncio.wait_for(running, PATIENCE)
+        task = await drained(bench, workflow, waiting)
         record = await bench.record(task)
         assert record.error is not None
         assert (record.state, record.error["code"]) == (State.FAILED, "worker_lost")

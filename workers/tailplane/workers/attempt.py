@@ -135,7 +135,7 @@ class Attempt:
     async def _begin(self) -> Begun | None:
         while self._stop is None:
             try:
-                begun = await self._begin_or_expire()
+                begun = await self._begin_or_end()
                 if begun is None:
                     await self._acknowledge()
                 return begun
@@ -149,15 +149,15 @@ class Attempt:
         await self._requeue(timedelta())
         return None
 
-    async def _begin_or_expire(self) -> Begun | None:
+    async def _begin_or_end(self) -> Begun | None:
         platform, tasks = self._platform, self._platform.broker.tasks
         may_run_again = self._workflow.options.retry_on_crash
         try:
             return await tasks.begin(self.claim.task, platform.worker, platform.host, takes_over=may_run_again)
         except HolderLost as lost:
             error = _error("worker_lost", "", "its worker was lost while it ran, and it may not run twice")
-            fields: list[bytes | str] = ["error", codec.pack(error)]
-            await tasks.end(self.claim.task, Trigger.FAIL, lost.attempt, PlatformType.FAILED, {"error": error}, fields)
+            told, kept = {"error": error}, _kept(error)
+            await tasks.end(self.claim.task, Trigger.FAIL, lost.attempt, PlatformType.FAILED, told, kept)
             return None
         except StartTooLate:
             data = {"reason": "it did not start in time"}
@@ -277,9 +277,8 @@ class Attempt:
         # Redis has forgotten events that it had taken (a failover, a restart without persistence): never call that
         # success.
         log.error("the store lost events", **self._facts, believed=believed, last=last)
-        error = _error("events_lost", "", f"the store lost events {last + 1} to {believed}")
-        packed = [events.pack_platform_event(PlatformType.FAILED, {"error": error})]
-        return Closing(Trigger.FAIL, begun.attempt, last, packed, ["error", codec.pack(error)])
+        ending = _failure("events_lost", "", f"the store lost events {last + 1} to {believed}")
+        return Closing(ending.trigger, begun.attempt, last, [ending.event], ending.fields)
 
     async def _acknowledge(self) -> None:
         while self._stop is not Stop.LOST:
@@ -337,4 +336,9 @@ def _failure(code: str, kind: str, message: str) -> Ending:
 
 def _failed(error: dict[str, Any]) -> Ending:
     event = events.pack_platform_event(PlatformType.FAILED, {"error": error})
-    return Ending(Trigger.FAIL, event, ["error", codec.pack(error)])
+    return Ending(Trigger.FAIL, event, _kept(error))
+
+
+def _kept(error: dict[str, Any]) -> list[bytes | str]:
+    """Return what the record gets of an error."""
+    return ["error", codec.pack(error)]

@@ -8,11 +8,15 @@ import asyncio
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from tailplane.broker import Append, TaskRef
 from tailplane.protocol.errors import BufferFull, TailplaneError, TaskLost, TooLarge
 from tailplane.protocol.events import join_events, pack_event
 from tailplane.protocol.ids import EntryId
+
+# Who waits for room, and on which loop.
+_Waiter: TypeAlias = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,7 @@ class Emitter:
         self._closed: TailplaneError | None = None
         # What may be unsent without any bound being near: one comparison for every event. -1 once it is closed.
         self._plenty = min(limits.event, limits.task, limits.emit - 1)
-        self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
+        self._waiters: list[_Waiter] = []
         self.idle = asyncio.Event()
         self.idle.set()
 
@@ -163,14 +167,20 @@ class Emitter:
     def lose(self, reason: TailplaneError) -> None:
         """Refuse all further writes with `reason`, and drop what was not sent: the task is in other hands."""
         with self._lock:
-            self._closed, self._plenty = self._closed or reason, -1
-            self.has_room = True
+            waiters = self._close(reason)
             self._pending.clear()
             self._unsent = self._in_flight = 0
-            waiters, self._waiters = self._waiters, []
         self.idle.set()
         _wake(waiters)
         self._hooks.lost()
+
+    def _close(self, reason: TailplaneError) -> "list[_Waiter]":
+        """Refuse all further writes, with the first reason; return who waits for room. With the lock held."""
+        self._closed = self._closed or reason
+        self._plenty = -1
+        self.has_room = True
+        waiters, self._waiters = self._waiters, []
+        return waiters
 
     async def seal(self) -> list[bytes]:
         """Refuse all further writes; return the events that are left for the attempt's last entry.
@@ -179,10 +189,7 @@ class Emitter:
         is sent before.
         """
         with self._lock:
-            self._closed = self._closed or TaskLost("the attempt is over: its stream takes no more events")
-            self._plenty = -1
-            self.has_room = True
-            waiters, self._waiters = self._waiters, []
+            waiters = self._close(TaskLost("the attempt is over: its stream takes no more events"))
         # Their room never comes; they are told when they write.
         _wake(waiters)
         while True:
@@ -198,7 +205,7 @@ class Emitter:
             self.idle.clear()
 
 
-def _wake(waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]]) -> None:
+def _wake(waiters: list[_Waiter]) -> None:
     for loop, future in waiters:
         loop.call_soon_threadsafe(_resolve, future)
 
