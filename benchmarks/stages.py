@@ -15,13 +15,14 @@ import msgpack
 
 from benchmarks.percentiles import median
 from benchmarks.system import PAD
-from tailplane.broker import Entry, TaskRef
+from tailplane.broker import Append, Begun, Entry, TaskRef
+from tailplane.broker.records import BEGUN_FIELDS, running_record
 from tailplane.client.decoder import FrameDecoder
 from tailplane.client.runs import Run
 from tailplane.control_plane.formats import SSE
 from tailplane.protocol.events import join_events, pack_event
 from tailplane.protocol.frames import encode_frame
-from tailplane.protocol.ids import EntryId, new_task_id
+from tailplane.protocol.ids import EntryId, new_task_id, new_worker_id
 from tailplane.workers.context import Context
 from tailplane.workers.emitter import Emitter, Hooks, Limits
 
@@ -52,7 +53,10 @@ def _pack() -> None:
 
 def _emitter() -> Emitter:
     limits = Limits(event=_PLENTY, entry=200 * _PER_ENTRY, task=_PLENTY, emit=_PLENTY)
-    return Emitter(TaskRef(new_task_id()), 1, 1, limits, Hooks(lambda _: None, lambda: None))
+    task, worker = TaskRef(new_task_id()), new_worker_id()
+    record = running_record(task, worker, 1, 0, 0.0, [None] * len(BEGUN_FIELDS))
+    begun = Begun(record, Append(task, EntryId(1, 1), b"\x90"), 1)
+    return Emitter(begun, limits, Hooks(lambda _: None, lambda _: None))
 
 
 async def _emit() -> None:

@@ -47,11 +47,21 @@ class Entry(NamedTuple):
 
 
 class Append(NamedTuple):
-    """An entry that an attempt writes."""
+    """An entry that an attempt writes.
+
+    Attributes:
+        entries: how many the stream must have before it, for it has lost some if it has fewer; -1: any number.
+    """
 
     task: TaskRef
     id: EntryId
     payload: bytes
+    entries: int = -1
+
+    @property
+    def after(self) -> Cursor:
+        """The seq of the event before its first one."""
+        return self.id.seq - _array_length(self.payload)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +70,21 @@ class Refusal:
 
     Attributes:
         tail: where the stream really ends; None: there is no stream.
-        reason: Redis' own words, where it was neither its id nor a missing stream.
+        entries: how many it has.
+        reason: Redis' own words, where it was neither its place nor a missing stream.
     """
 
     tail: EntryId | None
+    entries: int = 0
     reason: str | None = None
 
     def means_already_there(self, entry: EntryId) -> bool:
         """Whether the entry was refused because an earlier sending of it had arrived."""
         return self.tail is not None and self.tail.fence == entry.fence and self.tail.seq >= entry.seq
+
+    def means_fenced(self, entry: EntryId) -> bool:
+        """Whether another attempt has the stream, or nobody: it has ended, or is gone."""
+        return self.tail is None or self.tail.fence > entry.fence
 
 
 def _array_length(payload: bytes) -> int:
@@ -121,12 +137,18 @@ class EventLog:
                 # Sent again, what had been taken is refused as there already.
                 self.wire.noticed(reply)
                 raise reply
-            elif "equal or smaller" in str(reply):
-                newest = await self.newest_entry(item.task)
-                outcome.append(Refusal(newest.id if newest else None))
+            elif reply == 0 or "equal or smaller" in str(reply):
+                outcome.append(await self._look(item.task))
             else:
-                outcome.append(Refusal(None, str(reply)))
+                outcome.append(Refusal(None, reason=str(reply)))
         return outcome
+
+    async def _look(self, task: TaskRef) -> Refusal:
+        key = self.keys.stream(task)
+        replies = await self.wire.call([("XREVRANGE", key, "+", "-", "COUNT", 1), ("XLEN", key)])
+        raise_refusals(replies)
+        rows, entries = replies
+        return Refusal(_parse_entries(rows)[0].id if rows else None, entries)
 
     def _append_arguments(self, appends: Sequence[Append]) -> tuple[list[str], list[Argument]]:
         keys: list[str] = []
@@ -134,7 +156,9 @@ class EventLog:
         for item in appends:
             keys += (self.keys.stream(item.task), self.keys.bell(item.task))
             is_small = len(item.payload) <= PUBLISH_BYTES
-            arguments += (str(item.id), frames.frame_head(item.id), item.payload, "1" if is_small else "")
+            arguments += (
+                str(item.id), frames.frame_head(item.id), item.payload, "1" if is_small else "", item.entries
+            )  # fmt: skip
         return keys, arguments
 
     async def read_after(self, wanted: Sequence[tuple[TaskRef, EntryId, int]]) -> list[list[Entry]]:

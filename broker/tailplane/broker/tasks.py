@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from tailplane.broker import scripts
+from tailplane.broker.event_log import Append
 from tailplane.broker.keys import Keys, TaskRef
 from tailplane.broker.records import (
     BEGUN_FIELDS,
@@ -25,7 +26,7 @@ from tailplane.broker.wire import Wire, raise_refusals
 from tailplane.protocol import events
 from tailplane.protocol.errors import TaskLost, TaskNotFound
 from tailplane.protocol.events import PlatformType
-from tailplane.protocol.ids import WorkerId
+from tailplane.protocol.ids import EntryId, WorkerId
 from tailplane.protocol.states import State, TransitionRefused, Trigger, encode_moves
 
 _MOVES = {trigger: encode_moves(trigger) for trigger in Trigger}
@@ -34,11 +35,26 @@ _RUNNING = State.RUNNING.value.encode()
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """An attempt that has begun. `seq` is that of the last event that says so; the workflow's events follow."""
+    """An attempt that has begun.
+
+    Attributes:
+        opening: the entry that says so; the workflow's follow.
+        entries: how many entries the stream has with it.
+    """
 
     record: TaskRecord
-    attempt: int
-    seq: int
+    opening: Append
+    entries: int
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt of the task it is: 1, 2, 3, ..."""
+        return self.opening.id.fence
+
+    @property
+    def seq(self) -> int:
+        """The seq of the last event of the opening."""
+        return self.opening.id.seq
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +96,7 @@ class Closing:
         after: seq of the last event that the stream has.
         packed: the events of the entry, what the platform says last.
         fields: what the record gets, as alternating fields and values.
+        lost: events that the store has lost in between: their seqs are left out, for readers may have seen them.
     """
 
     trigger: Trigger
@@ -87,6 +104,7 @@ class Closing:
     after: int
     packed: Sequence[bytes]
     fields: Sequence[bytes | str] = ()
+    lost: int = 0
 
 
 class StartTooLate(Exception):
@@ -102,11 +120,7 @@ class HolderLost(Exception):
 
 
 class TailMismatch(Exception):
-    """The stream ends at another seq than its writer believes."""
-
-    def __init__(self, last: int) -> None:
-        self.last = last
-        super().__init__(f"the stream ends at {last}")
+    """The stream ends elsewhere than its writer believes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,8 +206,10 @@ class TaskStore:
         opening = _Opening(Trigger.BEGIN, [started])
         while True:
             match await self._begin(task, worker, opening):
-                case [b"begun", attempt, seq, now, failures, *row]:
-                    return Begun(running_record(task, worker, attempt, failures, now / 1000, row), attempt, seq)
+                case [b"begun", attempt, seq, entries, now, failures, *row]:
+                    record = running_record(task, worker, attempt, failures, now / 1000, row)
+                    payload = events.join_events(opening.packed)
+                    return Begun(record, Append(task, EntryId(attempt, seq), payload), entries)
                 case [b"given_back", by]:
                     opening = _Opening(Trigger.BEGIN, [_rewind(_REASONS[by]), started], given_back_by=by)
                 case [b"refused", state, attempt, holder] if state == _RUNNING:
@@ -235,7 +251,7 @@ class TaskStore:
             The state that the task has now.
         Raises:
             TaskLost: the attempt no longer holds the task.
-            TailMismatch: the stream does not end at `closing.after`.
+            TailMismatch: the stream does not end at `closing.after`, or the store does not know the attempt.
         """
         ends = closing.trigger not in (Trigger.RETRY, Trigger.HAND_BACK, Trigger.WAIT)
         given_back = () if ends else ("given_back_by", closing.trigger.value)
@@ -247,7 +263,7 @@ class TaskStore:
                 closing.attempt,
                 closing.after,
                 events.join_events(closing.packed),
-                len(closing.packed),
+                closing.after + closing.lost + len(closing.packed),
                 _ms(self.retention) if ends else 0,
                 1 if closing.trigger in (Trigger.RETRY, Trigger.FAIL) else 0,
                 *closing.fields,
@@ -258,11 +274,44 @@ class TaskStore:
             case [b"done", state]:
                 return State(state.decode())
             case [b"tail", last]:
-                raise TailMismatch(last)
-            case [b"lost", state, attempt]:
-                raise TaskLost(f"task {task.task_id} is {state.decode()} in attempt {attempt}")
+                raise TailMismatch(f"the stream ends at {last} instead of {closing.after}")
+            case [b"lost", _, attempt] if attempt < closing.attempt:
+                raise TailMismatch(f"the store knows of no attempt after {attempt}")
             case _:
-                raise TaskLost(f"task {task.task_id} was removed")
+                raise _lost(task, reply)
+
+    async def repair(
+        self, task: TaskRef, attempt: int, worker: WorkerId, tail: EntryId, missing: Sequence[Append]
+    ) -> int:
+        """Append again what the store has lost of an attempt, for the worker that holds it.
+
+        Args:
+            tail: the entry with which the stream ends now.
+            missing: what follows it; where the record does not know the attempt any more, its opening is the first.
+        Returns:
+            How many entries the stream has now.
+        Raises:
+            TaskLost: the attempt does not hold the task.
+            TailMismatch: the stream ends elsewhere: look again.
+        """
+        reply = await self._run(
+            scripts.REPAIR,
+            [self.keys.task(task), self.keys.stream(task), self.keys.bell(task)],
+            [
+                encode_moves(Trigger.BEGIN, Trigger.TAKE_OVER),
+                attempt,
+                worker,
+                str(tail),
+                *(item for entry in missing for item in (str(entry.id), entry.payload)),
+            ],
+        )
+        match reply:
+            case [b"done", entries]:
+                return int(entries)
+            case [b"moved"]:
+                raise TailMismatch(f"the stream does not end at {tail} any more")
+            case _:
+                raise _lost(task, reply)
 
     async def end(
         self,
@@ -299,6 +348,14 @@ class TaskStore:
 
     async def _run(self, script: scripts.Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
         return await script.run(self.wire, keys, args)
+
+
+def _lost(task: TaskRef, reply: Sequence[Any]) -> TaskLost:
+    match reply:
+        case [b"lost", state, attempt]:
+            return TaskLost(f"task {task.task_id} is {state.decode()} in attempt {attempt}")
+        case _:
+            return TaskLost(f"task {task.task_id} was removed")
 
 
 def _parse_row(fields: Sequence[str], row: Sequence[bytes | None]) -> TaskRecord | None:

@@ -113,9 +113,8 @@ async def test_a_stream_that_ends_elsewhere_is_a_mismatch(
     begun = await deployment.begin()
     task = begun.record.ref
     await broker.log.append([append(begun, "a", "b")])
-    with pytest.raises(TailMismatch) as caught:
+    with pytest.raises(TailMismatch, match="ends at 4 "):
         await broker.tasks.finish(task, closing(begun, Trigger.SUCCEED, after=believed))
-    assert caught.value.last == 4
     assert (await deployment.record(task)).state is State.RUNNING
     assert await broker.tasks.finish(task, closing(begun, Trigger.SUCCEED, after=4)) is State.SUCCEEDED
     assert_whole(await deployment.events(task))

@@ -11,15 +11,18 @@ from typing import Any
 import pytest
 import uvloop
 
-from tailplane.broker import Broker, Claim, NewTask, TaskRecord, TaskRef, WorkerRecord
+from tailplane.broker import Append, Begun, Broker, Claim, NewTask, TaskRecord, TaskRef, WorkerRecord
+from tailplane.broker.records import BEGUN_FIELDS, running_record
 from tailplane.protocol import codec
-from tailplane.protocol.events import Event, unpack_payload
-from tailplane.protocol.ids import EntryId, WorkerId, new_task_id, new_worker_id
+from tailplane.protocol.errors import TailplaneError
+from tailplane.protocol.events import Event, join_events, pack_event, unpack_payload
+from tailplane.protocol.ids import EntryId, new_task_id, new_worker_id
 from tailplane.workers import Workflow
 from tailplane.workers.acknowledgements import Acknowledgements
 from tailplane.workers.attempt import Attempt, Platform
 from tailplane.workers.context import Context
 from tailplane.workers.emitter import Emitter, Hooks, Limits
+from tailplane.workers.kept import Kept
 from tailplane.workers.runner import Outcome, Run, Runner
 from tailplane.workers.workflow import Options
 from tailplane.workers.writer import Writer
@@ -28,6 +31,8 @@ from tailplane.workers.writer import Writer
 PATIENCE = 20.0
 LIMITS = Limits(event=64 * 1024, entry=16 * 1024, task=1024 * 1024, emit=128 * 1024)
 LEASE = timedelta(minutes=10)
+#: The worker whose parts these are.
+WORKER = new_worker_id()
 
 
 @pytest.fixture
@@ -50,10 +55,14 @@ def runner(workflows_loop: asyncio.AbstractEventLoop) -> Iterator[Runner]:
     runner.close()
 
 
+def kept_over(broker: Broker, most: int = 1024 * 1024) -> Kept:
+    return Kept(broker.log, broker.tasks, WORKER, most)
+
+
 @pytest.fixture
 async def writer(broker: Broker) -> AsyncIterator[Writer]:
     """A writer that runs."""
-    writer = Writer(broker.log)
+    writer = Writer(broker.log, kept_over(broker))
     task = asyncio.ensure_future(writer.run())
     yield writer
     assert not task.done(), "the writer broke off"
@@ -127,14 +136,14 @@ class Bench:
         return ["due"] * due + ["running"] * (task in await self.broker.queue.held(self.platform.worker))
 
 
-def platform_over(broker: Broker, writer: Writer, runner: Runner, worker: WorkerId | None = None) -> Platform:
-    worker = worker or new_worker_id()
+def platform_over(broker: Broker, writer: Writer, runner: Runner) -> Platform:
     return Platform(
         broker=broker,
-        acknowledgements=Acknowledgements(broker.queue, worker),
+        acknowledgements=Acknowledgements(broker.queue, WORKER),
         writer=writer,
+        kept=kept_over(broker),
         runner=runner,
-        worker=worker,
+        worker=WORKER,
         host="host-1",
         limits=LIMITS,
         stop_grace=timedelta(milliseconds=200),
@@ -162,6 +171,13 @@ class Watched:
         self.run.cancel()
 
 
+def begun() -> Begun:
+    """Return a first attempt as it begins, of a task that no store knows."""
+    task, worker = TaskRef(new_task_id()), new_worker_id()
+    opening = Append(task, EntryId(1, 2), join_events([pack_event(None)]))
+    return Begun(running_record(task, worker, 1, 0, 0.0, [None] * len(BEGUN_FIELDS)), opening, 2)
+
+
 @dataclass
 class Outlet:
     """An emitter without a writer: notes who rings and what is lost."""
@@ -169,12 +185,12 @@ class Outlet:
     rings: list[Emitter] = field(default_factory=list)
     losses: int = 0
 
-    def lose(self) -> None:
+    def lose(self, reason: TailplaneError) -> None:
         self.losses += 1
 
     def emitter(self, **limits: int) -> Emitter:
         bounds = {"event": 1000, "entry": 1000, "task": 10_000, "emit": 5000} | limits
-        return Emitter(TaskRef(new_task_id()), 1, 2, Limits(**bounds), Hooks(self.rings.append, self.lose))
+        return Emitter(begun(), Limits(**bounds), Hooks(self.rings.append, self.lose))
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from tailplane.workers.runner import Runner
 from tailplane.workers.workflow import Workflow
 from tailplane.workers.writer import Writer
 
-from .conftest import PATIENCE, Bench, eventually, platform_over
+from .conftest import PATIENCE, Bench, eventually, kept_over, platform_over
 
 #: Set by what the workflows below tell the test.
 Seen = list[object]
@@ -715,9 +715,13 @@ class TestStoreAway:
         assert await lossy_bench.said(task) == ["task.queued", "task.expired"]
         assert await lossy_bench.places(task, workflow) == []
 
-    async def test_a_store_that_lost_events_is_never_called_a_success(
-        self, bench: Bench, broker: Broker, redis: Redis
+    @pytest.mark.parametrize("kept", [1024, 0])
+    async def test_what_the_store_has_lost_is_sent_again_or_never_called_a_success(
+        self, bench: Bench, broker: Broker, redis: Redis, kept: int
     ) -> None:
+        bench.platform = replace(bench.platform, kept=kept_over(broker, kept))
+        # The writer has one of its own: what it sends counts.
+        bench.platform.writer._kept = bench.platform.kept
         waiting: Future[None] = Future()
         let_go = threading.Event()
 
@@ -741,9 +745,16 @@ class TestStoreAway:
         let_go.set()
         await asyncio.wait_for(running, PATIENCE)
         record = await bench.record(task)
-        assert record.error is not None
-        assert (record.state, record.error["code"]) == (State.FAILED, "events_lost")
-        assert await bench.said(task) == ["task.queued", "task.failed"]
+        if kept:
+            assert record.state is State.SUCCEEDED
+            assert await bench.said(task) == ["task.queued", "task.started", *range(5), "task.succeeded"]
+        else:
+            assert record.error is not None
+            assert (record.state, record.error["code"]) == (State.FAILED, "events_lost")
+            assert record.error["message"] == "the store lost events 2 to 7"
+            assert await bench.said(task) == ["task.queued", "task.failed"]
+            # Readers who had seen those see the end as well; others see that something is missing.
+            assert [event.seq for event in await bench.events(task)] == [1, 8]
 
 
 class TestExpired:

@@ -12,16 +12,15 @@ from redis.asyncio import Redis
 
 from tailplane.broker import Append, Broker, Entry, EventLog, NewTask, Refusal, TaskRef, connect
 from tailplane.deploy.embedded import EmbeddedServer
-from tailplane.protocol.errors import TaskLost
+from tailplane.protocol.errors import TailplaneError, TaskLost
 from tailplane.protocol.events import Event, unpack_payload
 from tailplane.protocol.ids import EntryId, new_task_id, new_worker_id
 from tailplane.workers import writer as writer_module
 from tailplane.workers.emitter import Emitter, Hooks, Limits
 from tailplane.workers.writer import Writer
 
-from .conftest import PATIENCE
+from .conftest import PATIENCE, WORKER, kept_over
 
-WORKER = new_worker_id()
 _HOUR = timedelta(hours=1)
 LIMITS = Limits(event=10_000, entry=10_000, task=100_000_000, emit=50_000_000)
 
@@ -38,9 +37,9 @@ class Desk:
         task = TaskRef(new_task_id())
         await self.broker.tasks.create(NewTask(task, "flow", "1", b"\xc0"))
         begun = await self.broker.tasks.begin(task, WORKER, "host-1")
-        return Emitter(task, begun.attempt, begun.seq, limits, Hooks(self.writer.ring, self._lose))
+        return Emitter(begun, limits, Hooks(self.writer.ring, self._lose))
 
-    def _lose(self) -> None:
+    def _lose(self, reason: TailplaneError) -> None:
         self.losses += 1
 
     async def entries(self, emitter: Emitter) -> list[Entry]:
@@ -145,7 +144,7 @@ async def test_a_writer_of_many_tasks_that_can_not_keep_up_rests(
     monkeypatch.setattr(writer_module, "_SOON", 0.019)
     monkeypatch.setattr(writer_module, "_REST", 0.02)
     monkeypatch.setattr(EventLog, "append", slow)
-    desk = Desk(broker, Writer(broker.log))
+    desk = Desk(broker, Writer(broker.log, kept_over(broker)))
     running = asyncio.ensure_future(desk.writer.run())
     emitters = [await desk.emitter() for _ in range(tasks)]
     for number in range(3):
@@ -167,7 +166,7 @@ async def test_a_writer_of_many_tasks_that_can_not_keep_up_rests(
 
 async def test_a_task_has_one_entry_in_flight_at_the_most(broker: Broker) -> None:
     witness = Witness(broker.log)
-    writer = Writer(witness)  # type: ignore[arg-type]
+    writer = Writer(witness, kept_over(broker))  # type: ignore[arg-type]
     running = asyncio.ensure_future(writer.run())
     desk = Desk(broker, writer)
     emitters = [await desk.emitter() for _ in range(5)]
@@ -242,7 +241,7 @@ async def test_a_lost_reply_doubles_nothing(
     desk: Desk, lossy_broker: Broker, lose_next_reply: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer_module, "_RETRY_FIRST", 0.001)
-    writer = Writer(lossy_broker.log)
+    writer = Writer(lossy_broker.log, kept_over(lossy_broker))
     running = asyncio.ensure_future(writer.run())
     desk.writer = writer
     emitters = [await desk.emitter() for _ in range(3)]
@@ -292,7 +291,7 @@ async def test_killed_connections_lose_double_and_reorder_nothing(
 ) -> None:
     monkeypatch.setattr(writer_module, "_RETRY_FIRST", 0.001)
     monkeypatch.setattr(writer_module, "_RETRY_MOST", 0.001)
-    writer = Writer(killable.log)
+    writer = Writer(killable.log, kept_over(killable))
     running = asyncio.ensure_future(writer.run())
     desk = Desk(broker, writer)
     shared, own = await desk.emitter(), [await desk.emitter() for _ in range(3)]

@@ -35,6 +35,7 @@ from tailplane.workers.acknowledgements import Acknowledgements
 from tailplane.workers.context import Context
 from tailplane.workers.emitter import Emitter, Hooks, Limits
 from tailplane.workers.retries import delay_before_retry
+from tailplane.workers.kept import EventsLost, Kept
 from tailplane.workers.runner import Outcome, Run, Runner
 from tailplane.workers.workflow import Workflow
 from tailplane.workers.writer import Writer
@@ -53,6 +54,7 @@ class Stop(Enum):
     CANCELLED = auto()
     TIMED_OUT = auto()
     DRAINED = auto()
+    EVENTS_LOST = auto()
     LOST = auto()
 
 
@@ -63,6 +65,7 @@ class Platform:
     broker: Broker
     acknowledgements: Acknowledgements
     writer: Writer
+    kept: Kept
     runner: Runner
     worker: WorkerId
     host: str
@@ -167,7 +170,8 @@ class Attempt:
     async def _run_code(self, begun: Begun) -> None:
         platform, record = self._platform, begun.record
         hooks = Hooks(platform.writer.ring, self._lose)
-        self._emitter = emitter = Emitter(self.claim.task, begun.attempt, begun.seq, platform.limits, hooks)
+        self._emitter = emitter = Emitter(begun, platform.limits, hooks)
+        platform.kept.add(begun.opening)
         if record.failures >= max(_CRASHES_BORNE, self._workflow.options.retries + 1):
             await self._close(begun, emitter, _failure("attempts_exhausted", "", "its workers were lost too often"))
             return
@@ -184,8 +188,8 @@ class Attempt:
         if ending is not None:
             await self._close(begun, emitter, ending)
 
-    def _lose(self) -> None:
-        self.stop(Stop.LOST)
+    def _lose(self, reason: TailplaneError) -> None:
+        self.stop(Stop.EVENTS_LOST if isinstance(reason, EventsLost) else Stop.LOST)
 
     def _tell_end(self, outcome: Outcome) -> None:
         """Note how the code ended. On the workflows' loop."""
@@ -201,7 +205,7 @@ class Attempt:
     async def _ending(self, begun: Begun, run: Run) -> Ending | None:
         """Wait until the workflow ends or is stopped; None: the task is lost, there is nothing to write."""
         await self._until_ended_or_stopped()
-        if self._outcome is not None and self._stop is not Stop.LOST:
+        if self._outcome is not None and self._stop not in (Stop.LOST, Stop.EVENTS_LOST):
             return self._ended_by_itself(begun, self._outcome)
         run.cancel()
         if self._stop is not Stop.LOST:
@@ -213,6 +217,9 @@ class Attempt:
                 return Ending(
                     Trigger.CANCEL, events.pack_platform_event(PlatformType.CANCELLED, {"reason": self._reason})
                 )
+            case Stop.EVENTS_LOST:
+                # Which ones are found when the task is ended.
+                return _failure("events_lost", "", "the store lost events")
             case Stop.DRAINED if not self._workflow.options.retry_on_crash:
                 return _failure("worker_lost", "", "its worker was stopped before it had finished")
             case Stop.DRAINED:
@@ -261,24 +268,35 @@ class Attempt:
                 state = await self._platform.broker.tasks.finish(self.claim.task, closing)
             except StoreUnavailable:
                 await self._pause()
-            except TailMismatch as error:
-                closing = self._after_loss(begun, closing.after, error.last)
+            except TailMismatch:
+                closing = await self._mended(closing)
             else:
                 log.debug("attempt ended", **self._facts, state=state.value)
                 break
         else:
             return
-        if ending.delay is None:
+        # What is mended may have become a failure.
+        if ending.delay is None or closing.trigger is Trigger.FAIL:
             await self._acknowledge()
         else:
             await self._requeue(ending.delay)
 
-    def _after_loss(self, begun: Begun, believed: int, last: int) -> Closing:
-        # Redis has forgotten events that it had taken (a failover, a restart without persistence): never call that
-        # success.
-        log.error("the store lost events", **self._facts, believed=believed, last=last)
-        ending = _failure("events_lost", "", f"the store lost events {last + 1} to {believed}")
-        return Closing(ending.trigger, begun.attempt, last, [ending.event], ending.fields)
+    async def _mended(self, closing: Closing) -> Closing:
+        """Return what can end the attempt after Redis has forgotten events that it had taken (a failover, a restart
+        without persistence): the same once it has them again, else a failure.
+        """
+        believed = closing.after + closing.lost
+        try:
+            await self._platform.kept.repair(self.claim.task, closing.attempt, believed)
+        except StoreUnavailable:
+            await self._pause()
+        except EventsLost as error:
+            # Never call that success.
+            log.error("the store lost events", **self._facts, believed=believed, last=error.last)
+            ending = _failure(error.code, "", error.detail)
+            lost = believed - error.last
+            return Closing(ending.trigger, closing.attempt, error.last, [ending.event], ending.fields, lost)
+        return closing
 
     async def _acknowledge(self) -> None:
         while self._stop is not Stop.LOST:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from tailplane.broker import Append, TaskRef
+from tailplane.broker import Append, Begun
 from tailplane.protocol.errors import BufferFull, TailplaneError, TaskLost, TooLarge
 from tailplane.protocol.events import join_events, pack_event
 from tailplane.protocol.ids import EntryId
@@ -31,12 +31,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """Whom an emitter tells: the writer, from any thread, that it holds something; its attempt, that the task is
-    lost.
-    """
+    """Whom an emitter tells: the writer, from any thread, that it holds something; its attempt, why it can't go on."""
 
     ring: "Callable[[Emitter], None]"
-    lost: Callable[[], None]
+    lost: Callable[[TailplaneError], None]
 
 
 class Emitter:
@@ -46,14 +44,16 @@ class Emitter:
     Sequence numbers are given when events are taken, in the order in which they were written.
 
     Attributes:
+        entries: how many entries its stream has.
         has_room: whether `emit` need not wait; also once nothing more is taken, which `write` says.
         idle: set while nothing is in flight.
     """
 
-    def __init__(self, task: TaskRef, attempt: int, seq: int, limits: Limits, hooks: "Hooks") -> None:
-        self.task = task
-        self.attempt = attempt
-        self.seq = seq
+    def __init__(self, begun: Begun, limits: Limits, hooks: Hooks) -> None:
+        self.task = begun.opening.task
+        self.attempt = begun.attempt
+        self.seq = begun.seq
+        self.entries = begun.entries
         self._limits = limits
         self._hooks = hooks
         self._lock = threading.Lock()
@@ -136,7 +136,7 @@ class Emitter:
             self._in_flight = size
             self.idle.clear()
         self.seq += len(batch)
-        return Append(self.task, EntryId(self.attempt, self.seq), join_events(batch))
+        return Append(self.task, EntryId(self.attempt, self.seq), join_events(batch), self.entries)
 
     def _cut(self) -> tuple[list[bytes], int]:
         size = self._unsent - self._in_flight
@@ -153,8 +153,9 @@ class Emitter:
         del self._pending[:count]
         return batch, size
 
-    def taken(self) -> None:
-        """Note that Redis has taken what was in flight."""
+    def taken(self, entries: int | None = None) -> None:
+        """Note that Redis has taken what was in flight, and how many entries the stream has now; None: one more."""
+        self.entries = self.entries + 1 if entries is None else entries
         with self._lock:
             self._unsent -= self._in_flight
             self._in_flight = 0
@@ -165,14 +166,14 @@ class Emitter:
         _wake(waiters)
 
     def lose(self, reason: TailplaneError) -> None:
-        """Refuse all further writes with `reason`, and drop what was not sent: the task is in other hands."""
+        """Refuse all further writes with `reason`, and drop what was not sent: it can't be appended any more."""
         with self._lock:
             waiters = self._close(reason)
             self._pending.clear()
             self._unsent = self._in_flight = 0
         self.idle.set()
         _wake(waiters)
-        self._hooks.lost()
+        self._hooks.lost(reason)
 
     def _close(self, reason: TailplaneError) -> "list[_Waiter]":
         """Refuse all further writes, with the first reason; return who waits for room. With the lock held."""

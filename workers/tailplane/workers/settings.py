@@ -46,5 +46,11 @@ class Settings(DeploymentSettings):
     emit_buffer_bytes: int = Field(1024 * 1024, ge=1024)
     """What one task may have unsent before `await ctx.emit(...)` waits."""
 
+    kept_bytes: int = Field(16 * 1024 * 1024, ge=0)
+    """How much of what was sent last the process keeps, to send it again where a failover has lost it.
+
+    At least what it writes in the time by which a replica lags behind its primary.
+    """
+
     blocked_after: Duration = timedelta(seconds=1)
     """How long the workflows' loop may stand still before the log names who blocks it."""

@@ -28,6 +28,7 @@ from tailplane.workers import control, watchdog
 from tailplane.workers.acknowledgements import Acknowledgements
 from tailplane.workers.attempt import Attempt, Platform, Stop
 from tailplane.workers.emitter import Limits
+from tailplane.workers.kept import Kept
 from tailplane.workers.lease import Lease
 from tailplane.workers.queue import ArqRedis, LeasedWorker
 from tailplane.workers.runner import Runner
@@ -165,11 +166,13 @@ class PlatformThread(threading.Thread):
             concurrency=settings.concurrency,
             started_at=0.0,
         )
-        writer = Writer(broker.log)
+        kept = Kept(broker.log, broker.tasks, me.worker_id, settings.kept_bytes)
+        writer = Writer(broker.log, kept)
         self._platform = Platform(
             broker=broker,
             acknowledgements=Acknowledgements(broker.queue, me.worker_id),
             writer=writer,
+            kept=kept,
             runner=self._runner,
             worker=me.worker_id,
             host=me.host,

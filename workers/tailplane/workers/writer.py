@@ -7,6 +7,9 @@ entry of a task is in a pipeline: if Redis took the second but not the first, th
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeVar
 
 import structlog
 
@@ -14,8 +17,11 @@ from tailplane.broker import Append, EventLog, Outage, Refusal
 from tailplane.broker.event_log import SCRIPT_ENTRIES
 from tailplane.protocol.errors import StoreUnavailable, TaskLost
 from tailplane.workers.emitter import Emitter
+from tailplane.workers.kept import EventsLost, Kept
 
 log = structlog.get_logger("tailplane.workers")
+
+T = TypeVar("T")
 
 # What one flush may hold: a reply is awaited before the next. Many tasks take turns, in the order of their ringing.
 _FLUSH_ENTRIES = SCRIPT_ENTRIES
@@ -29,8 +35,9 @@ _RETRY_FIRST, _RETRY_MOST = 0.05, 1.0
 class Writer:
     """Takes what emitters hold and appends it, exactly once each, until it is cancelled."""
 
-    def __init__(self, event_log: EventLog) -> None:
+    def __init__(self, event_log: EventLog, kept: Kept) -> None:
         self._log = event_log
+        self._kept = kept
         self._loop = asyncio.get_running_loop()
         self._rung: deque[Emitter] = deque()
         self._bell = asyncio.Event()
@@ -84,28 +91,54 @@ class Writer:
     async def _send(self, batch: list[tuple[Emitter, Append]]) -> None:
         outcome = await self._append([append for _, append in batch])
         for (emitter, append), refusal in zip(batch, outcome, strict=True):
-            if refusal is None or refusal.means_already_there(append.id):
-                emitter.taken()
+            if refusal is None:
+                self._note_taken(emitter, append)
             else:
-                log.warning(
-                    "entry refused",
-                    task_id=emitter.task.task_id,
-                    entry=str(append.id),
-                    tail=str(refusal.tail),
-                    reason=refusal.reason,
-                )
+                await self._settle(emitter, append, refusal)
+
+    def _note_taken(self, emitter: Emitter, append: Append, entries: int | None = None) -> None:
+        self._kept.add(append)
+        emitter.taken(entries)
+
+    async def _settle(self, emitter: Emitter, append: Append, refusal: Refusal | None) -> None:
+        """See to an entry that Redis did not take at once."""
+        while refusal is not None:
+            if refusal.means_already_there(append.id):
+                self._note_taken(emitter, append, refusal.entries)
+                return
+            log.warning(
+                "entry refused",
+                task_id=emitter.task.task_id,
+                entry=str(append.id),
+                tail=str(refusal.tail),
+                reason=refusal.reason,
+            )
+            if refusal.means_fenced(append.id):
                 emitter.lose(TaskLost(f"task {emitter.task.task_id} is no longer held by attempt {emitter.attempt}"))
+                return
+            try:
+                entries = await self._patiently(
+                    partial(self._kept.repair, emitter.task, append.id.fence, append.after)
+                )
+            except (EventsLost, TaskLost) as error:
+                emitter.lose(error)
+                return
+            append = append._replace(entries=entries)
+            (refusal,) = await self._append([append])
+        self._note_taken(emitter, append, append.entries + 1)
 
     async def _append(self, appends: list[Append]) -> list[Refusal | None]:
+        # Sent again as they are: those that had arrived are refused, and told from a fence by the stream's tail.
+        return await self._patiently(partial(self._log.append, appends))
+
+    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         pause = _RETRY_FIRST
         while True:
             try:
-                outcome = await self._log.append(appends)
+                outcome = await call()
                 self._outage.over()
                 return outcome
             except StoreUnavailable as error:
-                # Sent again as it is: what had arrived is refused by its id, and told from a fence by the stream's
-                # tail.
                 self._outage.noticed(error)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _RETRY_MOST)

@@ -50,6 +50,7 @@ class Script:
 
 
 APPEND = Script.load("append")
+REPAIR = Script.load("repair")
 CREATE = Script.load("create")
 BEGIN = Script.load("begin")
 FINISH = Script.load("finish")

@@ -3,7 +3,8 @@
 -- ARGV  1 moves `from=to;`   2 worker id   3 attempt that must be the latest so far, or -1: any
 --       4 the trigger that must have given the task back before; '': none, '*': any
 --       5 payload: "attempt started"   6 number of events in it   7.. fields of the record that are wanted
--- Returns {'begun', attempt, last seq, now in ms, failures, value, ...}, {'refused', state, attempt, worker},
+-- Returns {'begun', attempt, last seq, entries in the stream, now in ms, failures, value, ...},
+-- {'refused', state, attempt, worker},
 -- {'given_back', trigger}: not the one of ARGV[4], {'late', start_by} or {'missing'}.
 local seen = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'worker', 'start_by', 'failures', 'given_back_by',
                         unpack(ARGV, 7))
@@ -42,4 +43,4 @@ else
 end
 -- A frame, as `append` publishes it: readers need not read it.
 redis.call('PUBLISH', KEYS[3], '\147' .. cmsgpack.pack(attempt) .. cmsgpack.pack(seq) .. ARGV[5])
-return {'begun', attempt, seq, now, tonumber(failures), unpack(seen, 7)}
+return {'begun', attempt, seq, redis.call('XLEN', KEYS[2]), now, tonumber(failures), unpack(seen, 7)}

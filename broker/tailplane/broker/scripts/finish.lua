@@ -1,6 +1,6 @@
 -- Let the attempt that holds a task end it or give it back: last events, state and TTL in one step.
 -- KEYS  1 task record (hash)   2 stream   3 bell (channel)
--- ARGV  1 moves `from=to;`   2 attempt   3 seq of the last event before   4 payload   5 number of events in it
+-- ARGV  1 moves `from=to;`   2 attempt   3 seq at which the stream must end   4 payload   5 seq of its last event
 --       6 TTL of both keys once ended, ms; 0: not ended, no TTL   7 failed attempts to add   8.. field, value, ...
 -- Who waits for the end (see `await.lua`) is told the record's key.
 -- Returns {'done', state}, {'lost', state, attempt}, {'tail', last seq}: the stream does not end at ARGV[3], or {'missing'}.
@@ -12,7 +12,7 @@ if not tail then
   return {'missing'}
 end
 local last = tail[1]
-local id = ARGV[2] .. '-' .. (ARGV[3] + ARGV[5])
+local id = ARGV[2] .. '-' .. ARGV[5]
 local to = string.match(';' .. ARGV[1], ';' .. state .. '=(%a+);')
 if not to and last == id and attempt == ARGV[2] then
   -- Sent again after a lost reply: it is there already. The state tells it from an append that took the same id.
@@ -42,5 +42,5 @@ else
     redis.call('PUBLISH', channel, KEYS[1])
   end
 end
-redis.call('PUBLISH', KEYS[3], ARGV[3] + ARGV[5])
+redis.call('PUBLISH', KEYS[3], ARGV[5])
 return {'done', to}

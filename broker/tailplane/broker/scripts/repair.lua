@@ -1,0 +1,36 @@
+-- Append again what the store lost from the end of a stream (a failover), for the attempt that holds the task.
+-- KEYS  1 task record (hash)   2 stream   3 bell (channel)
+-- ARGV  1 moves `from=to;` that begin an attempt   2 attempt   3 worker id   4 id of the stream's last entry
+--       then for each entry: its id, payload
+-- Where the record has lost the attempt as well, the first of these entries is the one that began it.
+-- Returns {'done', number of entries now}, {'moved'}: the stream ends elsewhere, {'lost', state, attempt} or {'missing'}.
+local seen = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'worker')
+local state, attempt = seen[1], seen[2]
+local tail = state and redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
+if not tail then
+  return {'missing'}
+end
+local is_held = state == 'running' and attempt == ARGV[2] and seen[3] == ARGV[3]
+local to = string.match(';' .. ARGV[1], ';' .. state .. '=(%a+);')
+local was_held = to and attempt + 1 == tonumber(ARGV[2])
+if not is_held and not was_held then
+  return {'lost', state, tonumber(attempt)}
+end
+if tail[1] ~= ARGV[4] then
+  return {'moved'}
+end
+for i = 5, #ARGV, 2 do
+  redis.call('XADD', KEYS[2], 'NOMKSTREAM', ARGV[i], 'e', ARGV[i + 1])
+end
+if was_held then
+  local time = redis.call('TIME')
+  local now = time[1] * 1000 + math.floor(time[2] / 1000)
+  redis.call('HSET', KEYS[1], 'state', to, 'attempt', ARGV[2], 'worker', ARGV[3], 'started_at', now)
+  redis.call('PERSIST', KEYS[1])
+  redis.call('PERSIST', KEYS[2])
+  if attempt ~= '0' then
+    redis.call('HSET', KEYS[1], 'superseded', string.match(tail[1], '%-(%d+)$'))
+  end
+end
+redis.call('PUBLISH', KEYS[3], string.match(ARGV[#ARGV - 1] or tail[1], '%-(%d+)$'))
+return {'done', redis.call('XLEN', KEYS[2])}

@@ -1,0 +1,202 @@
+"""What a failover loses from the end of a stream is sent again by the attempt that wrote it, and by nobody else."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import pytest
+from redis.asyncio import Redis
+
+from tailplane.broker import Append, Begun, Broker, Closing, NewTask, TaskRef
+from tailplane.protocol.errors import TailplaneError, TaskLost
+from tailplane.protocol.events import PlatformType, pack_platform_event, unpack_payload
+from tailplane.protocol.ids import EntryId, new_task_id, new_worker_id
+from tailplane.protocol.states import State, Trigger
+from tailplane.workers.emitter import Emitter, Hooks, Limits
+from tailplane.workers.kept import EventsLost, Kept
+from tailplane.workers.writer import Writer
+
+from .conftest import PATIENCE, WORKER, kept_over
+
+LIMITS = Limits(event=10_000, entry=10_000, task=100_000_000, emit=50_000_000)
+Rollback = Callable[[], Awaitable[None]]
+
+
+@dataclass
+class Desk:
+    """An attempt that writes, and the power to take the store back to where it was."""
+
+    broker: Broker
+    redis: Redis
+    kept: Kept
+    writer: Writer
+    losses: list[TailplaneError] = field(default_factory=list)
+
+    async def begin(self) -> Emitter:
+        task = TaskRef(new_task_id())
+        await self.broker.tasks.create(NewTask(task, "flow", "1", b"\xc0"))
+        return self.hold(await self.broker.tasks.begin(task, WORKER, "host-1"))
+
+    def hold(self, begun: Begun) -> Emitter:
+        self.kept.add(begun.opening)
+        return Emitter(begun, LIMITS, Hooks(self.writer.ring, self.losses.append))
+
+    async def write(self, emitter: Emitter, *values: object) -> None:
+        """Write each value as an entry of its own."""
+        for value in values:
+            emitter.write(value)
+            async with asyncio.timeout(PATIENCE):
+                while emitter._unsent:
+                    await asyncio.sleep(0.002)
+
+    async def remember(self, task: TaskRef) -> Rollback:
+        """Return what takes the task back to where it is now, as a replica does that is promoted too early."""
+        keys = [self.broker.keys.stream(task), self.broker.keys.task(task)]
+        before = [await self.redis.dump(key) for key in keys]
+
+        async def roll_back() -> None:
+            for key, value in zip(keys, before, strict=True):
+                await self.redis.restore(key, 0, value, replace=True)
+
+        return roll_back
+
+    async def seen(self, task: TaskRef) -> list[tuple[int, object]]:
+        (entries,) = await self.broker.log.read_after([(task, EntryId(0, 0), 1000)])
+        events = [event for entry in entries for event in unpack_payload(entry.id, entry.payload)]
+        return [(event.seq, event.type if event.kind == "platform" else event.data) for event in events]
+
+
+@pytest.fixture
+def desk(broker: Broker, redis: Redis, writer: Writer) -> Desk:
+    return Desk(broker, redis, writer._kept, writer)
+
+
+BEGUN = [(1, "task.queued"), (2, "task.started")]
+
+
+async def test_lost_entries_are_sent_again_before_the_next_one(desk: Desk) -> None:
+    emitter = await desk.begin()
+    await desk.write(emitter, "a", "b")
+    roll_back = await desk.remember(emitter.task)
+    await desk.write(emitter, "c", "d", "e")
+    await roll_back()
+    await desk.write(emitter, "f", "g")
+    assert await desk.seen(emitter.task) == [*BEGUN, *enumerate("abcdefg", start=3)]
+    assert desk.losses == []
+
+
+async def test_a_lost_beginning_is_made_good(desk: Desk) -> None:
+    emitter = await desk.begin()
+    task = emitter.task
+    await desk.broker.tasks.discard(task)
+    await desk.broker.tasks.create(NewTask(task, "flow", "1", b"\xc0"))
+    assert (await desk.broker.tasks.read(task)).state is State.QUEUED
+    await desk.write(emitter, "a", "b")
+    record = await desk.broker.tasks.read(task)
+    assert (record.state, record.attempt, record.worker_id) == (State.RUNNING, 1, WORKER)
+    assert await desk.seen(task) == [*BEGUN, (3, "a"), (4, "b")]
+    assert await desk.redis.ttl(desk.broker.keys.stream(task)) == -1
+    assert await desk.redis.ttl(desk.broker.keys.task(task)) == -1
+
+
+async def test_a_lost_take_over_is_made_good_with_its_rewind(desk: Desk) -> None:
+    first = await desk.begin()
+    await desk.write(first, "a")
+    roll_back = await desk.remember(first.task)
+    second = desk.hold(await desk.broker.tasks.begin(first.task, WORKER, "host-1"))
+    await desk.write(second, "b")
+    await roll_back()
+    await desk.write(second, "c")
+    record = await desk.broker.tasks.read(first.task)
+    assert (record.attempt, record.superseded) == (2, 3)
+    said = [value for _, value in await desk.seen(first.task)]
+    assert said[2:] == ["a", "task.worker_lost", "task.rewind", "task.started", "b", "c"]
+
+
+async def test_an_attempt_that_was_taken_over_after_the_loss_repairs_nothing(desk: Desk) -> None:
+    emitter = await desk.begin()
+    roll_back = await desk.remember(emitter.task)
+    await desk.write(emitter, "a", "b")
+    await roll_back()
+    other = await desk.broker.tasks.begin(emitter.task, new_worker_id(), "host-2")
+    before = await desk.seen(emitter.task)
+    emitter.write("c")
+    async with asyncio.timeout(PATIENCE):
+        while not desk.losses:
+            await asyncio.sleep(0.002)
+    assert [type(error) for error in desk.losses] == [TaskLost]
+    assert await desk.seen(emitter.task) == before
+    assert other.attempt == 2
+
+
+async def test_the_same_attempt_begun_by_another_worker_after_the_loss_is_left_alone(desk: Desk) -> None:
+    emitter = await desk.begin()
+    task = emitter.task
+    await desk.write(emitter, "a")
+    await desk.broker.tasks.discard(task)
+    await desk.broker.tasks.create(NewTask(task, "flow", "1", b"\xc0"))
+    other = await desk.broker.tasks.begin(task, new_worker_id(), "host-2")
+    assert other.attempt == emitter.attempt
+    emitter.write("b")
+    async with asyncio.timeout(PATIENCE):
+        while not desk.losses:
+            await asyncio.sleep(0.002)
+    assert await desk.seen(task) == BEGUN
+
+
+async def test_what_is_not_kept_any_more_is_lost(broker: Broker, redis: Redis) -> None:
+    kept = kept_over(broker, 1)
+    writer = Writer(broker.log, kept)
+    running = asyncio.ensure_future(writer.run())
+    desk = Desk(broker, redis, kept, writer)
+    emitter = await desk.begin()
+    roll_back = await desk.remember(emitter.task)
+    await desk.write(emitter, "a", "b")
+    await roll_back()
+    emitter.write("c")
+    async with asyncio.timeout(PATIENCE):
+        while not desk.losses:
+            await asyncio.sleep(0.002)
+    (error,) = desk.losses
+    assert isinstance(error, EventsLost)
+    assert (error.last, error.detail) == (2, "the store lost events 3 to 4")
+    assert await desk.seen(emitter.task) == BEGUN
+    running.cancel()
+
+
+async def test_no_more_is_kept_than_the_bound(broker: Broker) -> None:
+    kept = kept_over(broker, 100)
+    task = TaskRef(new_task_id())
+    for number in range(50):
+        kept.add(Append(task, EntryId(1, number + 1), b"\x91" + b"x" * 29))
+    assert [entry.id.seq for entry in kept._entries] == [48, 49, 50]
+
+
+async def test_a_writer_that_is_told_of_another_length_looks_before_it_repeats(desk: Desk) -> None:
+    emitter = await desk.begin()
+    await desk.write(emitter, "a")
+    # As after a reply that was lost.
+    emitter.entries += 5
+    await desk.write(emitter, "b")
+    assert await desk.seen(emitter.task) == [*BEGUN, (3, "a"), (4, "b")]
+    assert emitter.entries == 4
+
+
+async def test_a_removed_task_is_lost(desk: Desk) -> None:
+    emitter = await desk.begin()
+    await desk.broker.tasks.discard(emitter.task)
+    with pytest.raises(TaskLost, match="removed"):
+        await desk.kept.repair(emitter.task, 1, 2)
+
+
+async def test_an_ended_task_takes_no_repair(desk: Desk) -> None:
+    emitter = await desk.begin()
+    await desk.write(emitter, "a")
+    last = pack_platform_event(PlatformType.FAILED, {"error": {}})
+    await desk.broker.tasks.finish(emitter.task, Closing(Trigger.FAIL, 1, 3, [last]))
+    before = await desk.seen(emitter.task)
+    with pytest.raises(TaskLost):
+        await desk.kept.repair(emitter.task, 1, 3)
+    with pytest.raises(TaskLost):
+        await desk.kept.repair(emitter.task, 1, 9)
+    assert await desk.seen(emitter.task) == before
