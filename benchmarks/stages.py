@@ -54,7 +54,7 @@ def _pack() -> None:
 def _emitter() -> Emitter:
     limits = Limits(event=_PLENTY, entry=200 * _PER_ENTRY, task=_PLENTY, emit=_PLENTY)
     task, worker = TaskRef(new_task_id()), new_worker_id()
-    record = running_record(task, worker, 1, 0, 0.0, [None] * len(BEGUN_FIELDS))
+    record = running_record(task, worker, 1, 0, 0.0, None, [None] * len(BEGUN_FIELDS))
     begun = Begun(record, Append(task, EntryId(1, 1), b"\x90"), 1)
     return Emitter(begun, limits, Hooks(lambda _: None, lambda _: None))
 

@@ -8,7 +8,7 @@ from tailplane.broker.outage import Outage
 from tailplane.broker.queue import Claim, Claims, LeaseLapsed, Queue, Request
 from tailplane.broker.records import NewTask, SessionRecord, TaskRecord, WorkerRecord, WorkflowRecord
 from tailplane.broker.subscriptions import Subscriptions
-from tailplane.broker.tasks import Begun, Closing, HolderLost, StartTooLate, TailMismatch, TaskStore
+from tailplane.broker.tasks import Begun, Closing, HolderLost, StartTooLate, TailMismatch, TaskStore, TimeIsUp
 
 __all__ = [
     "Append",
@@ -34,6 +34,7 @@ __all__ = [
     "TaskRecord",
     "TaskRef",
     "TaskStore",
+    "TimeIsUp",
     "WorkerRecord",
     "WorkflowRecord",
     "connect",

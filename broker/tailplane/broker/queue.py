@@ -269,6 +269,10 @@ class Queue:
             if fields
         ]
 
+    async def now(self) -> float:
+        """Return the server's time, in seconds since the epoch."""
+        return await self._now_ms() / 1000
+
     async def _now_ms(self) -> int:
         seconds, micros = await self.wire.run("TIME")
         return int(seconds) * 1000 + int(micros) // 1000

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 from tailplane.broker.keys import TaskRef
@@ -18,6 +19,7 @@ class NewTask:
         input: the workflow's input as msgpack, already validated.
         trace: the caller's W3C trace context: `traceparent`, `tracestate`.
         waiting: the channel on which somebody waits for its end, see `TaskStore.wait_for`.
+        start_within: how long it may be queued before its first attempt; None: as the store says.
     """
 
     ref: TaskRef
@@ -28,6 +30,7 @@ class NewTask:
     metadata: Mapping[str, str] = field(default_factory=dict)
     trace: Mapping[str, str] = field(default_factory=dict)
     waiting: str | None = None
+    start_within: timedelta | None = None
 
 
 class TaskRecord(NamedTuple):
@@ -53,6 +56,8 @@ class TaskRecord(NamedTuple):
     error: dict[str, Any] | None
     # The seq up to which what the workflow wrote is superseded by a later attempt; 0: nothing is.
     superseded: int = 0
+    # When its time over all attempts is up; None: it has not begun, or may take as long as it likes.
+    end_by: float | None = None
 
     @property
     def ref(self) -> TaskRef:
@@ -112,7 +117,13 @@ def queued_record(task: NewTask, created_at: float, start_by: float) -> TaskReco
 
 
 def running_record(
-    task: TaskRef, worker: WorkerId, attempt: int, failures: int, started_at: float, row: Sequence[bytes | None]
+    task: TaskRef,
+    worker: WorkerId,
+    attempt: int,
+    failures: int,
+    started_at: float,
+    end_by: float | None,
+    row: Sequence[bytes | None],
 ) -> TaskRecord:
     """Return the record of a task whose attempt has just begun; `row` has the values of `BEGUN_FIELDS`."""
     workflow, version, created_at, start_by, session, metadata, trace, value = row
@@ -135,6 +146,7 @@ def running_record(
         input=value or b"\xc0",
         result=None,
         error=None,
+        end_by=end_by,
     )
 
 
@@ -173,6 +185,7 @@ def parse_task(fields: Mapping[str, bytes | None]) -> TaskRecord:
         result=fields.get("result"),
         error=table("error"),
         superseded=int(text("superseded") or 0),
+        end_by=seconds("end_by"),
     )
 
 
@@ -191,6 +204,8 @@ class WorkflowRecord:
         input_schema: JSON Schema of the input; `{}` takes anything.
         input_optional: no input at all (None) will do, whatever the schema says.
         timeout_ms: how long one attempt may take; None: as long as it likes.
+        total_timeout_ms: how long a task may take from its first start; None: as long as it likes.
+        start_within_ms: how long a task may be queued before its first attempt; None: the control plane's setting.
         max_attempts: how many failed attempts a task may have in all before it fails.
         concurrency: how many at once in one worker process; None: as many as the worker takes.
     """
@@ -203,6 +218,13 @@ class WorkflowRecord:
     max_attempts: int
     concurrency: int | None
     input_optional: bool = False
+    total_timeout_ms: int | None = None
+    start_within_ms: int | None = None
+
+    @property
+    def start_within(self) -> timedelta | None:
+        """`start_within_ms` as a duration."""
+        return None if self.start_within_ms is None else timedelta(milliseconds=self.start_within_ms)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from tailplane.broker.records import (
     task_fields,
 )
 from tailplane.broker.wire import Wire, raise_refusals
-from tailplane.protocol import events
+from tailplane.protocol import codec, events
 from tailplane.protocol.errors import TaskLost, TaskNotFound
 from tailplane.protocol.events import PlatformType
 from tailplane.protocol.ids import EntryId, WorkerId
@@ -74,6 +74,12 @@ class _Opening:
     given_back_by: bytes = b""
 
 
+# The Error of PROTOCOL.md 2 of a task whose time over all attempts is up.
+OUT_OF_TIME = {
+    "code": "timeout",
+    "type": "builtins.TimeoutError",
+    "message": "the task took longer than its total_timeout",
+}
 # Why an attempt is followed by another one, by what gave the task back.
 _REASONS = {
     Trigger.RETRY.value.encode(): "failed",
@@ -111,6 +117,14 @@ class StartTooLate(Exception):
     """The task's start deadline has passed."""
 
 
+class TimeIsUp(Exception):
+    """The task has taken as long as it may; `attempt` is its latest."""
+
+    def __init__(self, attempt: int) -> None:
+        self.attempt = attempt
+        super().__init__(f"its time was up after attempt {attempt}")
+
+
 class HolderLost(Exception):
     """Another worker was lost while it ran the task's latest attempt, `attempt`."""
 
@@ -142,13 +156,14 @@ class TaskStore:
         payload = events.join_events(
             [events.pack_platform_event(PlatformType.QUEUED, {"workflow": task.workflow, "version": task.version})]
         )
-        ttl = self.start_within + self.retention
+        start_within = task.start_within or self.start_within
+        ttl = start_within + self.retention
         created_at = await self._run(
             scripts.CREATE,
             [self.keys.task(task.ref), self.keys.stream(task.ref)],
-            [payload, _ms(ttl), _ms(self.start_within), *task_fields(task)],
+            [payload, _ms(ttl), _ms(start_within), *task_fields(task)],
         )
-        return queued_record(task, created_at / 1000, created_at / 1000 + self.start_within.total_seconds())
+        return queued_record(task, created_at / 1000, created_at / 1000 + start_within.total_seconds())
 
     async def discard(self, task: TaskRef) -> None:
         """Remove a task that was created but never queued."""
@@ -190,12 +205,24 @@ class TaskStore:
             case _:
                 return _parse_row(OUTCOME_FIELDS, row)
 
-    async def begin(self, task: TaskRef, worker: WorkerId, host: str, *, takes_over: bool = True) -> Begun:
+    async def begin(
+        self,
+        task: TaskRef,
+        worker: WorkerId,
+        host: str,
+        *,
+        takes_over: bool = True,
+        total_timeout: timedelta | None = None,
+    ) -> Begun:
         """Begin the next attempt of a task that the queue handed to `worker`.
 
         A task that another worker seems to run was given back because that worker lost its lease: it is taken over.
 
+        Args:
+            total_timeout: how long the task may take from now on, if this is its first attempt.
+
         Raises:
+            TimeIsUp: it has taken as long as it may: see `time_out`.
             HolderLost: it would be, but not with `takes_over` unset.
             TaskNotFound: it was removed.
             TransitionRefused: it has ended, or waits.
@@ -205,9 +232,10 @@ class TaskStore:
         # Nearly all tasks have one attempt; the script says where this is another one.
         opening = _Opening(Trigger.BEGIN, [started])
         while True:
-            match await self._begin(task, worker, opening):
-                case [b"begun", attempt, seq, entries, now, failures, *row]:
-                    record = running_record(task, worker, attempt, failures, now / 1000, row)
+            match await self._begin(task, worker, opening, total_timeout):
+                case [b"begun", attempt, seq, entries, now, end_by, failures, *row]:
+                    until = end_by / 1000 or None
+                    record = running_record(task, worker, attempt, failures, now / 1000, until, row)
                     payload = events.join_events(opening.packed)
                     return Begun(record, Append(task, EntryId(attempt, seq), payload), entries)
                 case [b"given_back", by]:
@@ -223,12 +251,16 @@ class TaskStore:
                     )
                 case [b"refused", state, *_]:
                     raise TransitionRefused(Trigger.BEGIN, State(state.decode()))
-                case [b"late", *_]:
+                case [b"late"]:
                     raise StartTooLate
+                case [b"over", attempt]:
+                    raise TimeIsUp(attempt)
                 case _:
                     raise TaskNotFound(f"task {task.task_id} was removed", task_id=task.task_id)
 
-    async def _begin(self, task: TaskRef, worker: WorkerId, opening: _Opening) -> list[Any]:
+    async def _begin(
+        self, task: TaskRef, worker: WorkerId, opening: _Opening, total_timeout: timedelta | None
+    ) -> list[Any]:
         reply: list[Any] = await self._run(
             scripts.BEGIN,
             [self.keys.task(task), self.keys.stream(task), self.keys.bell(task)],
@@ -239,6 +271,7 @@ class TaskStore:
                 opening.given_back_by,
                 events.join_events(opening.packed),
                 len(opening.packed),
+                _ms(total_timeout or timedelta()),
                 *BEGUN_FIELDS,
             ],
         )
@@ -345,6 +378,11 @@ class TaskStore:
                 return now if now.is_terminal else None
             case _:
                 raise TaskNotFound(f"there is no task {task.task_id}", task_id=task.task_id)
+
+    async def time_out(self, task: TaskRef, attempt: int) -> State | None:
+        """Let a task fail that has taken as long as it may, from outside: as `end` does."""
+        kept: list[bytes | str] = ["error", codec.pack(OUT_OF_TIME)]
+        return await self.end(task, Trigger.FAIL, attempt, PlatformType.FAILED, {"error": OUT_OF_TIME}, kept)
 
     async def _run(self, script: scripts.Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
         return await script.run(self.wire, keys, args)

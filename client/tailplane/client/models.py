@@ -72,6 +72,8 @@ class WorkflowInfo(Answer):
     input_schema: dict[str, Any] | bool = Field(default_factory=dict)
     input_optional: bool = False
     timeout_ms: int | None = None
+    total_timeout_ms: int | None = None
+    start_within_ms: int | None = None
     max_attempts: int = 1
     concurrency: int | None = None
 

@@ -76,6 +76,12 @@ class Workflow(TypedDict):
     input_schema: Annotated[dict[str, Any], Field(description="JSON Schema of the input.")]
     input_optional: Annotated[bool, Field(description="Whether the input may be left out.")]
     timeout_ms: NotRequired[Annotated[int, Field(description="How long one attempt may take; absent: any time.")]]
+    total_timeout_ms: NotRequired[
+        Annotated[int, Field(description="How long a task may take from its first start; absent: any time.")]
+    ]
+    start_within_ms: NotRequired[
+        Annotated[int, Field(description="How long a task may be queued; absent: as the control plane says.")]
+    ]
     max_attempts: int
     concurrency: NotRequired[Annotated[int, Field(description="How many at once in one worker; absent: any number.")]]
 
@@ -169,6 +175,10 @@ def workflow_form(record: WorkflowRecord) -> Workflow:
     )
     if record.timeout_ms is not None:
         form["timeout_ms"] = record.timeout_ms
+    if record.total_timeout_ms is not None:
+        form["total_timeout_ms"] = record.total_timeout_ms
+    if record.start_within_ms is not None:
+        form["start_within_ms"] = record.start_within_ms
     if record.concurrency is not None:
         form["concurrency"] = record.concurrency
     return form

@@ -1,4 +1,4 @@
-"""Housekeeping: ends tasks that nobody started in time, and forgets those whose records are gone.
+"""Housekeeping: ends queued tasks whose time is up, and forgets those whose records are gone.
 
 Every control plane does it; doing it twice changes nothing. A little at a time, so that it never holds up Redis.
 """
@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import structlog
 
-from tailplane.broker import Broker, TaskRef
+from tailplane.broker import Broker, TaskRecord, TaskRef, WorkflowRecord
 from tailplane.control_plane.periodic import repeat
 from tailplane.protocol.errors import TaskNotFound
 from tailplane.protocol.events import PlatformType
@@ -35,35 +35,58 @@ class Housekeeper:
         await repeat(self._keep, self._every, "housekeeping")
 
     async def _keep(self) -> None:
-        await self.expire_overdue()
+        await self.end_overdue()
         await self.forget_gone()
 
-    async def expire_overdue(self) -> int:
-        """End queued tasks whose start deadline has passed while no worker looked; return how many.
+    async def end_overdue(self) -> int:
+        """End queued tasks whose time passed while no worker looked: that to start, or that over all attempts.
 
+        Returns:
+            How many were ended.
         Raises:
             StoreUnavailable: Redis does not answer.
         """
-        expired = 0
-        for workflow in await self._broker.queue.workflows():
-            overdue = await self._broker.queue.overdue(workflow, self._broker.tasks.start_within, AT_ONCE)
-            for task in overdue:
-                expired += await self._expire(task, workflow)
-        return expired
+        ended = 0
+        broker = self._broker
+        for name, workflow in (await broker.queue.workflows()).items():
+            overdue = await broker.queue.overdue(name, self._patience(workflow), AT_ONCE)
+            if not overdue:
+                continue
+            records = await broker.tasks.read_many(overdue, ("state", "attempt", "start_by", "end_by"))
+            now = await broker.queue.now()
+            for task, record in zip(overdue, records, strict=True):
+                if await self._end_if_late(task, record, now):
+                    # Last: were it withdrawn first and we died, it would be neither in the queue nor ended.
+                    await broker.queue.withdraw(task, name, None)
+                    ended += 1
+        return ended
 
-    async def _expire(self, task: TaskRef, workflow: str) -> bool:
-        data = {"reason": "it did not start in time"}
+    def _patience(self, workflow: WorkflowRecord) -> timedelta:
+        """Return how long a task of the workflow may have been due without being late in any case."""
+        # One that waits for another attempt may be late at any time.
+        if workflow.total_timeout_ms is not None:
+            return timedelta()
+        longest = self._broker.tasks.start_within
+        return longest if workflow.start_within is None else min(longest, workflow.start_within)
+
+    async def _end_if_late(self, task: TaskRef, record: TaskRecord | None, now: float) -> bool:
+        tasks = self._broker.tasks
+        if record is None:
+            log.warning("queued task without a record", task_id=task.task_id)
+            return True
         try:
-            # Attempt 0: one that had begun before has met its deadline, and waits for another attempt.
-            state = await self._broker.tasks.end(task, Trigger.EXPIRE, 0, PlatformType.EXPIRED, data)
-        except TaskNotFound:
-            log.warning("queued task without a record", task_id=task.task_id, workflow=workflow)
-        else:
-            if state is None:
+            if record.attempt == 0 and now > record.start_by:
+                data = {"reason": "it did not start in time"}
+                state = await tasks.end(task, Trigger.EXPIRE, 0, PlatformType.EXPIRED, data)
+            elif record.end_by is not None and now >= record.end_by:
+                state = await tasks.time_out(task, record.attempt)
+            else:
                 return False
-            log.info("task expired", task_id=task.task_id, workflow=workflow)
-        # Last: were it withdrawn first and we died, it would be neither in the queue nor ended.
-        await self._broker.queue.withdraw(task, workflow, None)
+        except TaskNotFound:
+            return True
+        if state is None:
+            return False
+        log.info("queued task ended", task_id=task.task_id, state=state.value)
         return True
 
     async def forget_gone(self) -> int:

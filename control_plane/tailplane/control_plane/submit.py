@@ -77,6 +77,7 @@ class Submitter:
             metadata=wanted.metadata,
             trace=wanted.trace,
             waiting=wanted.waiting,
+            start_within=workflow.start_within,
         )
         # The answer is what was recorded, however fast a worker is.
         record = await self._broker.tasks.create(task)

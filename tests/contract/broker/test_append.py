@@ -30,7 +30,7 @@ async def test_an_entry_that_is_sent_again_is_there_once(deployment: Deployment,
     entry = append(begun, "a", "b")
     assert await broker.log.append([entry]) == [None]
     (refusal,) = await broker.log.append([entry])
-    assert refusal == Refusal(EntryId(1, 4))
+    assert refusal == Refusal(EntryId(1, 4), 3)
     assert refusal.means_already_there(entry.id)
     assert await deployment.said(begun.record.ref) == ["task.queued", "task.started", "a", "b"]
 
@@ -88,7 +88,7 @@ async def test_one_refused_entry_does_not_disturb_the_others(
     await broker.tasks.begin(fenced.record.ref, OTHER_WORKER, "host-2")
     await redis.delete(broker.keys.stream(gone.record.ref))
     outcome = await broker.log.append([append(each, "x") for each in (good, fenced, gone, also_good)])
-    assert outcome == [None, Refusal(EntryId(2, 5)), Refusal(None), None]
+    assert outcome == [None, Refusal(EntryId(2, 5), 3), Refusal(None), None]
     assert (await deployment.said(good.record.ref))[-1] == "x"
     assert (await deployment.said(also_good.record.ref))[-1] == "x"
 

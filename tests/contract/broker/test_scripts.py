@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from tailplane.broker import Broker, scripts
 from tailplane.broker.scripts import Script
+from tailplane.protocol.ids import EntryId
 from tailplane.protocol.states import State, Trigger
 
 from .conftest import Deployment, append
@@ -64,4 +65,5 @@ async def test_a_server_that_forgot_its_scripts_is_told_them_again(
     again = await deployment.begin()
     await redis.script_flush()
     assert await broker.log.append([append(again, "a")] * 120) == [None] + [ANY] * 119
+    assert await broker.tasks.repair(again.record.ref, 1, deployment.worker, EntryId(1, 3), []) == 3
     assert used | {"append"} == {script.name for script in ALL}

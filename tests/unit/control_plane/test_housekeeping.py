@@ -1,11 +1,11 @@
 from datetime import timedelta
 
-from tailplane.broker import Broker, NewTask, TaskRef
+from tailplane.broker import Broker, Closing, NewTask, TaskRef
 from tailplane.control_plane.housekeeping import Housekeeper
 from tailplane.control_plane.queue import TaskQueue
 from tailplane.protocol import codec, events
-from tailplane.protocol.ids import EntryId, new_task_id
-from tailplane.protocol.states import State
+from tailplane.protocol.ids import EntryId, new_task_id, new_worker_id
+from tailplane.protocol.states import State, Trigger
 
 from .test_fleet import MINUTE, worker_with_task
 
@@ -25,8 +25,8 @@ def in_a_hurry(broker: Broker) -> Broker:
     return Broker.over(broker.redis, prefix=broker.keys.prefix, retention=MINUTE, start_within=SOON)
 
 
-async def _register(broker: Broker) -> None:
-    await broker.redis.hset(broker.keys.workflows, "a", codec.pack(_RECORD))  # type: ignore[misc, arg-type]
+async def _register(broker: Broker, **more: int) -> None:
+    await broker.redis.hset(broker.keys.workflows, "a", codec.pack(_RECORD | more))  # type: ignore[misc, arg-type]
 
 
 _RECORD = {
@@ -43,7 +43,7 @@ async def test_a_task_that_nobody_started_in_time_expires(broker: Broker, queue:
     while not await broker.queue.overdue("a", SOON, 10):
         pass
 
-    assert await Housekeeper(broker).expire_overdue() == 1
+    assert await Housekeeper(broker).end_overdue() == 1
 
     assert (await broker.tasks.read(task)).state is State.EXPIRED
     (entries,) = await broker.log.read_after([(task, EntryId(0, 0), 10)])
@@ -56,7 +56,7 @@ async def test_a_task_in_time_is_left_alone(broker: Broker, queue: TaskQueue) ->
     await _register(broker)
     task = await queued(broker, queue)
 
-    assert await Housekeeper(broker).expire_overdue() == 0
+    assert await Housekeeper(broker).end_overdue() == 0
 
     assert (await broker.tasks.read(task)).state is State.QUEUED
 
@@ -69,9 +69,38 @@ async def test_a_task_that_began_before_keeps_waiting_for_its_next_attempt(broke
     while not await broker.queue.overdue("a", SOON, 10):
         pass
 
-    assert await Housekeeper(broker).expire_overdue() == 0
+    assert await Housekeeper(broker).end_overdue() == 0
 
     assert await broker.redis.zcard(broker.keys.due("a")) == 1
+
+
+async def test_a_task_waits_as_long_as_it_was_promised_when_it_was_submitted(broker: Broker, queue: TaskQueue) -> None:
+    await worker_with_task(broker, queue)
+    patient, hasty = (TaskRef(new_task_id()) for _ in range(2))
+    for task, start_within in ((patient, MINUTE), (hasty, SOON)):
+        await broker.tasks.create(NewTask(task, "a", "1", codec.pack(None), start_within=start_within))
+        await queue.enqueue_job("a", _job_id=task.member)
+    # What its author says now.
+    await _register(broker, start_within_ms=1)
+    while not await Housekeeper(broker).end_overdue():
+        pass
+    assert (await broker.tasks.read(patient)).state is State.QUEUED
+    assert (await broker.tasks.read(hasty)).state is State.EXPIRED
+
+
+async def test_a_task_whose_time_over_all_attempts_is_up_fails_while_it_waits_for_the_next(
+    broker: Broker, queue: TaskQueue
+) -> None:
+    task = await queued(broker, queue)
+    begun = await broker.tasks.begin(task, new_worker_id(), "host", total_timeout=timedelta(milliseconds=50))
+    retrying = events.pack_platform_event(events.PlatformType.RETRYING, {})
+    await broker.tasks.finish(task, Closing(Trigger.RETRY, 1, begun.seq, [retrying]))
+    await _register(broker, total_timeout_ms=50)
+    while not await Housekeeper(broker).end_overdue():
+        pass
+    record = await broker.tasks.read(task)
+    assert (record.state, (record.error or {})["code"]) == (State.FAILED, "timeout")
+    assert not await broker.redis.zscore(broker.keys.due("a"), task.member)
 
 
 async def test_tasks_whose_retention_has_passed_leave_the_index(broker: Broker, queue: TaskQueue) -> None:
@@ -90,7 +119,7 @@ async def test_tasks_whose_retention_has_passed_leave_the_index(broker: Broker, 
 async def test_an_idle_deployment_is_in_order(broker: Broker) -> None:
     keeper = Housekeeper(broker)
 
-    assert (await keeper.expire_overdue(), await keeper.forget_gone()) == (0, 0)
+    assert (await keeper.end_overdue(), await keeper.forget_gone()) == (0, 0)
 
 
 async def test_a_queued_task_without_a_record_leaves_the_queue(broker: Broker, queue: TaskQueue) -> None:
@@ -101,6 +130,6 @@ async def test_a_queued_task_without_a_record_leaves_the_queue(broker: Broker, q
     while not await broker.queue.overdue("a", SOON, 10):
         pass
 
-    assert await Housekeeper(broker).expire_overdue() == 1
+    assert await Housekeeper(broker).end_overdue() == 1
 
     assert not await broker.redis.zcard(broker.keys.due("a"))

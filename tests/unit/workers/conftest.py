@@ -20,6 +20,7 @@ from tailplane.protocol.ids import EntryId, new_task_id, new_worker_id
 from tailplane.workers import Workflow
 from tailplane.workers.acknowledgements import Acknowledgements
 from tailplane.workers.attempt import Attempt, Platform
+from tailplane.workers.budget import Budget
 from tailplane.workers.context import Context
 from tailplane.workers.emitter import Emitter, Hooks, Limits
 from tailplane.workers.kept import Kept
@@ -146,6 +147,7 @@ def platform_over(broker: Broker, writer: Writer, runner: Runner) -> Platform:
         worker=WORKER,
         host="host-1",
         limits=LIMITS,
+        budget=Budget(1024 * 1024),
         stop_grace=timedelta(milliseconds=200),
     )
 
@@ -175,7 +177,7 @@ def begun() -> Begun:
     """Return a first attempt as it begins, of a task that no store knows."""
     task, worker = TaskRef(new_task_id()), new_worker_id()
     opening = Append(task, EntryId(1, 2), join_events([pack_event(None)]))
-    return Begun(running_record(task, worker, 1, 0, 0.0, [None] * len(BEGUN_FIELDS)), opening, 2)
+    return Begun(running_record(task, worker, 1, 0, 0.0, None, [None] * len(BEGUN_FIELDS)), opening, 2)
 
 
 @dataclass
@@ -188,9 +190,10 @@ class Outlet:
     def lose(self, reason: TailplaneError) -> None:
         self.losses += 1
 
-    def emitter(self, **limits: int) -> Emitter:
+    def emitter(self, budget: Budget | None = None, *, coalesces: bool = False, **limits: int) -> Emitter:
         bounds = {"event": 1000, "entry": 1000, "task": 10_000, "emit": 5000} | limits
-        return Emitter(begun(), Limits(**bounds), Hooks(self.rings.append, self.lose))
+        hooks = Hooks(self.rings.append, self.lose)
+        return Emitter(begun(), Limits(**bounds), hooks, budget, coalesces=coalesces)
 
 
 @pytest.fixture

@@ -388,6 +388,65 @@ class TestTimeout:
         assert (await bench.record(task)).state is State.SUCCEEDED
 
 
+class TestTotalTimeout:
+    async def test_it_ends_the_task_whatever_retries_it_has(self, bench: Bench) -> None:
+        async def flow(ctx: Context) -> None:
+            ctx.write_event_to_stream("before")
+            await asyncio.Event().wait()
+
+        workflow = bench.workflow(flow, total_timeout=timedelta(milliseconds=300), retries=5)
+        task = await bench.submit(workflow)
+        await bench.run(workflow)
+        record = await bench.record(task)
+        assert record.error is not None
+        assert (record.state, record.error["code"]) == (State.FAILED, "timeout")
+        assert "total_timeout" in record.error["message"]
+        assert await bench.said(task) == ["task.queued", "task.started", "before", "task.failed"]
+        assert await bench.places(task, workflow) == []
+
+    async def test_it_counts_from_the_first_attempt(self, bench: Bench) -> None:
+        async def flow(ctx: Context) -> None:
+            if ctx.attempt == 1:
+                raise Retry(after=0.5)
+            await asyncio.Event().wait()
+
+        workflow = bench.workflow(flow, total_timeout=timedelta(seconds=1), retries=5)
+        task = await bench.submit(workflow)
+        await bench.run(workflow)
+        first = await bench.record(task)
+        await bench.run(workflow)
+        record = await bench.record(task)
+        assert (first.state, record.state) == (State.QUEUED, State.FAILED)
+        assert (record.attempt, record.failures) == (2, 2)
+        assert first.end_by == record.end_by
+
+    async def test_no_retry_is_planned_for_when_it_is_over(self, bench: Bench) -> None:
+        async def flow(ctx: Context) -> None:
+            raise Retry("later", after=3600)
+
+        workflow = bench.workflow(flow, total_timeout=timedelta(minutes=1), retries=5)
+        task = await bench.submit(workflow)
+        await bench.run(workflow)
+        record = await bench.record(task)
+        assert record.error is not None
+        assert (record.state, record.error["message"]) == (State.FAILED, "later")
+
+    async def test_an_attempt_that_comes_too_late_does_not_begin(self, bench: Bench, redis: Redis) -> None:
+        async def flow(ctx: Context) -> None:
+            raise Retry(after=0)
+
+        workflow = bench.workflow(flow, total_timeout=timedelta(minutes=1), retries=5)
+        task = await bench.submit(workflow)
+        await bench.run(workflow)
+        await redis.hset(bench.broker.keys.task(task), "end_by", 1)
+        await bench.run(workflow)
+        record = await bench.record(task)
+        assert record.error is not None
+        assert (record.state, record.error["code"], record.attempt) == (State.FAILED, "timeout", 1)
+        assert await bench.said(task) == ["task.queued", "task.started", "task.retrying", "task.failed"]
+        assert await bench.places(task, workflow) == []
+
+
 @pytest.fixture
 def cancelled_writes() -> Seen:
     return []

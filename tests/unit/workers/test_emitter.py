@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from concurrent.futures import Future
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,7 @@ from tailplane.protocol import codec
 from tailplane.protocol.errors import BufferFull, TaskLost, TooLarge, Unserialisable
 from tailplane.protocol.events import Event, pack_event, unpack_payload
 from tailplane.protocol.ids import EntryId
+from tailplane.workers.budget import Budget
 from tailplane.workers.context import Context
 from tailplane.workers.emitter import Emitter
 
@@ -210,7 +212,7 @@ class TestRoom:
         written: Future[None] = Future()
 
         def write() -> None:
-            context_over(emitter).emit_from_thread("late", workflows_loop)
+            context_over(emitter).emit_from_thread("late")
             written.set_result(None)
 
         thread = threading.Thread(target=write)
@@ -234,6 +236,142 @@ class TestRoom:
         emitter.taken()
         await asyncio.sleep(0)
         assert emitter.take() is None
+
+
+class TestBlock:
+    async def test_a_thread_of_a_workflow_that_blocks_waits_before_the_bound(self, outlet: Outlet) -> None:
+        emitter = outlet.emitter(emit=SIZE)
+        context = replace(context_over(emitter), _blocks=True)
+        thread = threading.Thread(target=lambda: [context.write_event_to_stream("x" * 100) for _ in range(50)])
+        thread.start()
+        taken = 0
+        async with asyncio.timeout(PATIENCE):
+            while taken < 50:
+                if append := emitter.take():
+                    taken += len(events_of(append))
+                    # One that waits for room, and the one that filled it.
+                    assert emitter._unsent <= 2 * SIZE
+                    emitter.taken()
+                await asyncio.sleep(0)
+        thread.join(PATIENCE)
+
+    async def test_the_workflows_loop_is_never_blocked(self, outlet: Outlet) -> None:
+        emitter = outlet.emitter(emit=SIZE, task=2 * SIZE)
+        context = replace(context_over(emitter), _blocks=True)
+        for _ in range(2):
+            context.write_event_to_stream("x" * 100)
+        with pytest.raises(BufferFull):
+            context.write_event_to_stream("x" * 100)
+
+
+class TestCoalesce:
+    def test_texts_are_joined_past_the_emit_bound_and_nothing_is_lost(self, outlet: Outlet) -> None:
+        emitter = outlet.emitter(emit=SIZE, entry=100_000, event=50_000, task=100_000, coalesces=True)
+        words = [f"word {number} é " for number in range(1000)]
+        for word in words:
+            emitter.write(word)
+        said = data_of(emitter.take())
+        assert "".join(map(str, said)) == "".join(words)
+        assert len(said) < 20
+
+    def test_other_events_keep_their_place_among_texts(self, outlet: Outlet) -> None:
+        emitter = outlet.emitter(emit=1, coalesces=True)
+        for data, channel in (
+            ("a", None),
+            ("b", None),
+            (7, None),
+            ("c", None),
+            ("d", "err"),
+            ("e", "err"),
+            ("f", None),
+        ):
+            emitter.write(data, channel)
+        events = events_of(emitter.take())
+        assert [(event.data, event.channel) for event in events] == [
+            ("ab", None), (7, None), ("c", None), ("de", "err"), ("f", None),
+        ]  # fmt: skip
+        assert [event.seq for event in events] == [3, 4, 5, 6, 7]
+
+    def test_what_is_joined_stays_below_the_bound_of_an_event(self, outlet: Outlet) -> None:
+        emitter = outlet.emitter(emit=1, event=300, entry=100_000, coalesces=True)
+        for _ in range(50):
+            emitter.write("x" * 90)
+        append = emitter.take()
+        events = events_of(append)
+        assert sum(len(event.data) for event in events) == 50 * 90
+        assert max(len(pack_event(event.data)) for event in events) <= 300
+
+    def test_the_bound_of_the_buffer_counts_all_the_same(self, outlet: Outlet) -> None:
+        emitter = outlet.emitter(emit=1, task=500, event=400, coalesces=True)
+        with pytest.raises(BufferFull):
+            for _ in range(100):
+                emitter.write("x" * 20)
+        assert emitter._unsent <= 500
+        text = "".join(data_of(emitter.take()))
+        assert len(text) >= 380
+        emitter.taken()
+        assert emitter._unsent == 0
+
+    async def test_what_is_joined_last_is_in_the_last_entry(self, outlet: Outlet) -> None:
+        emitter = outlet.emitter(emit=1, coalesces=True)
+        for word in "abc":
+            emitter.write(word)
+        assert [codec.unpack(packed)[1] for packed in await emitter.seal()] == ["abc"]
+
+    def test_below_the_bound_each_text_is_an_event(self, outlet: Outlet) -> None:
+        emitter = outlet.emitter(coalesces=True)
+        for word in "abc":
+            emitter.write(word)
+        assert data_of(emitter.take()) == ["a", "b", "c"]
+
+
+class TestBudget:
+    def test_all_attempts_share_what_each_holds_beyond_its_own(self, outlet: Outlet) -> None:
+        budget = Budget(300 * 1024)
+        first, second = (outlet.emitter(budget, emit=SIZE, task=10**9) for _ in range(2))
+        for _ in range(2000):
+            first.write("x" * 100)
+        with pytest.raises(BufferFull, match="all tasks of this worker"):
+            for _ in range(2000):
+                second.write("x" * 100)
+        while first.take():
+            first.taken()
+        for _ in range(2000):
+            second.write("x" * 100)
+
+    @pytest.mark.parametrize("end", ["taken", "lost", "sealed"])
+    async def test_what_was_granted_comes_back(self, outlet: Outlet, end: str) -> None:
+        budget = Budget(1024 * 1024)
+        emitter = outlet.emitter(budget, emit=SIZE, entry=10**6, task=10**9)
+        for _ in range(5000):
+            emitter.write("x" * 100)
+        assert not budget.take(budget.size)
+        match end:
+            case "taken":
+                while emitter.take():
+                    emitter.taken()
+            case "lost":
+                emitter.lose(TaskLost("in other hands"))
+            case "sealed":
+                await emitter.seal()
+        assert budget.take(budget.size)
+
+
+class TestOutput:
+    @pytest.mark.parametrize(
+        ("bound", "message"), [({"events": 12}, "12 events"), ({"output": 1000}, "bytes of events")]
+    )
+    def test_a_task_that_writes_too_much_is_stopped(self, outlet: Outlet, bound: dict[str, int], message: str) -> None:
+        emitter = outlet.emitter(**bound)
+        with pytest.raises(TooLarge, match=message):
+            for _ in range(100):
+                emitter.write("x" * 100)
+                emitter.take()
+                emitter.taken()
+        # Ten, and that one may be on its way when it is found out.
+        assert emitter.seq in (11, 12)
+        with pytest.raises(TooLarge):
+            emitter.write("small")
 
 
 class TestEnds:

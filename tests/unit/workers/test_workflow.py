@@ -63,6 +63,8 @@ class TestDeclaration:
             name="team.flow",
             version="2024-1",
             timeout=timedelta(seconds=1.5),
+            total_timeout=timedelta(minutes=2),
+            start_within=timedelta(hours=1),
             retries=2,
             retry_delay=timedelta(seconds=3),
             concurrency=4,
@@ -70,7 +72,17 @@ class TestDeclaration:
         assert (made.name, made.version) == ("team.flow", "2024-1")
         record = made.record()
         assert (record.name, record.version, record.description) == ("team.flow", "2024-1", "Say nothing.")
-        assert (record.timeout_ms, record.max_attempts, record.concurrency) == (1500, 3, 4)
+        assert (record.timeout_ms, record.total_timeout_ms, record.start_within_ms) == (1500, 120_000, 3_600_000)
+        assert (record.max_attempts, record.concurrency) == (3, 4)
+
+    @pytest.mark.parametrize("name", ["timeout", "total_timeout", "start_within"])
+    def test_a_time_of_nothing_is_refused(self, name: str) -> None:
+        with pytest.raises(ValueError, match=f"^{name} must be longer"):
+            workflow(**{name: timedelta()})(coroutine)
+
+    def test_a_policy_that_there_is_not_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="on_full must be one of fail, block, coalesce, not 'drop'"):
+            workflow(on_full="drop")(coroutine)  # type: ignore[call-overload]
 
     def test_it_stays_callable_as_the_function_it_is(self) -> None:
         @workflow

@@ -16,7 +16,8 @@ from typing import Any
 
 import structlog
 
-from tailplane.broker import Begun, Broker, Claim, Closing, HolderLost, StartTooLate, TailMismatch
+from tailplane.broker import Begun, Broker, Claim, Closing, HolderLost, StartTooLate, TailMismatch, TimeIsUp
+from tailplane.broker.tasks import OUT_OF_TIME
 from tailplane.protocol import codec, events
 from tailplane.protocol.errors import (
     BufferFull,
@@ -32,10 +33,11 @@ from tailplane.protocol.events import PlatformType
 from tailplane.protocol.ids import WorkerId
 from tailplane.protocol.states import TransitionRefused, Trigger
 from tailplane.workers.acknowledgements import Acknowledgements
+from tailplane.workers.budget import Budget
 from tailplane.workers.context import Context
 from tailplane.workers.emitter import Emitter, Hooks, Limits
-from tailplane.workers.retries import delay_before_retry
 from tailplane.workers.kept import EventsLost, Kept
+from tailplane.workers.retries import delay_before_retry
 from tailplane.workers.runner import Outcome, Run, Runner
 from tailplane.workers.workflow import Workflow
 from tailplane.workers.writer import Writer
@@ -53,6 +55,7 @@ class Stop(Enum):
 
     CANCELLED = auto()
     TIMED_OUT = auto()
+    OUT_OF_TIME = auto()
     DRAINED = auto()
     EVENTS_LOST = auto()
     LOST = auto()
@@ -70,6 +73,7 @@ class Platform:
     worker: WorkerId
     host: str
     limits: Limits
+    budget: Budget
     stop_grace: timedelta
 
 
@@ -99,6 +103,7 @@ class Attempt:
         self._run: Run | None = None
         self._outcome: Outcome | None = None
         self._unwound = asyncio.Event()
+        self._began_at = 0.0
 
     def stop(self, why: Stop, reason: str | None = None) -> None:
         """Stop the attempt; the first reason counts, but losing the task overrules all."""
@@ -154,13 +159,22 @@ class Attempt:
 
     async def _begin_or_end(self) -> Begun | None:
         platform, tasks = self._platform, self._platform.broker.tasks
-        may_run_again = self._workflow.options.retry_on_crash
+        options = self._workflow.options
         try:
-            return await tasks.begin(self.claim.task, platform.worker, platform.host, takes_over=may_run_again)
+            return await tasks.begin(
+                self.claim.task,
+                platform.worker,
+                platform.host,
+                takes_over=options.retry_on_crash,
+                total_timeout=options.total_timeout,
+            )
         except HolderLost as lost:
             error = _error("worker_lost", "", "its worker was lost while it ran, and it may not run twice")
             told, kept = {"error": error}, _kept(error)
             await tasks.end(self.claim.task, Trigger.FAIL, lost.attempt, PlatformType.FAILED, told, kept)
+            return None
+        except TimeIsUp as over:
+            await tasks.time_out(self.claim.task, over.attempt)
             return None
         except StartTooLate:
             data = {"reason": "it did not start in time"}
@@ -168,9 +182,13 @@ class Attempt:
             return None
 
     async def _run_code(self, begun: Begun) -> None:
+        self._began_at = self._loop.time()
         platform, record = self._platform, begun.record
         hooks = Hooks(platform.writer.ring, self._lose)
-        self._emitter = emitter = Emitter(begun, platform.limits, hooks)
+        on_full = self._workflow.options.on_full
+        self._emitter = emitter = Emitter(
+            begun, platform.limits, hooks, platform.budget, coalesces=on_full == "coalesce"
+        )
         platform.kept.add(begun.opening)
         if record.failures >= max(_CRASHES_BORNE, self._workflow.options.retries + 1):
             await self._close(begun, emitter, _failure("attempts_exhausted", "", "its workers were lost too often"))
@@ -182,6 +200,7 @@ class Attempt:
             session_id=record.session_id,
             metadata=record.metadata,
             _emitter=emitter,
+            _blocks=on_full == "block",
         )
         self._run = platform.runner.start(self._workflow, context, record.input, self._tell_end)
         ending = await self._ending(begun, self._run)
@@ -204,7 +223,7 @@ class Attempt:
 
     async def _ending(self, begun: Begun, run: Run) -> Ending | None:
         """Wait until the workflow ends or is stopped; None: the task is lost, there is nothing to write."""
-        await self._until_ended_or_stopped()
+        await self._until_ended_or_stopped(begun)
         if self._outcome is not None and self._stop not in (Stop.LOST, Stop.EVENTS_LOST):
             return self._ended_by_itself(begun, self._outcome)
         run.cancel()
@@ -220,6 +239,8 @@ class Attempt:
             case Stop.EVENTS_LOST:
                 # Which ones are found when the task is ended.
                 return _failure("events_lost", "", "the store lost events")
+            case Stop.OUT_OF_TIME:
+                return _failed(OUT_OF_TIME)
             case Stop.DRAINED if not self._workflow.options.retry_on_crash:
                 return _failure("worker_lost", "", "its worker was stopped before it had finished")
             case Stop.DRAINED:
@@ -230,14 +251,25 @@ class Attempt:
                 error = _error("timeout", "builtins.TimeoutError", f"the attempt took longer than {timeout}")
                 return self._retry_or_fail(begun, TimeoutError(), error)
 
-    async def _until_ended_or_stopped(self) -> None:
-        timeout = self._workflow.options.timeout
-        timer = self._loop.call_later(timeout.total_seconds(), self.stop, Stop.TIMED_OUT) if timeout else None
+    async def _until_ended_or_stopped(self, begun: Begun) -> None:
+        timers = []
+        if timeout := self._workflow.options.timeout:
+            timers.append(self._loop.call_later(timeout.total_seconds(), self.stop, Stop.TIMED_OUT))
+        if (left := self._left(begun)) is not None:
+            timers.append(self._loop.call_later(left, self.stop, Stop.OUT_OF_TIME))
         try:
             await self._turn.wait()
         finally:
-            if timer is not None:
+            for timer in timers:
                 timer.cancel()
+
+    def _left(self, begun: Begun) -> float | None:
+        """Return how many seconds the task has left over all attempts; None: as many as it likes."""
+        record = begun.record
+        if record.end_by is None or record.started_at is None:
+            return None
+        # Both by the server's clock; what has passed since by ours.
+        return record.end_by - record.started_at - (self._loop.time() - self._began_at)
 
     async def _give_grace(self) -> None:
         with contextlib.suppress(TimeoutError):
@@ -252,7 +284,8 @@ class Attempt:
     def _retry_or_fail(self, begun: Begun, raised: BaseException, error: dict[str, Any]) -> Ending:
         log.info("attempt failed", **self._facts, error_type=error["type"], code=error["code"])
         delay = delay_before_retry(self._workflow.options, begun.record.failures, raised)
-        if delay is None:
+        left = self._left(begun)
+        if delay is None or (left is not None and delay.total_seconds() >= left):
             return _failed(error)
         event = events.pack_platform_event(
             PlatformType.RETRYING, {"error": error, "delay_ms": delay // timedelta(milliseconds=1)}

@@ -25,6 +25,7 @@ class Context:
     session_id: str | None
     metadata: Mapping[str, str]
     _emitter: Emitter
+    _blocks: bool = False
 
     def write_event_to_stream(self, data: object, *, channel: str | None = None) -> None:
         """Append an event to the task's stream. Not awaited; works from any thread; never blocks on I/O.
@@ -35,9 +36,12 @@ class Context:
         Raises:
             Unserialisable: `data` holds something else; nothing was written.
             TooLarge: the event is larger than the deployment allows.
-            BufferFull: the workflow writes faster than Redis takes it; `emit` would wait instead.
+            BufferFull: the workflow writes faster than Redis takes it; `emit` would wait instead. A workflow with
+                `on_full="block"` waits here too, where it runs in a thread.
             TaskLost: this attempt is over (cancelled, timed out, taken over): stop.
         """
+        if self._blocks and not self._emitter.has_room and not _runs_a_loop():
+            self._emitter.block_for_room()
         self._emitter.write(data, channel)
 
     async def emit(self, data: object, *, channel: str | None = None) -> None:
@@ -49,8 +53,16 @@ class Context:
             await self._emitter.wait_for_room()
         self._emitter.write(data, channel)
 
-    def emit_from_thread(self, data: object, loop: asyncio.AbstractEventLoop, *, channel: str | None = None) -> None:
-        """Append an event from a thread, after waiting for room; `loop` is the workflows' loop, in another thread."""
+    def emit_from_thread(self, data: object, *, channel: str | None = None) -> None:
+        """Append an event from a thread that runs no event loop, after waiting for room in the buffer."""
         if not self._emitter.has_room:
-            asyncio.run_coroutine_threadsafe(self._emitter.wait_for_room(), loop).result()
+            self._emitter.block_for_room()
         self._emitter.write(data, channel)
+
+
+def _runs_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

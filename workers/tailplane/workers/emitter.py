@@ -5,28 +5,43 @@ I/O or blocks: a lock is held for the few instructions that move events.
 """
 
 import asyncio
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from functools import partial
 
 from tailplane.broker import Append, Begun
 from tailplane.protocol.errors import BufferFull, TailplaneError, TaskLost, TooLarge
 from tailplane.protocol.events import join_events, pack_event
 from tailplane.protocol.ids import EntryId
+from tailplane.workers.budget import Budget
+from tailplane.workers.joint import Joint
 
-# Who waits for room, and on which loop.
-_Waiter: TypeAlias = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
+# Bytes by which an attempt's share of the worker's budget grows.
+_GRANT = 256 * 1024
+_WAIT = "use `await ctx.emit(...)`, which waits for room"
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds in bytes of msgpack: of one event, of one entry, of what a task holds unsent, and where `emit` waits."""
+    """Bounds, in bytes of msgpack.
+
+    Attributes:
+        event: of one event.
+        entry: of one entry.
+        task: of what a task holds unsent.
+        emit: of what it holds unsent before `emit` waits.
+        output: of all that an attempt writes.
+        events: how many events a task's stream may have, over all attempts.
+    """
 
     event: int
     entry: int
     task: int
     emit: int
+    output: int = sys.maxsize
+    events: int = sys.maxsize
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +58,25 @@ class Emitter:
     `write` and `wait_for_room` belong to the workflow's side; `take`, `taken`, `lose` and `seal` to the platform's.
     Sequence numbers are given when events are taken, in the order in which they were written.
 
+    Args:
+        budget: what all attempts of the process may hold beyond the `emit` bound of each; None: as much as they like.
+        coalesces: past the `emit` bound, texts of one channel are joined into one event.
+
     Attributes:
         entries: how many entries its stream has.
         has_room: whether `emit` need not wait; also once nothing more is taken, which `write` says.
         idle: set while nothing is in flight.
     """
 
-    def __init__(self, begun: Begun, limits: Limits, hooks: Hooks) -> None:
+    def __init__(
+        self,
+        begun: Begun,
+        limits: Limits,
+        hooks: Hooks,
+        budget: Budget | None = None,
+        *,
+        coalesces: bool = False,
+    ) -> None:
         self.task = begun.opening.task
         self.attempt = begun.attempt
         self.seq = begun.seq
@@ -64,9 +91,16 @@ class Emitter:
         self._is_rung = False
         self.has_room = True
         self._closed: TailplaneError | None = None
-        # What may be unsent without any bound being near: one comparison for every event. -1 once it is closed.
-        self._plenty = min(limits.event, limits.task, limits.emit - 1)
-        self._waiters: list[_Waiter] = []
+        # What may be unsent without any bound being near: one comparison for every event. -1: look closely.
+        self._enough = self._plenty = min(limits.event, limits.task, limits.emit - 1)
+        self._budget = budget
+        # What may be unsent with what the budget has granted.
+        self._own = self._allowed = limits.emit + limits.event
+        self._coalesces = coalesces
+        self._joint: Joint | None = None
+        self._taken_bytes = 0
+        self._spent: TooLarge | None = None
+        self._waiters: list[Callable[[], object]] = []
         self.idle = asyncio.Event()
         self.idle.set()
 
@@ -75,7 +109,7 @@ class Emitter:
 
         Raises:
             Unserialisable: msgpack can't carry `data`.
-            TooLarge: the event is over its limit.
+            TooLarge: the event is over its limit, or the task over those of its whole output.
             BufferFull: Redis has not taken what was written before; nothing was appended.
             TaskLost: the attempt is over: cancelled, timed out or taken over.
         """
@@ -85,10 +119,11 @@ class Emitter:
         self._acquire()
         try:
             unsent = self._unsent + size
-            if unsent > self._plenty:
-                self._look_closely(size, unsent)
-            self._pending.append(packed)
-            self._unsent = unsent
+            if unsent <= self._plenty:
+                self._pending.append(packed)
+                self._unsent = unsent
+            else:
+                self._write_closely(packed, data, channel, step)
             if self._is_rung:
                 return
             self._is_rung = True
@@ -96,32 +131,83 @@ class Emitter:
             self._release()
         self._hooks.ring(self)
 
-    def _look_closely(self, size: int, unsent: int) -> None:
-        """Decide on an event of `size` bytes that would make the unsent `unsent`. With the lock held."""
-        limits = self._limits
+    def _write_closely(self, packed: bytes, data: object, channel: str | None, step: str | None) -> None:
+        """Append an event where a bound may be near. With the lock held."""
+        limits, size = self._limits, len(packed)
         if size > limits.event:
             raise TooLarge(f"the event has {size} bytes, {limits.event} are allowed", size=size)
         if self._closed:
             raise self._closed
-        if unsent > limits.task:
-            raise BufferFull(
-                f"{self._unsent} bytes of events wait for Redis, {limits.task} are allowed",
-                hint="use `await ctx.emit(...)`, which waits for room",
-            )
-        if unsent >= limits.emit:
+        if self._spent:
+            raise self._spent
+        self._claim_room(size)
+        if self._coalesces and isinstance(data, str) and (self._joint or self._unsent + size >= limits.emit):
+            if self._joint is None or not self._joint.takes(channel, step, size, limits.event):
+                self._end_joint()
+                self._joint, self._plenty = Joint(channel, step), -1
+            self._unsent += self._joint.add(data, size)
+        else:
+            # What is written later comes later.
+            self._end_joint()
+            self._pending.append(packed)
+            self._unsent += size
+        if self._unsent >= limits.emit:
             self.has_room = False
+
+    def _claim_room(self, size: int) -> None:
+        unsent = self._unsent + size
+        if unsent > self._limits.task:
+            raise BufferFull(
+                f"{self._unsent} bytes of events wait for Redis, {self._limits.task} are allowed", hint=_WAIT
+            )
+        if self._budget is not None and unsent > self._allowed:
+            wanted = -(-(unsent - self._allowed) // _GRANT) * _GRANT
+            if not self._budget.take(wanted):
+                raise BufferFull(
+                    f"the events of all tasks of this worker that wait for Redis are {self._budget.size} bytes beyond "
+                    f"what each may hold by itself, and no more are allowed",
+                    hint=_WAIT,
+                )
+            self._allowed += wanted
+
+    def _return_grants(self) -> None:
+        if self._budget is not None and self._allowed > self._own:
+            self._budget.give_back(self._allowed - self._own)
+            self._allowed = self._own
+
+    def _end_joint(self) -> None:
+        """Make one event of the texts that were joined. With the lock held."""
+        if (joint := self._joint) is None:
+            return
+        packed = joint.packed()
+        self._pending.append(packed)
+        self._unsent += len(packed) - joint.size
+        self._joint = None
+        if not (self._closed or self._spent):
+            self._plenty = self._enough
 
     async def wait_for_room(self) -> None:
         """Return when less than the `emit` bound is unsent."""
         loop = asyncio.get_running_loop()
         while True:
-            with self._lock:
-                # Looked at under the lock: room that is made after this look finds the waiter.
-                if self.has_room:
-                    return
-                future = loop.create_future()
-                self._waiters.append((loop, future))
+            future = loop.create_future()
+            if not self._wait_with(partial(loop.call_soon_threadsafe, _resolve, future)):
+                return
             await future
+
+    def block_for_room(self) -> None:
+        """Return when less than the `emit` bound is unsent. For threads that run no event loop."""
+        event = threading.Event()
+        while self._wait_with(event.set):
+            event.wait()
+            event.clear()
+
+    def _wait_with(self, wake: Callable[[], object]) -> bool:
+        with self._lock:
+            # Looked at under the lock: room that is made after this look finds the waiter.
+            if not self.has_room:
+                self._waiters.append(wake)
+            return not self.has_room
 
     def take(self) -> Append | None:
         """Return the next entry to send, of all that has gathered up to the bound of an entry; None: nothing.
@@ -135,10 +221,24 @@ class Emitter:
                 return None
             self._in_flight = size
             self.idle.clear()
-        self.seq += len(batch)
+            self.seq += len(batch)
+            self._count(size)
         return Append(self.task, EntryId(self.attempt, self.seq), join_events(batch), self.entries)
 
+    def _count(self, size: int) -> None:
+        limits = self._limits
+        self._taken_bytes += size
+        if self.seq >= limits.events:
+            self._spend(f"the task has {self.seq} events, {limits.events} are allowed")
+        elif self._taken_bytes >= limits.output:
+            self._spend(f"the attempt has written {self._taken_bytes} bytes of events, {limits.output} are allowed")
+
+    def _spend(self, reason: str) -> None:
+        self._spent = TooLarge(reason, hint="keep large results in a store of their own, and write where they are")
+        self._plenty = -1
+
     def _cut(self) -> tuple[list[bytes], int]:
+        self._end_joint()
         size = self._unsent - self._in_flight
         if size <= self._limits.entry:
             batch, self._pending = self._pending, []
@@ -161,6 +261,7 @@ class Emitter:
             self._in_flight = 0
             if self._unsent < self._limits.emit:
                 self.has_room = True
+                self._return_grants()
             waiters, self._waiters = (self._waiters, []) if self.has_room else ([], self._waiters)
         self.idle.set()
         _wake(waiters)
@@ -170,12 +271,14 @@ class Emitter:
         with self._lock:
             waiters = self._close(reason)
             self._pending.clear()
+            self._joint = None
             self._unsent = self._in_flight = 0
+            self._return_grants()
         self.idle.set()
         _wake(waiters)
         self._hooks.lost(reason)
 
-    def _close(self, reason: TailplaneError) -> "list[_Waiter]":
+    def _close(self, reason: TailplaneError) -> list[Callable[[], object]]:
         """Refuse all further writes, with the first reason; return who waits for room. With the lock held."""
         self._closed = self._closed or reason
         self._plenty = -1
@@ -198,17 +301,19 @@ class Emitter:
             with self._lock:
                 if self._in_flight:
                     continue
+                self._end_joint()
                 if sum(map(len, self._pending)) <= self._limits.entry:
                     rest, self._pending = self._pending, []
+                    self._return_grants()
                     return rest
             self._hooks.ring(self)
             # The writer has been rung and takes the next entry on this loop: let it.
             self.idle.clear()
 
 
-def _wake(waiters: list[_Waiter]) -> None:
-    for loop, future in waiters:
-        loop.call_soon_threadsafe(_resolve, future)
+def _wake(waiters: list[Callable[[], object]]) -> None:
+    for wake in waiters:
+        wake()
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

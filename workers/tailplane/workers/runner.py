@@ -102,7 +102,7 @@ class Runner:
                 case Shape.ASYNC_GENERATOR:
                     result = await _drain(call(), context)
                 case Shape.GENERATOR:
-                    result = await self._in_thread(lambda: _drain_in_thread(call(), context, self.loop))
+                    result = await self._in_thread(lambda: _drain_in_thread(call(), context))
                 case Shape.FUNCTION:
                     result = await self._in_thread(call)
             return Outcome(self._pack(result))
@@ -145,11 +145,11 @@ async def _drain(generator: AsyncGenerator[Any], context: Context) -> object:
     return None
 
 
-def _drain_in_thread(generator: Generator[Any, Any, Any], context: Context, loop: asyncio.AbstractEventLoop) -> object:
+def _drain_in_thread(generator: Generator[Any, Any, Any], context: Context) -> object:
     with contextlib.closing(generator):
         while True:
             try:
                 item = next(generator)
             except StopIteration as end:
                 return end.value
-            context.emit_from_thread(item, loop)
+            context.emit_from_thread(item)

@@ -46,6 +46,15 @@ class Settings(DeploymentSettings):
     emit_buffer_bytes: int = Field(1024 * 1024, ge=1024)
     """What one task may have unsent before `await ctx.emit(...)` waits."""
 
+    worker_buffer_bytes: int = Field(256 * 1024 * 1024, ge=0)
+    """What all tasks of the process together may have unsent beyond `emit_buffer_bytes` each."""
+
+    max_output_bytes: int = Field(1024 * 1024 * 1024, ge=1024)
+    """What one attempt may write in all, in bytes of msgpack: streams live in Redis' memory."""
+
+    max_task_events: int = Field(10_000_000, ge=10)
+    """How many events a task's stream may have, over all attempts."""
+
     kept_bytes: int = Field(16 * 1024 * 1024, ge=0)
     """How much of what was sent last the process keeps, to send it again where a failover has lost it.
 

@@ -27,6 +27,7 @@ from tailplane.protocol.urls import mask_url
 from tailplane.workers import control, watchdog
 from tailplane.workers.acknowledgements import Acknowledgements
 from tailplane.workers.attempt import Attempt, Platform, Stop
+from tailplane.workers.budget import Budget
 from tailplane.workers.emitter import Limits
 from tailplane.workers.kept import Kept
 from tailplane.workers.lease import Lease
@@ -181,7 +182,10 @@ class PlatformThread(threading.Thread):
                 entry=settings.max_entry_bytes,
                 task=settings.task_buffer_bytes,
                 emit=settings.emit_buffer_bytes,
+                output=settings.max_output_bytes,
+                events=settings.max_task_events,
             ),
+            budget=Budget(settings.worker_buffer_bytes),
             stop_grace=settings.stop_grace,
         )
         lease = Lease(

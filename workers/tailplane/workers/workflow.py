@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum, auto
-from typing import Any, overload
+from typing import Any, Literal, get_args, overload
 
 from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError, create_model
 
@@ -16,6 +16,7 @@ from tailplane.protocol.errors import InvalidInput
 from tailplane.protocol.ids import check_workflow_name
 
 WorkflowFunction = Callable[..., Any]
+OnFull = Literal["fail", "block", "coalesce"]
 
 
 class Shape(Enum):
@@ -36,6 +37,9 @@ class Options:
         version: kept with each task; None: a digest of the function's source.
         input_model: what the input must fit; None: the annotations say it.
         timeout: how long one attempt may take; None: as long as it likes.
+        total_timeout: how long a task may take over all its attempts and the waits between them, from its first start;
+            None: as long as it likes.
+        start_within: how long a task may be queued before its first attempt; None: as the control plane's setting says.
         retries: how many more attempts a task gets after one that raised.
         retry_delay: how long before the second attempt; doubled for each further one, at most a minute. Up to half
             of it is taken off at random.
@@ -43,17 +47,31 @@ class Options:
         retry_on_crash: whether a task may run again whose worker was lost or stopped in the middle of an attempt; if
             not, it fails with `worker_lost`.
         concurrency: how many at once in one worker process; None: as many as the worker takes.
+        on_full: what `write_event_to_stream` does where Redis takes events slower than they come: `fail` raises
+            BufferFull at the bound of the task's buffer; `block` waits before it, in workflows that run in a thread (an
+            async one would hold up all others: let it use `emit`); `coalesce` joins texts of one channel into one.
     """
 
     name: str | None = None
     version: str | None = None
     input_model: Any = None
     timeout: timedelta | None = None
+    total_timeout: timedelta | None = None
+    start_within: timedelta | None = None
     retries: int = 0
     retry_delay: timedelta = timedelta(seconds=1)
     retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception
     retry_on_crash: bool = True
     concurrency: int | None = None
+    on_full: OnFull = "fail"
+
+    def __post_init__(self) -> None:
+        for name in ("timeout", "total_timeout", "start_within"):
+            duration = getattr(self, name)
+            if duration is not None and duration <= timedelta():
+                raise ValueError(f"{name} must be longer than nothing, not {duration}")
+        if self.on_full not in get_args(OnFull):
+            raise ValueError(f"on_full must be one of {', '.join(get_args(OnFull))}, not {self.on_full!r}")
 
 
 class Workflow:
@@ -82,16 +100,18 @@ class Workflow:
 
     def record(self) -> WorkflowRecord:
         """Return what a worker registers of it."""
-        timeout = self.options.timeout
+        options = self.options
         return WorkflowRecord(
             name=self.name,
             version=self.version,
             description=inspect.cleandoc(self.function.__doc__ or "").partition("\n\n")[0],
             input_schema=self._input.schema(),
             input_optional=self._input.is_optional(),
-            timeout_ms=int(timeout.total_seconds() * 1000) if timeout else None,
-            max_attempts=self.options.retries + 1,
-            concurrency=self.options.concurrency,
+            timeout_ms=_ms(options.timeout),
+            total_timeout_ms=_ms(options.total_timeout),
+            start_within_ms=_ms(options.start_within),
+            max_attempts=options.retries + 1,
+            concurrency=options.concurrency,
         )
 
     def __repr__(self) -> str:
@@ -107,11 +127,14 @@ def workflow(
     version: str | None = None,
     input_model: Any = None,
     timeout: timedelta | None = None,
+    total_timeout: timedelta | None = None,
+    start_within: timedelta | None = None,
     retries: int = 0,
     retry_delay: timedelta = timedelta(seconds=1),
     retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
     retry_on_crash: bool = True,
     concurrency: int | None = None,
+    on_full: OnFull = "fail",
 ) -> Callable[[WorkflowFunction], Workflow]: ...
 
 
@@ -125,6 +148,10 @@ def workflow(function: WorkflowFunction | None = None, /, **options: Any) -> Any
     if function is not None:
         return Workflow(function)
     return lambda function: Workflow(function, Options(**options))
+
+
+def _ms(duration: timedelta | None) -> int | None:
+    return None if duration is None else int(duration.total_seconds() * 1000)
 
 
 def _shape(function: WorkflowFunction) -> Shape:

@@ -117,9 +117,7 @@ class Writer:
                 emitter.lose(TaskLost(f"task {emitter.task.task_id} is no longer held by attempt {emitter.attempt}"))
                 return
             try:
-                entries = await self._patiently(
-                    partial(self._kept.repair, emitter.task, append.id.fence, append.after)
-                )
+                entries = await self._patiently(partial(self._kept.repair, emitter.task, append.id.fence, append.after))
             except (EventsLost, TaskLost) as error:
                 emitter.lose(error)
                 return

@@ -2,12 +2,13 @@
 -- KEYS  1 task record (hash)   2 stream   3 bell (channel)
 -- ARGV  1 moves `from=to;`   2 worker id   3 attempt that must be the latest so far, or -1: any
 --       4 the trigger that must have given the task back before; '': none, '*': any
---       5 payload: "attempt started"   6 number of events in it   7.. fields of the record that are wanted
--- Returns {'begun', attempt, last seq, entries in the stream, now in ms, failures, value, ...},
--- {'refused', state, attempt, worker},
--- {'given_back', trigger}: not the one of ARGV[4], {'late', start_by} or {'missing'}.
-local seen = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'worker', 'start_by', 'failures', 'given_back_by',
-                        unpack(ARGV, 7))
+--       5 payload: "attempt started"   6 number of events in it   7 ms that a task may take from its first start; 0: any
+--       8.. fields of the record that are wanted
+-- Returns {'begun', attempt, last seq, entries in the stream, now in ms, end_by or 0, failures, value, ...},
+-- {'refused', state, attempt, worker}, {'given_back', trigger}: not the one of ARGV[4], {'late'}: past its start
+-- deadline, {'over', attempt}: past its end_by, or {'missing'}.
+local seen = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'worker', 'start_by', 'failures', 'given_back_by', 'end_by',
+                        unpack(ARGV, 8))
 local state, latest, failures, given_back_by = seen[1], seen[2], seen[5], seen[6] or ''
 -- Nothing is ever deleted from a stream: its last entry has the last id.
 local tail = state and redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
@@ -24,7 +25,11 @@ end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if latest == '0' and now > tonumber(seen[4]) then
-  return {'late', tonumber(seen[4])}
+  return {'late'}
+end
+local end_by = tonumber(seen[7] or 0)
+if end_by > 0 and now >= end_by then
+  return {'over', tonumber(latest)}
 end
 if state == to then
   -- Taken over from a worker that vanished in the middle: that attempt failed.
@@ -38,9 +43,13 @@ redis.call('HSET', KEYS[1], 'state', to, 'attempt', attempt, 'worker', ARGV[2], 
 if latest == '0' then
   redis.call('PERSIST', KEYS[1])
   redis.call('PERSIST', KEYS[2])
+  if ARGV[7] ~= '0' then
+    end_by = now + ARGV[7]
+    redis.call('HSET', KEYS[1], 'end_by', end_by)
+  end
 else
   redis.call('HSET', KEYS[1], 'superseded', last)
 end
 -- A frame, as `append` publishes it: readers need not read it.
 redis.call('PUBLISH', KEYS[3], '\147' .. cmsgpack.pack(attempt) .. cmsgpack.pack(seq) .. ARGV[5])
-return {'begun', attempt, seq, redis.call('XLEN', KEYS[2]), now, tonumber(failures), unpack(seen, 7)}
+return {'begun', attempt, seq, redis.call('XLEN', KEYS[2]), now, end_by, tonumber(failures), unpack(seen, 8)}

@@ -32,5 +32,7 @@ if was_held then
     redis.call('HSET', KEYS[1], 'superseded', string.match(tail[1], '%-(%d+)$'))
   end
 end
-redis.call('PUBLISH', KEYS[3], string.match(ARGV[#ARGV - 1] or tail[1], '%-(%d+)$'))
+if #ARGV > 4 then
+  redis.call('PUBLISH', KEYS[3], string.match(ARGV[#ARGV - 1], '%-(%d+)$'))
+end
 return {'done', redis.call('XLEN', KEYS[2])}
