@@ -48,6 +48,7 @@ PLATFORM: dict[PlatformType, dict[str, object]] = {
     PlatformType.WORKER_LOST: {"worker_id": "w_01"},
     PlatformType.HANDED_BACK: {"worker_id": "w_01"},
     PlatformType.REWIND: {"to": 0, "reason": "failed"},
+    PlatformType.GAP: {"from": 1, "to": 9},
     PlatformType.SUCCEEDED: {"result": {"words": 3}},
     PlatformType.FAILED: {"error": ERROR},
     PlatformType.CANCELLED: {"reason": None},

@@ -13,7 +13,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from tailplane.client import Client, TaskGone
+from tailplane.client import Client, StreamGap, TaskGone
 from tailplane.deploy.cluster import LocalCluster, Plan
 
 from .conftest import WORKFLOWS
@@ -134,6 +134,23 @@ async def test_a_late_reader_gets_the_whole_stream(client: Client) -> None:
     await task.result()
     late = [event async for event in client.task(task.task_id).events()]
     assert [event.seq for event in late] == list(range(1, 104))
+
+
+async def test_who_reads_along_misses_nothing_of_a_stream_that_keeps_its_end_and_who_is_late_is_told(
+    client: Client,
+) -> None:
+    task = await client.run_workflow("last_words", 500)
+    assert [item async for item in task.results()] == list(range(500))
+    # Of another task: as long as somebody reads along, the control plane remembers more than the stream keeps.
+    task = await client.run_workflow("last_words", 500)
+    assert await task.result() == 500
+    late = task.results()
+    with pytest.raises(StreamGap) as caught:
+        await anext(late)
+    assert caught.value.last_seq == 0
+    kept = [item async for item in late]
+    assert 50 <= len(kept) < 80
+    assert kept == list(range(500 - len(kept), 500))
 
 
 async def test_two_readers_at_once_get_the_same(client: Client) -> None:

@@ -18,6 +18,15 @@ class Progress(BaseModel):
     total: int
 
 
+@workflow(keep_last=50)
+async def last_words(ctx: Context, n: int) -> int:
+    """Count to n in a stream that keeps its end only."""
+    for i in range(n):
+        await ctx.emit(i)
+        await asyncio.sleep(0.001)
+    return n
+
+
 @workflow
 async def count(ctx: Context, n: int, pause: float = 0.0) -> int:
     """Write the numbers up to n, as fast as it can or with a pause between them."""

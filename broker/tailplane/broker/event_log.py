@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from tailplane.broker import scripts
 from tailplane.broker.keys import Keys, TaskRef
-from tailplane.broker.wire import Argument, Wire, raise_refusals
+from tailplane.broker.wire import Argument, Command, Wire, raise_refusals
 from tailplane.protocol import frames
 from tailplane.protocol.cursor import Cursor
 from tailplane.protocol.errors import StoreUnavailable
@@ -142,6 +142,20 @@ class EventLog:
             else:
                 outcome.append(Refusal(None, reason=str(reply)))
         return outcome
+
+    async def trim(self, cuts: Sequence[tuple[TaskRef, EntryId]]) -> list[int]:
+        """Remove what lies before an entry in each of these streams, in one round trip.
+
+        Returns:
+            How many entries each stream has then.
+        """
+        commands: list[Command] = []
+        for task, before in cuts:
+            key = self.keys.stream(task)
+            commands += [("XTRIM", key, "MINID", "=", str(before)), ("XLEN", key)]
+        replies = await self.wire.call(commands)
+        raise_refusals(replies)
+        return list(replies[1::2])
 
     async def _look(self, task: TaskRef) -> Refusal:
         key = self.keys.stream(task)

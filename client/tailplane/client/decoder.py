@@ -12,7 +12,7 @@ from tailplane.client.endings import Ended, Ending, Garbage, Hinted, Hole
 from tailplane.client.runs import Batch, Run
 from tailplane.protocol import codec
 from tailplane.protocol.cursor import Cursor
-from tailplane.protocol.events import Event, Kind, append_events
+from tailplane.protocol.events import Event, Kind, PlatformType, append_events
 
 _WORKFLOW = Kind.WORKFLOW
 _LISTS = {list}
@@ -67,7 +67,13 @@ class FrameDecoder:
         cursor = first - 1 if self.cursor is None else self.cursor
         if first != cursor + 1:
             if first > cursor:
-                self.ending = Hole(cursor, first)
+                if _tells_gap(items, cursor):
+                    gap: list[Event] = []
+                    append_events(gap, fence, last, items)
+                    batches.append(gap)
+                    self.cursor = last
+                else:
+                    self.ending = Hole(cursor, first)
                 return
             if last <= cursor:
                 return
@@ -98,6 +104,14 @@ class FrameDecoder:
             raise TypeError(f"a frame can't be a {type(frame).__name__}")
         if "reconnect_ms" in frame:
             self.ending = Hinted(int(frame["reconnect_ms"]))
+
+
+def _tells_gap(items: list[Any], cursor: Cursor) -> bool:
+    """Whether an entry says that all behind the cursor and before the next entry is gone."""
+    if len(items) != 1 or len(items[0]) != 3:
+        return False
+    _, data, meta = items[0]
+    return bool(meta.get("k") == Kind.PLATFORM and meta.get("y") == PlatformType.GAP and data["from"] <= cursor + 1)
 
 
 def _are_plain(items: list[Any]) -> bool:

@@ -23,13 +23,14 @@ from tailplane.client.reader import Reader
 from tailplane.client.rewinds import CHOICES, OnRewind, Rewind, Superseded
 from tailplane.client.runs import Batch, Run
 from tailplane.protocol.cursor import START, Cursor
-from tailplane.protocol.errors import ConnectionLost, EventMismatch, TaskError
-from tailplane.protocol.events import Event, Kind
+from tailplane.protocol.errors import ConnectionLost, EventMismatch, StreamGap, TaskError
+from tailplane.protocol.events import Event, Kind, PlatformType
 
 T = TypeVar("T")
 
 # Looking a member up in its enum costs more than the comparison, hundreds of thousands of times a second.
 _PLATFORM = Kind.PLATFORM
+_GAP = PlatformType.GAP
 _DATA = operator.itemgetter(1)
 
 
@@ -54,7 +55,8 @@ class Stream(ABC, Generic[T]):
         self._plain: Iterator[list[Any]] = iter(())
         self._batch: Iterator[Event] = iter(())
         self._cursor = START
-        self._mismatch: EventMismatch | None = None
+        # What is to be raised when all before it was shown.
+        self._obstacle: EventMismatch | StreamGap | None = None
         self._end_is_known = False
         self._failure: TaskError | None = None
 
@@ -67,8 +69,8 @@ class Stream(ABC, Generic[T]):
         return self
 
     async def __anext__(self) -> T:
-        if self._mismatch is not None:
-            raise self._pop_mismatch()
+        if self._obstacle is not None:
+            raise self._pop_obstacle()
         while True:
             for item in self._plain:
                 self._cursor += 1
@@ -86,10 +88,10 @@ class Stream(ABC, Generic[T]):
 
         Raises:
             StopAsyncIteration: the stream has come to its end.
-            EventMismatch: as in iteration, and after what came before it.
+            EventMismatch, StreamGap: as in iteration, and after what came before it.
         """
-        if self._mismatch is not None:
-            raise self._pop_mismatch()
+        if self._obstacle is not None:
+            raise self._pop_obstacle()
         shown: list[T] = []
         while True:
             try:
@@ -97,12 +99,12 @@ class Stream(ABC, Generic[T]):
                 while (batch := self._buffer.take_now()) is not None:
                     self._begin(batch)
                     self._show_all(shown)
-            except EventMismatch as mismatch:
-                self._mismatch = mismatch
+            except (EventMismatch, StreamGap) as obstacle:
+                self._obstacle = obstacle
             if shown:
                 return shown
-            if self._mismatch is not None:
-                raise self._pop_mismatch()
+            if self._obstacle is not None:
+                raise self._pop_obstacle()
             await self._advance()
 
     def coalesce(self, interval: Duration) -> Coalesced[T]:
@@ -131,7 +133,7 @@ class Stream(ABC, Generic[T]):
         self._batch = iter(batch.events() if isinstance(batch, Run) else batch)
 
     def _show_all(self, shown: list[T]) -> None:
-        """Append what is left of the batch; up to a mismatch, where there is one."""
+        """Append what is left of the batch; up to an obstacle, where there is one."""
         before = len(shown)
         shown.extend(map(_DATA, self._plain))
         self._cursor += len(shown) - before
@@ -141,13 +143,25 @@ class Stream(ABC, Generic[T]):
             if item is not _HIDDEN:
                 shown.append(item)
 
-    def _pop_mismatch(self) -> EventMismatch:
-        mismatch, self._mismatch = self._mismatch, None
-        assert mismatch is not None
-        return mismatch
+    def _pop_obstacle(self) -> EventMismatch | StreamGap:
+        obstacle, self._obstacle = self._obstacle, None
+        assert obstacle is not None
+        return obstacle
 
     def _hide(self, event: Event) -> Literal[_Hidden.HIDDEN]:
-        """Hide what the platform says, but keep how the task ended: a consumer must not miss that."""
+        """Hide what the platform says, but not that events are gone, nor how the task ended.
+
+        Raises:
+            StreamGap: here the stream lacks events.
+        """
+        if event.type == _GAP:
+            first, last = event.data["from"], event.data["to"]
+            raise StreamGap(
+                f"the stream has no more of events {first} to {last}",
+                last_seq=first - 1,
+                next_seq=last + 1,
+                hint="iterating on gives what it has",
+            )
         if event.is_terminal:
             self._end_is_known = True
             self._failure = error_of_event(self.task_id, event)
@@ -188,8 +202,9 @@ class Stream(ABC, Generic[T]):
 class EventStream(Stream[Event]):
     """The envelopes: seq, time, attempt, type ... and the data, as an instance of its model where that is known.
 
-    With the platform's events the terminal one is the last, and tells how the task ended. Without them the iteration
-    raises TaskFailed, TaskCancelled or TaskExpired, so that no end is hidden.
+    With the platform's events the terminal one is the last, and tells how the task ended; `task.gap` stands for events
+    that the stream has no more. Without them the iteration raises TaskFailed, TaskCancelled or TaskExpired, and
+    StreamGap, so that neither is hidden.
     """
 
     def __init__(self, link: Link, task_id: str, start: Cursor | str, *, include_platform: bool) -> None:
@@ -214,8 +229,8 @@ class ResultStream(Stream[Any]):
     be taken back: `Task.snapshots`, `collect` and `text` show each thing once.
 
     Raises after the last event, unless the task succeeded: TaskFailed, TaskCancelled or TaskExpired. EventMismatch
-    comes in the place of an event that does not fit its model, carries it, and leaves the stream where it is:
-    iterating on gives the next event.
+    comes in the place of an event that does not fit its model, and carries it; StreamGap in the place of events that
+    the stream has no more. Both leave the stream where it is: iterating on gives the next event.
     """
 
     def __init__(self, link: Link, task_id: str, start: Cursor | str, on_rewind: OnRewind = "keep") -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from tailplane.broker import Entry, TaskRef
 from tailplane.control_plane.formats import Format
-from tailplane.control_plane.past import Past, SharedEntry
+from tailplane.control_plane.past import Past, SharedEntry, gap_before
 from tailplane.protocol.cursor import Cursor
 from tailplane.protocol.ids import EntryId
 
@@ -161,8 +161,11 @@ def join(entries: Sequence[SharedEntry], form: Format, after: Cursor, size: int)
     for shared in entries:
         if size <= 0:
             break
+        if shared.first_seq > after + 1:
+            pieces.append(form.encode(gap_before(shared, after), 0))
         piece = shared.encoded(form, after)
         pieces.append(piece)
+        after = shared.id.seq
         size -= len(piece)
         taken += 1
     return b"".join(pieces), taken

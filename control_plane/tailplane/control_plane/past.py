@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 from tailplane.broker import Entry
 from tailplane.control_plane.formats import Format
 from tailplane.protocol.cursor import Cursor
+from tailplane.protocol.events import pack_gap
 from tailplane.protocol.ids import EntryId
 
 # Pages that a process keeps for who comes next.
@@ -38,6 +39,12 @@ class SharedEntry:
         if found is None:
             found = self._encoded[form.media_type] = form.encode(self.entry, after)
         return found
+
+
+def gap_before(entry: SharedEntry, after: Cursor) -> Entry:
+    """Return what tells a reader that has seen everything up to `after` what it will never see before `entry`."""
+    last = entry.first_seq - 1
+    return Entry(EntryId(entry.id.fence, last), pack_gap(after + 1, last))
 
 
 class Page:

@@ -9,7 +9,7 @@ import structlog
 from tailplane.broker import EventLog
 from tailplane.control_plane.feed import Feed, entries_within, join
 from tailplane.control_plane.formats import Format
-from tailplane.control_plane.past import Page, SharedEntry, Turns
+from tailplane.control_plane.past import Page, SharedEntry, Turns, gap_before
 from tailplane.protocol.cursor import Cursor
 from tailplane.protocol.errors import TaskGone
 from tailplane.protocol.ids import EntryId
@@ -187,6 +187,11 @@ class Reader:
         return page
 
     def _encode(self, entries: list[SharedEntry], form: Format) -> bytes:
+        gap = b""
+        if entries[0].first_seq > self._cursor + 1:
+            # Removed, because the stream keeps its last events only, or lost by the store.
+            gap = form.encode(gap_before(entries[0], self._cursor), 0)
+            self._cursor = entries[0].first_seq - 1
         # Frames carry the entry's id; a reader that begins inside an entry gets it whole, or its rest.
         if len(entries) == 1:
             chunk, taken = entries[0].encoded(form, self._cursor), 1
@@ -202,4 +207,4 @@ class Reader:
         # Let go as soon as the window has what comes next.
         if self._page is not None and (self._page_at >= len(self._page.entries) or self._position >= self._feed.floor):
             self._page = None
-        return chunk
+        return gap + chunk if gap else chunk

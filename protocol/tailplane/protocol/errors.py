@@ -225,7 +225,7 @@ class ConnectionLost(TailplaneError):
 
 
 class StreamGap(TailplaneError):
-    """The stream lacks events, also when it is read again from the same cursor.
+    """The stream lacks events: it keeps its last ones only, or the store lost them.
 
     Attributes:
         last_seq: the last event seen.

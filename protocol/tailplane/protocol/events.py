@@ -35,6 +35,7 @@ class PlatformType(StrEnum):
     WORKER_LOST = "task.worker_lost"
     HANDED_BACK = "task.handed_back"
     REWIND = "task.rewind"
+    GAP = "task.gap"
     SUCCEEDED = "task.succeeded"
     FAILED = "task.failed"
     CANCELLED = "task.cancelled"
@@ -130,6 +131,11 @@ def pack_platform_event(type_: PlatformType, data: object, *, attempt: int | Non
     if attempt is not None:
         meta["a"] = attempt
     return codec.pack((now(), data, meta))
+
+
+def pack_gap(first: int, last: int) -> bytes:
+    """Return the payload that stands for events `first` to `last`, which the stream has no more; its seq is `last`."""
+    return join_events([pack_platform_event(PlatformType.GAP, {"from": first, "to": last})])
 
 
 # The last part of the event that tells of a success.

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from tailplane.client.decoder import FrameDecoder
 from tailplane.client.endings import Ended, Garbage, Hinted, Hole
 from tailplane.client.runs import Run
-from tailplane.protocol.events import Event, PlatformType
+from tailplane.protocol.events import Event, PlatformType, pack_gap
+from tailplane.protocol.frames import encode_frame
+from tailplane.protocol.ids import EntryId
 
 ROOM = 1024 * 1024
 
@@ -42,6 +44,23 @@ def test_a_hole_ends_it_after_what_came_before(wire: Any) -> None:
     assert [event.seq for event in events] == [1, 2]
     assert decoder.ending == Hole(2, 5)
     assert decoder.cursor == 2
+
+
+def test_a_gap_that_the_server_tells_of_is_an_event_and_no_hole(wire: Any) -> None:
+    decoder = FrameDecoder(1, ROOM)
+    gap = encode_frame(EntryId(1, 7), pack_gap(2, 7))
+
+    (event, after) = fed(decoder, gap + wire.entry(8, "h"))
+
+    assert (event.seq, event.type, event.data) == (7, PlatformType.GAP, {"from": 2, "to": 7})
+    assert (after.seq, after.data, decoder.ending) == (8, "h", None)
+
+
+def test_a_gap_that_begins_later_is_a_hole_too(wire: Any) -> None:
+    decoder = FrameDecoder(1, ROOM)
+
+    assert fed(decoder, encode_frame(EntryId(1, 7), pack_gap(5, 7))) == []
+    assert decoder.ending == Hole(1, 7)
 
 
 def test_without_a_cursor_the_first_entry_sets_it_and_holes_show_from_there(wire: Any) -> None:

@@ -25,7 +25,7 @@ from tailplane.client import (
     TaskNotFound,
     Unavailable,
 )
-from tailplane.protocol.events import PlatformType, join_events, pack_event
+from tailplane.protocol.events import PlatformType, join_events, pack_event, pack_gap
 from tailplane.protocol.frames import encode_frame
 from tailplane.protocol.ids import EntryId
 
@@ -126,6 +126,28 @@ async def test_typed_events_become_models_and_a_mismatch_loses_nothing(server: A
         with pytest.raises(EventMismatch):
             await anext(view)
         assert await wire.collect(view) == [[Progress(done=1), "plain"]]
+
+
+async def test_a_gap_raises_in_its_place_and_the_stream_goes_on(server: Any, wire: Any) -> None:
+    entries = wire.entry(1, "a") + encode_frame(EntryId(1, 7), pack_gap(2, 7)) + wire.entry(8, "h")
+    server.play(*[wire.streams(entries, wire.succeeded(9))] * 3)
+
+    async with Client(server.url) as client:
+        stream = client.get_task_result_stream("t_1")
+        assert await anext(stream) == "a"
+        with pytest.raises(StreamGap, match="events 2 to 7") as caught:
+            await anext(stream)
+        assert (caught.value.last_seq, caught.value.next_seq, stream.cursor) == (1, 8, 7)
+        assert await wire.collect(stream) == ["h"]
+
+        taken = client.get_task_result_stream("t_1")
+        assert await taken.take() == ["a"]
+        with pytest.raises(StreamGap):
+            await taken.take()
+        assert await taken.take() == ["h"]
+
+        told = [event.type or event.data async for event in client.task("t_1").events()]
+        assert told == ["a", "task.gap", "h", "task.succeeded"]
 
 
 async def test_a_connection_cut_in_the_middle_of_a_frame_loses_and_repeats_nothing(

@@ -33,11 +33,11 @@ class Desk:
     writer: Writer
     losses: int = 0
 
-    async def emitter(self, limits: Limits = LIMITS) -> Emitter:
+    async def emitter(self, limits: Limits = LIMITS, keep_last: int | None = None) -> Emitter:
         task = TaskRef(new_task_id())
         await self.broker.tasks.create(NewTask(task, "flow", "1", b"\xc0"))
         begun = await self.broker.tasks.begin(task, WORKER, "host-1")
-        return Emitter(begun, limits, Hooks(self.writer.ring, self._lose))
+        return Emitter(begun, limits, Hooks(self.writer.ring, self._lose), keep_last=keep_last)
 
     def _lose(self, reason: TailplaneError) -> None:
         self.losses += 1
@@ -107,6 +107,59 @@ async def test_many_tasks_share_a_pipeline_each_in_its_own_order(desk: Desk) -> 
         events = await desk.events(emitter)
         assert [event.data for event in events] == list(range(100))
         assert_dense(events)
+
+
+async def test_a_stream_that_keeps_its_last_events_is_cut_as_it_goes_on(desk: Desk, redis: Redis) -> None:
+    emitter = await desk.emitter(keep_last=20)
+    most = 0
+    for number in range(200):
+        emitter.write(number)
+        await desk.until_sent(emitter)
+        most = max(most, await redis.xlen(desk.broker.keys.stream(emitter.task)))
+    assert most <= 20 + 2 + 2
+    kept = [event.data for event in await desk.events(emitter)]
+    assert kept == list(range(200 - len(kept), 200))
+    assert len(kept) >= 20
+
+
+async def test_what_an_earlier_attempt_wrote_is_not_cut_before_its_time(desk: Desk, redis: Redis) -> None:
+    first = await desk.emitter(keep_last=10)
+    first.write("old")
+    await desk.until_sent(first)
+    begun = await desk.broker.tasks.begin(first.task, WORKER, "host-1")
+    second = Emitter(begun, LIMITS, Hooks(desk.writer.ring, desk._lose), keep_last=10)
+    for number in range(10):
+        second.write(number)
+        await desk.until_sent(second)
+    assert await redis.xlen(desk.broker.keys.stream(first.task)) == 14
+    for number in range(10):
+        second.write(number)
+        await desk.until_sent(second)
+    assert await redis.xlen(desk.broker.keys.stream(first.task)) <= 12
+
+
+async def test_a_cut_whose_reply_is_lost_costs_nothing(
+    desk: Desk, lossy_broker: Broker, lose_next_reply: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "_RETRY_FIRST", 0.001)
+    trim = EventLog.trim
+
+    async def lose_and_trim(log: EventLog, cuts: Sequence[tuple[TaskRef, EntryId]]) -> list[int]:
+        lose_next_reply()
+        return await trim(log, cuts)
+
+    monkeypatch.setattr(EventLog, "trim", lose_and_trim)
+    desk.writer = Writer(lossy_broker.log, kept_over(lossy_broker))
+    running = asyncio.ensure_future(desk.writer.run())
+    emitter = await desk.emitter(keep_last=8)
+    for number in range(40):
+        emitter.write(number)
+        await desk.until_sent(emitter)
+    running.cancel()
+    assert desk.losses == 0
+    kept = [event.data for event in await desk.events(emitter)]
+    assert kept == list(range(40 - len(kept), 40))
+    assert 8 <= len(kept) <= 12
 
 
 @dataclass

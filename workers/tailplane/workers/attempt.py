@@ -185,12 +185,17 @@ class Attempt:
         self._began_at = self._loop.time()
         platform, record = self._platform, begun.record
         hooks = Hooks(platform.writer.ring, self._lose)
-        on_full = self._workflow.options.on_full
+        options = self._workflow.options
         self._emitter = emitter = Emitter(
-            begun, platform.limits, hooks, platform.budget, coalesces=on_full == "coalesce"
+            begun,
+            platform.limits,
+            hooks,
+            platform.budget,
+            coalesces=options.on_full == "coalesce",
+            keep_last=options.keep_last,
         )
         platform.kept.add(begun.opening)
-        if record.failures >= max(_CRASHES_BORNE, self._workflow.options.retries + 1):
+        if record.failures >= max(_CRASHES_BORNE, options.retries + 1):
             await self._close(begun, emitter, _failure("attempts_exhausted", "", "its workers were lost too often"))
             return
         context = Context(
@@ -200,7 +205,7 @@ class Attempt:
             session_id=record.session_id,
             metadata=record.metadata,
             _emitter=emitter,
-            _blocks=on_full == "block",
+            _blocks=options.on_full == "block",
         )
         self._run = platform.runner.start(self._workflow, context, record.input, self._tell_end)
         ending = await self._ending(begun, self._run)

@@ -61,6 +61,7 @@ class Emitter:
     Args:
         budget: what all attempts of the process may hold beyond the `emit` bound of each; None: as much as they like.
         coalesces: past the `emit` bound, texts of one channel are joined into one event.
+        keep_last: how many of the stream's last events are kept at least; None: all.
 
     Attributes:
         entries: how many entries its stream has.
@@ -76,6 +77,7 @@ class Emitter:
         budget: Budget | None = None,
         *,
         coalesces: bool = False,
+        keep_last: int | None = None,
     ) -> None:
         self.task = begun.opening.task
         self.attempt = begun.attempt
@@ -98,6 +100,9 @@ class Emitter:
         self._own = self._allowed = limits.emit + limits.event
         self._coalesces = coalesces
         self._joint: Joint | None = None
+        self._keep_last = keep_last
+        # Where the stream was cut last; it is not cut before what this attempt has written.
+        self._cut_at = begun.seq
         self._taken_bytes = 0
         self._spent: TooLarge | None = None
         self._waiters: list[Callable[[], object]] = []
@@ -265,6 +270,16 @@ class Emitter:
             waiters, self._waiters = (self._waiters, []) if self.has_room else ([], self._waiters)
         self.idle.set()
         _wake(waiters)
+
+    def cut(self) -> EntryId | None:
+        """Return the entry before which the stream is to be cut; None: not now.
+
+        Once for each eighth of what is kept: to cut costs a command.
+        """
+        if self._keep_last is None or self.seq - self._keep_last - self._cut_at < max(1, self._keep_last // 8):
+            return None
+        self._cut_at = self.seq - self._keep_last
+        return EntryId(self.attempt, self._cut_at + 1)
 
     def lose(self, reason: TailplaneError) -> None:
         """Refuse all further writes with `reason`, and drop what was not sent: it can't be appended any more."""

@@ -47,6 +47,8 @@ class Options:
         retry_on_crash: whether a task may run again whose worker was lost or stopped in the middle of an attempt; if
             not, it fails with `worker_lost`.
         concurrency: how many at once in one worker process; None: as many as the worker takes.
+        keep_last: how many of the last events of a task's stream are kept at least, while others are removed as it goes
+            on; None: all. A reader who comes too late is told what it missed.
         on_full: what `write_event_to_stream` does where Redis takes events slower than they come: `fail` raises
             BufferFull at the bound of the task's buffer; `block` waits before it, in workflows that run in a thread (an
             async one would hold up all others: let it use `emit`); `coalesce` joins texts of one channel into one.
@@ -63,6 +65,7 @@ class Options:
     retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception
     retry_on_crash: bool = True
     concurrency: int | None = None
+    keep_last: int | None = None
     on_full: OnFull = "fail"
 
     def __post_init__(self) -> None:
@@ -70,6 +73,8 @@ class Options:
             duration = getattr(self, name)
             if duration is not None and duration <= timedelta():
                 raise ValueError(f"{name} must be longer than nothing, not {duration}")
+        if self.keep_last is not None and self.keep_last < 1:
+            raise ValueError(f"keep_last must be at least 1, not {self.keep_last}")
         if self.on_full not in get_args(OnFull):
             raise ValueError(f"on_full must be one of {', '.join(get_args(OnFull))}, not {self.on_full!r}")
 
@@ -134,6 +139,7 @@ def workflow(
     retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
     retry_on_crash: bool = True,
     concurrency: int | None = None,
+    keep_last: int | None = None,
     on_full: OnFull = "fail",
 ) -> Callable[[WorkflowFunction], Workflow]: ...
 
