@@ -75,7 +75,7 @@ class Housekeeper:
             log.warning("queued task without a record", task_id=task.task_id)
             return True
         try:
-            if record.attempt == 0 and now > record.start_by:
+            if record.attempt == 0 and now >= record.start_by:
                 data = {"reason": "it did not start in time"}
                 state = await tasks.end(task, Trigger.EXPIRE, 0, PlatformType.EXPIRED, data)
             elif record.end_by is not None and now >= record.end_by:

@@ -151,6 +151,9 @@ class EventStream(Response):
         push = None if self._transport is None else self._push
         self._sent_at = self._clock()
         while not (reader.is_at_end or leaving.done() or self._drain.is_set()):
+            if self._is_slow:
+                # Waits until the client has read: nothing is made for it before that, and held meanwhile.
+                await send({"type": "http.response.body", "body": b"", "more_body": True})
             patience = max(0.0, self._sent_at + self._patience - self._clock())
             try:
                 chunk = await reader.chunk(form, patience, push)
@@ -185,7 +188,7 @@ class EventStream(Response):
             process drains.
         """
         transport = self._transport
-        if self._drain.is_set() or transport.is_closing() or transport.get_write_buffer_size() > _SLOW_BYTES:
+        if self._drain.is_set() or transport.is_closing() or self._is_slow:
             return False
         chunk = self._reader.at_hand(self._form)
         if not chunk:
@@ -193,6 +196,10 @@ class EventStream(Response):
         transport.push(b"%x\r\n%b\r\n" % (len(chunk), chunk))
         self._sent_at = self._clock()
         return self._reader.is_caught_up and not self._reader.is_at_end
+
+    @property
+    def _is_slow(self) -> bool:
+        return self._transport is not None and self._transport.get_write_buffer_size() > _SLOW_BYTES
 
     async def _leave(self, receive: Receive) -> None:
         """Return when the client has gone; whatever it sends is read and dropped."""
