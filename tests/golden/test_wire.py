@@ -42,7 +42,7 @@ ERROR = {"code": "workflow_error", "type": "builtins.ValueError", "message": "no
 
 #: What each platform event tells, by PROTOCOL.md 3.4.
 PLATFORM: dict[PlatformType, dict[str, object]] = {
-    PlatformType.QUEUED: {"workflow": "summarise", "version": "7"},
+    PlatformType.QUEUED: {"workflow": "summarise", "version": "7", "position": 12},
     PlatformType.STARTED: {"worker_id": "w_01", "host": "host-1"},
     PlatformType.RETRYING: {"error": ERROR, "delay_ms": 1000},
     PlatformType.WORKER_LOST: {"worker_id": "w_01"},

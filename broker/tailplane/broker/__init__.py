@@ -5,7 +5,7 @@ from tailplane.broker.connection import connect, store_errors
 from tailplane.broker.event_log import Append, Entry, EventLog, Refusal, parse_published
 from tailplane.broker.keys import Keys, TaskRef
 from tailplane.broker.outage import Outage
-from tailplane.broker.queue import Claim, Claims, LeaseLapsed, Queue, Request
+from tailplane.broker.queue import Claim, Claims, Enqueued, LeaseLapsed, Queue, Request
 from tailplane.broker.records import NewTask, SessionRecord, TaskRecord, WorkerRecord, WorkflowRecord
 from tailplane.broker.subscriptions import Subscriptions
 from tailplane.broker.tasks import Begun, Closing, HolderLost, StartTooLate, TailMismatch, TaskStore, TimeIsUp
@@ -17,6 +17,7 @@ __all__ = [
     "Claim",
     "Claims",
     "Closing",
+    "Enqueued",
     "Entry",
     "EventLog",
     "HolderLost",

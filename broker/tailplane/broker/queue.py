@@ -18,7 +18,7 @@ from tailplane.broker.keys import Keys, TaskRef
 from tailplane.broker.records import WorkerRecord, WorkflowRecord, parse_flat
 from tailplane.broker.wire import Command, Wire, raise_refusals
 from tailplane.protocol import codec
-from tailplane.protocol.errors import SessionClosed, SessionNotFound, TailplaneError
+from tailplane.protocol.errors import QueueFull, SessionClosed, SessionNotFound, TailplaneError
 from tailplane.protocol.ids import SessionId, TaskId, WorkerId
 
 REQUEST_MEMORY = timedelta(hours=24)
@@ -33,6 +33,21 @@ class Request:
 
     key: str
     content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Enqueued:
+    """What stands for a request to queue a task.
+
+    Attributes:
+        task_id: the task; another one where the idempotency key was used before.
+        content: the digest of the request that made it; empty where that had no idempotency key.
+        depth: how many tasks wait in the queue with it; None where it was queued before.
+    """
+
+    task_id: TaskId
+    content: str
+    depth: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +94,16 @@ class Queue:
         delay: timedelta = timedelta(),
         session: SessionId | None = None,
         request: Request | None = None,
-    ) -> tuple[TaskId, str]:
+        limit: int | None = None,
+    ) -> Enqueued:
         """Queue a recorded task, once per request.
 
-        Returns:
-            The id of the task that stands for the request, and the digest of the request that made it: another task's
-            where the idempotency key was used before.
+        Args:
+            limit: how many tasks may wait in the queue, this one included; None: any number. Tasks that come back for
+                another attempt are not asked, so that there may be more.
         Raises:
             SessionNotFound, SessionClosed: the session takes no tasks.
+            QueueFull: so many wait already.
         """
         memory = codec.pack([task.task_id, request.content]) if request else b""
         reply = await self._run(
@@ -106,18 +123,31 @@ class Queue:
                 memory,
                 _ms(REQUEST_MEMORY),
                 _ms(SESSION_IDLE) if session else 0,
+                limit or 0,
             ],
         )
         match reply[0]:
             case b"known":
                 task_id, content = codec.unpack(reply[1])
-                return TaskId(task_id), content
+                return Enqueued(TaskId(task_id), content, None)
+            case b"full":
+                raise QueueFull(
+                    f"{reply[1]:,} tasks of {workflow} wait, and {limit:,} are taken",
+                    depth=reply[1],
+                    limit=limit or 0,
+                    workflow=workflow,
+                )
             case b"closed":
                 raise SessionClosed(f"session {session} is closed", session_id=session)
             case b"missing":
                 raise SessionNotFound(f"there is no session {session}", session_id=session)
             case _:
-                return task.task_id, request.content if request else ""
+                return Enqueued(task.task_id, request.content if request else "", reply[1])
+
+    async def depth(self, workflow: str) -> int:
+        """Return how many tasks wait in a workflow's queue, those that are not due yet included."""
+        waiting: int = await self.wire.run("ZCARD", self.keys.due(workflow))
+        return waiting
 
     async def made_by(self, tenant: str, request: Request) -> tuple[TaskId, str] | None:
         """Return the task that an idempotency key has made, and the digest of the request that came with it."""

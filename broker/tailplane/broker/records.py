@@ -20,6 +20,7 @@ class NewTask:
         trace: the caller's W3C trace context: `traceparent`, `tracestate`.
         waiting: the channel on which somebody waits for its end, see `TaskStore.wait_for`.
         start_within: how long it may be queued before its first attempt; None: as the store says.
+        position: how many tasks of its workflow waited before it, about; None: not known.
     """
 
     ref: TaskRef
@@ -31,6 +32,7 @@ class NewTask:
     trace: Mapping[str, str] = field(default_factory=dict)
     waiting: str | None = None
     start_within: timedelta | None = None
+    position: int | None = None
 
 
 class TaskRecord(NamedTuple):
@@ -58,6 +60,8 @@ class TaskRecord(NamedTuple):
     superseded: int = 0
     # When its time over all attempts is up; None: it has not begun, or may take as long as it likes.
     end_by: float | None = None
+    # How many tasks of its workflow waited before it when it was queued, about.
+    position: int | None = None
 
     @property
     def ref(self) -> TaskRef:
@@ -68,7 +72,7 @@ class TaskRecord(NamedTuple):
 # All but the input, which may be large and only the worker needs.
 SUMMARY_FIELDS = (
     "task_id", "tenant", "workflow", "version", "state", "attempt", "failures", "created_at", "started_at", "ended_at",
-    "start_by", "session_id", "worker", "metadata", "superseded",
+    "start_by", "session_id", "worker", "metadata", "superseded", "position",
 )  # fmt: skip
 OUTCOME_FIELDS = (*SUMMARY_FIELDS, "result", "error")
 # What a worker needs beside what its own `begin` has written.
@@ -89,6 +93,8 @@ def task_fields(task: NewTask) -> list[bytes | str]:
         fields += ["trace", codec.pack(dict(task.trace))]
     if task.waiting:
         fields += ["waiting", task.waiting]
+    if task.position is not None:
+        fields += ["position", str(task.position)]
     return fields
 
 
@@ -113,6 +119,7 @@ def queued_record(task: NewTask, created_at: float, start_by: float) -> TaskReco
         input=task.input,
         result=None,
         error=None,
+        position=task.position,
     )
 
 
@@ -186,6 +193,7 @@ def parse_task(fields: Mapping[str, bytes | None]) -> TaskRecord:
         error=table("error"),
         superseded=int(text("superseded") or 0),
         end_by=seconds("end_by"),
+        position=int(position) if (position := fields.get("position")) else None,
     )
 
 

@@ -153,9 +153,10 @@ class TaskStore:
 
     async def create(self, task: NewTask) -> TaskRecord:
         """Record a task as queued and open its stream; return its record. Sent again, it changes nothing."""
-        payload = events.join_events(
-            [events.pack_platform_event(PlatformType.QUEUED, {"workflow": task.workflow, "version": task.version})]
-        )
+        queued: dict[str, Any] = {"workflow": task.workflow, "version": task.version}
+        if task.position is not None:
+            queued["position"] = task.position
+        payload = events.join_events([events.pack_platform_event(PlatformType.QUEUED, queued)])
         start_within = task.start_within or self.start_within
         ttl = start_within + self.retention
         created_at = await self._run(

@@ -42,6 +42,7 @@ class TaskStatus(Answer):
     session_id: str | None = None
     worker_id: str | None = None
     metadata: dict[str, str] = Field(default_factory=dict)
+    position: int | None = None
     superseded: list[tuple[int, int]] = Field(default_factory=list)
     result: Any = None
     error: ErrorInfo | None = None

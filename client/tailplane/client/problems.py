@@ -39,7 +39,8 @@ def error_of(status: int, headers: Mapping[str, str], body: bytes, url: str) -> 
         }
     error = from_problem(document | {"status": status})
     after = retry_after(headers.get("retry-after"), datetime.now(UTC))
-    if isinstance(error, Unavailable) and after is not None:
+    # The header counts whole seconds. Where it rounds up what the document says, that is exact, and has the jitter.
+    if isinstance(error, Unavailable) and after is not None and not 0 <= after - error.retry_after < 1:
         error.retry_after = after
     return error
 

@@ -154,6 +154,11 @@ class SyncTask(Blocking[Task]):
         """The workflow's name; None where the handle was made from an id alone."""
         return self._inner.workflow
 
+    @property
+    def position(self) -> int | None:
+        """How many tasks of its workflow waited before it when it was queued; see `Task.position`."""
+        return self._inner.position
+
     events = _stream_of(Task.events)
     results = _stream_of(Task.results)
     snapshots = _stream_of(Task.snapshots)

@@ -31,12 +31,14 @@ class Task:
     Attributes:
         task_id: its id.
         workflow: the workflow's name; None where the handle was made from an id alone.
+        position: how many tasks of its workflow waited before it when it was queued, about; None as above.
     """
 
-    def __init__(self, link: Link, task_id: str, workflow: str | None = None) -> None:
+    def __init__(self, link: Link, task_id: str, workflow: str | None = None, position: int | None = None) -> None:
         """Hold the task `task_id`."""
         self.task_id = task_id
         self.workflow = workflow
+        self.position = position
         self._link = link
 
     def __repr__(self) -> str:
@@ -159,4 +161,4 @@ async def submit(
     # Without the caller's key a fresh one: it makes repeating the request after a lost answer safe.
     answer = await link.transport.request("POST", where, body=body, key=idempotency_key or secrets.token_hex(16))
     task = parse(TaskStatus, answer.value)
-    return Task(link, task.task_id, task.workflow)
+    return Task(link, task.task_id, task.workflow, task.position)

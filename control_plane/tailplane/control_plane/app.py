@@ -91,7 +91,7 @@ def _build(settings: Settings, queue: TaskQueue, drain: asyncio.Event) -> Servic
         hub=Hub(broker),
         ends=ends,
         registry=registry,
-        submitter=Submitter(broker, queue, registry),
+        submitter=Submitter(broker, queue, registry, settings.max_queued),
         canceller=Canceller(broker, ends),
         drain=drain,
     )

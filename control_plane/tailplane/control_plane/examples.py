@@ -25,6 +25,7 @@ TASK: dict[str, Any] = {
     "session_id": SESSION_ID,
     "worker_id": WORKER_ID,
     "metadata": {"user": "ada"},
+    "position": 0,
     "result": "done",
 }
 

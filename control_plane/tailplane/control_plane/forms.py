@@ -49,6 +49,9 @@ class Task(TypedDict):
     session_id: NotRequired[str]
     worker_id: NotRequired[Annotated[str, Field(description="Who runs the latest attempt, or ran it.")]]
     metadata: dict[str, str]
+    position: NotRequired[
+        Annotated[int, Field(description="How many tasks of its workflow waited before it when it was queued, about.")]
+    ]
     superseded: NotRequired[
         Annotated[
             list[tuple[int, int]],
@@ -148,6 +151,8 @@ def task_form(record: TaskRecord) -> Task:
         form["session_id"] = record.session_id
     if record.worker_id is not None:
         form["worker_id"] = record.worker_id
+    if record.position is not None:
+        form["position"] = record.position
     if record.superseded:
         form["superseded"] = [(1, record.superseded)]
     return form

@@ -17,6 +17,16 @@ from tailplane.protocol.errors import IdempotencyConflict
 from tailplane.protocol.ids import SessionId
 
 
+class QueuedJob(Job):
+    """The job of a task that waits.
+
+    Attributes:
+        depth: how many tasks wait in the queue with it; None: it was queued before.
+    """
+
+    depth: int | None = None
+
+
 class TaskQueue(ArqRedis):
     """A client of Redis whose `enqueue_job` queues recorded tasks.
 
@@ -34,7 +44,8 @@ class TaskQueue(ArqRedis):
         _defer_by: timedelta = timedelta(),
         session: SessionId | None = None,
         request: Request | None = None,
-    ) -> Job:
+        limit: int | None = None,
+    ) -> QueuedJob:
         """Queue a recorded task, once per request.
 
         Args:
@@ -43,6 +54,7 @@ class TaskQueue(ArqRedis):
             _defer_by: how long until it is due.
             session: the session it belongs to.
             request: the idempotency key it came with.
+            limit: how many tasks may wait in the workflow's queue; None: any number.
 
         Returns:
             The job of the task that stands for the request: another one where the key came before.
@@ -50,13 +62,19 @@ class TaskQueue(ArqRedis):
         Raises:
             IdempotencyConflict: the key came before, with another request.
             SessionNotFound, SessionClosed: the session takes no tasks.
+            QueueFull: so many tasks wait already.
             StoreUnavailable: Redis does not answer. Whether the task was queued is not known then.
         """
         task = TaskRef.from_member(_job_id.encode())
-        standing, content = await self.tasks.enqueue(task, function, delay=_defer_by, session=session, request=request)
-        if request and content != request.content:
+        standing = await self.tasks.enqueue(
+            task, function, delay=_defer_by, session=session, request=request, limit=limit
+        )
+        if request and standing.content != request.content:
             raise IdempotencyConflict("this idempotency key came before, with another request")
-        return Job(TaskRef(standing, task.tenant).member, redis=self, _queue_name=self.tasks.keys.due(function))
+        member = TaskRef(standing.task_id, task.tenant).member
+        job = QueuedJob(member, redis=self, _queue_name=self.tasks.keys.due(function))
+        job.depth = standing.depth
+        return job
 
 
 def open_queue(url: str, prefix: str, **options: Any) -> TaskQueue:

@@ -26,5 +26,10 @@ class Settings(DeploymentSettings):
     max_body_bytes: int = Field(1024 * 1024, ge=1024)
     """The largest request body, in bytes. Inputs live in Redis' memory: larger data belongs in a store of its own."""
 
+    max_queued: int = Field(100_000, ge=1)
+    """How many tasks of one workflow may wait; a submit beyond that is refused with 429. With small inputs so many take
+    0.6 GB of Redis' memory, and at 1,000 tasks a second their backlog takes 100 s: most callers have given up by then.
+    A deployment that collects work for the night wants more, and the memory for it."""
+
     drain_grace: Duration = timedelta(seconds=10)
     """How long a stopping process waits for its responses to end. Streams end at once: this is for other calls."""

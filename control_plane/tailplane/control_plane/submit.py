@@ -8,12 +8,13 @@ import structlog
 
 from tailplane.broker import Broker, NewTask, Request, TaskRecord, TaskRef
 from tailplane.broker.records import SUMMARY_FIELDS
+from tailplane.control_plane.depths import Depth, Depths
 from tailplane.control_plane.lookup import find_task
 from tailplane.control_plane.queue import TaskQueue
 from tailplane.control_plane.validation import InputValidation
 from tailplane.control_plane.workflow_registry import WorkflowRegistry
 from tailplane.protocol import codec
-from tailplane.protocol.errors import IdempotencyConflict, RequestError
+from tailplane.protocol.errors import IdempotencyConflict, QueueFull, RequestError
 from tailplane.protocol.ids import SessionId, new_task_id
 
 log = structlog.get_logger(__name__)
@@ -41,12 +42,18 @@ class Submission:
 
 
 class Submitter:
-    """Takes tasks of one deployment."""
+    """Takes tasks of one deployment.
 
-    def __init__(self, broker: Broker, queue: TaskQueue, registry: WorkflowRegistry) -> None:
+    Args:
+        max_queued: how many tasks of one workflow may wait.
+    """
+
+    def __init__(self, broker: Broker, queue: TaskQueue, registry: WorkflowRegistry, max_queued: int) -> None:
         self._broker = broker
         self._queue = queue
         self._registry = registry
+        self._max_queued = max_queued
+        self._depths = Depths(broker.queue, max_queued)
         self._validation = InputValidation()
 
     async def submit(self, tenant: str, wanted: Submission) -> TaskRecord:
@@ -56,6 +63,7 @@ class Submitter:
             UnknownWorkflow, InvalidInput, Unserialisable: it can't be run.
             SessionNotFound, SessionClosed: the session takes no tasks.
             IdempotencyConflict: the idempotency key came before, with another request.
+            QueueFull: too many tasks of the workflow wait.
             TaskGone: the key came before, and what it made has been removed since.
             StoreUnavailable: Redis does not answer. It may have been queued: an idempotency key makes it safe to ask
                 again.
@@ -68,20 +76,23 @@ class Submitter:
             if (standing := await self._remembered(tenant, wanted.request)) is not None:
                 return await find_task(self._broker, standing, SUMMARY_FIELDS)
             raise
-        task = NewTask(
-            ref=wanted.task or TaskRef(new_task_id(), tenant),
-            workflow=workflow.name,
-            version=workflow.version,
-            input=codec.pack(wanted.input),
-            session_id=wanted.session,
-            metadata=wanted.metadata,
-            trace=wanted.trace,
-            waiting=wanted.waiting,
-            start_within=workflow.start_within,
-        )
-        # The answer is what was recorded, however fast a worker is.
-        record = await self._broker.tasks.create(task)
-        standing = await self._enqueue(task, wanted.request)
+        depth = await self._depths.of(workflow.name)
+        with depth.joining() as position:
+            task = NewTask(
+                ref=wanted.task or TaskRef(new_task_id(), tenant),
+                workflow=workflow.name,
+                version=workflow.version,
+                input=codec.pack(wanted.input),
+                session_id=wanted.session,
+                metadata=wanted.metadata,
+                trace=wanted.trace,
+                waiting=wanted.waiting,
+                start_within=workflow.start_within,
+                position=position,
+            )
+            # The answer is what was recorded, however fast a worker is.
+            record = await self._broker.tasks.create(task)
+            standing = await self._enqueue(task, wanted.request, depth)
         if standing != task.ref:
             return await find_task(self._broker, standing, SUMMARY_FIELDS)
         log.debug("task queued", task_id=record.task_id, workflow=record.workflow)
@@ -96,14 +107,25 @@ class Submitter:
             raise IdempotencyConflict("this idempotency key came before, with another request")
         return TaskRef(task_id, tenant)
 
-    async def _enqueue(self, task: NewTask, request: Request | None) -> TaskRef:
+    async def _enqueue(self, task: NewTask, request: Request | None, depth: Depth) -> TaskRef:
         try:
             job = await self._queue.enqueue_job(
-                task.workflow, _job_id=task.ref.member, session=task.session_id, request=request
+                task.workflow,
+                _job_id=task.ref.member,
+                session=task.session_id,
+                request=request,
+                limit=self._max_queued,
             )
+        except QueueFull as full:
+            depth.tell(full.depth)
+            full.retry_after = depth.wait_when_full()
+            await self._broker.tasks.discard(task.ref)
+            raise
         except RequestError:
             await self._broker.tasks.discard(task.ref)
             raise
+        if job.depth is not None:
+            depth.tell(job.depth)
         standing = TaskRef.from_member(job.job_id.encode())
         if standing != task.ref:
             await self._broker.tasks.discard(task.ref)

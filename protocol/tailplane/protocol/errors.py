@@ -18,7 +18,7 @@
     |   `-- Unserialisable           a value that msgpack can't carry
     |-- Unavailable                  try again later: `retry_after` says when
     |   |-- StoreUnavailable         Redis can't be reached
-    |   `-- QueueFull
+    |   `-- QueueFull              its workflow has as many tasks waiting as the deployment takes
     |-- ConnectionLost               the client gave up reconnecting
     |-- StreamGap                    the stream lacks events, also when it is read again
     |-- StreamMalformed              what arrives is no stream, also when it is read again
@@ -209,11 +209,30 @@ class StoreUnavailable(Unavailable):
 
 
 class QueueFull(Unavailable):
-    """As many tasks are queued as the deployment takes."""
+    """As many tasks of the workflow wait as the deployment takes; the refused one left nothing behind.
+
+    Attributes:
+        depth: how many wait in the workflow's queue.
+        limit: how many of them the control plane takes.
+    """
 
     code = "queue_full"
     status = 429
     title = "The queue is full"
+
+    def __init__(
+        self,
+        detail: str = "",
+        *,
+        depth: int = 0,
+        limit: int = 0,
+        retry_after: float = 1.0,
+        hint: str | None = None,
+        **facts: Any,
+    ) -> None:
+        super().__init__(detail, retry_after=retry_after, hint=hint, depth=depth, limit=limit, **facts)
+        self.depth = depth
+        self.limit = limit
 
 
 class ConnectionLost(TailplaneError):

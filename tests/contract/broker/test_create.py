@@ -58,6 +58,14 @@ async def test_the_stream_begins_with_the_queued_event(deployment: Deployment) -
     assert event.data == {"workflow": "echo", "version": "7"}
 
 
+async def test_the_position_is_recorded_and_told(deployment: Deployment) -> None:
+    task = new_task(position=3)
+    made = await deployment.broker.tasks.create(task)
+    assert (made.position, (await deployment.record(task.ref)).position) == (3, 3)
+    (event,) = await deployment.events(task.ref)
+    assert event.data == {"workflow": "echo", "version": "7", "position": 3}
+
+
 async def test_created_again_nothing_changes(deployment: Deployment) -> None:
     task = new_task()
     await deployment.broker.tasks.create(task)

@@ -131,8 +131,8 @@ async def test_deployments_on_one_server_never_mix(broker: Broker, redis: Redis,
     )
     request = Request("same-key", "content")
     mine, theirs = await here.create(), await there.create()
-    assert (await broker.queue.enqueue(mine, "x", request=request))[0] == mine.task_id
-    assert (await over.queue.enqueue(theirs, "x", request=request))[0] == theirs.task_id
+    assert (await broker.queue.enqueue(mine, "x", request=request)).task_id == mine.task_id
+    assert (await over.queue.enqueue(theirs, "x", request=request)).task_id == theirs.task_id
     await broker.queue.withdraw(mine, "x", None)
     await broker.tasks.discard(mine)
     await redis.zrem(broker.keys.tasks(TENANT), mine.task_id)

@@ -9,10 +9,10 @@ from datetime import timedelta
 import pytest
 from redis.asyncio import Redis
 
-from tailplane.broker import Broker, Claim, LeaseLapsed, Request, TaskRef
+from tailplane.broker import Broker, Claim, Enqueued, LeaseLapsed, Request, TaskRef
 from tailplane.broker.queue import MOST_CLAIMED
 from tailplane.broker.wire import Wire
-from tailplane.protocol.errors import SessionClosed, SessionNotFound, StoreUnavailable
+from tailplane.protocol.errors import QueueFull, SessionClosed, SessionNotFound, StoreUnavailable
 from tailplane.protocol.ids import TaskId, WorkerId, new_session_id, new_task_id, new_worker_id
 
 from .conftest import LAPSED, LEASE, Deployment
@@ -225,8 +225,8 @@ class TestRequests:
         await deployment.register()
         first, second = await deployment.create(), await deployment.create()
         request = Request("key", "content")
-        assert await broker.queue.enqueue(first, "echo", request=request) == (first.task_id, "content")
-        assert await broker.queue.enqueue(second, "echo", request=request) == (first.task_id, "content")
+        assert await broker.queue.enqueue(first, "echo", request=request) == Enqueued(first.task_id, "content", 1)
+        assert await broker.queue.enqueue(second, "echo", request=request) == Enqueued(first.task_id, "content", None)
         assert ids(await deployment.claim()) == [first.task_id]
 
     async def test_another_request_with_that_key_is_told_what_came_first(
@@ -235,14 +235,14 @@ class TestRequests:
         first, second = await deployment.create(), await deployment.create()
         await broker.queue.enqueue(first, "echo", request=Request("key", "one"))
         known = await broker.queue.enqueue(second, "other", request=Request("key", "two"))
-        assert known == (first.task_id, "one")
+        assert known == Enqueued(first.task_id, "one", None)
         assert await places(deployment, second, "other") == []
 
     async def test_other_keys_are_other_requests(self, deployment: Deployment, broker: Broker) -> None:
         tasks = [await deployment.create() for _ in range(3)]
         for number, task in enumerate(tasks):
-            made, _ = await broker.queue.enqueue(task, "echo", request=Request(f"key {number}", "same"))
-            assert made == task.task_id
+            made = await broker.queue.enqueue(task, "echo", request=Request(f"key {number}", "same"))
+            assert made == Enqueued(task.task_id, "same", number + 1)
 
     async def test_a_request_sent_again_after_a_lost_reply_queues_one_task(
         self, deployment: Deployment, lossy_broker: Broker, lose_next_reply: Callable[[], None]
@@ -252,7 +252,8 @@ class TestRequests:
         lose_next_reply()
         with pytest.raises(StoreUnavailable):
             await lossy_broker.queue.enqueue(task, "echo", request=request)
-        assert await lossy_broker.queue.enqueue(task, "echo", request=request) == (task.task_id, "content")
+        again = await lossy_broker.queue.enqueue(task, "echo", request=request)
+        assert again == Enqueued(task.task_id, "content", None)
         assert ids(await deployment.claim()) == [task.task_id]
 
     async def test_of_many_at_once_one_is_queued(self, deployment: Deployment, broker: Broker) -> None:
@@ -261,21 +262,79 @@ class TestRequests:
         made = await asyncio.gather(
             *(broker.queue.enqueue(task, "echo", request=Request("key", "content")) for task in tasks)
         )
-        assert len(set(made)) == 1
-        assert ids(await deployment.claim()) == [made[0][0]]
+        assert len({each.task_id for each in made}) == 1
+        assert ids(await deployment.claim()) == [made[0].task_id]
 
     async def test_a_key_is_one_tenant_s(self, deployment: Deployment, broker: Broker) -> None:
         request = Request("key", "content")
         mine = TaskRef(new_task_id())
         theirs = TaskRef(new_task_id(), "other")
-        assert (await broker.queue.enqueue(mine, "echo", request=request))[0] == mine.task_id
-        assert (await broker.queue.enqueue(theirs, "echo", request=request))[0] == theirs.task_id
+        assert (await broker.queue.enqueue(mine, "echo", request=request)).task_id == mine.task_id
+        assert (await broker.queue.enqueue(theirs, "echo", request=request)).task_id == theirs.task_id
 
     async def test_a_refused_request_is_not_remembered(self, deployment: Deployment, broker: Broker) -> None:
         task, request, session = await deployment.create(), Request("key", "content"), new_session_id()
         with pytest.raises(SessionNotFound):
             await broker.queue.enqueue(task, "echo", session=session, request=request)
-        assert (await broker.queue.enqueue(task, "echo", request=request))[0] == task.task_id
+        assert (await broker.queue.enqueue(task, "echo", request=request)).task_id == task.task_id
+
+
+class TestBound:
+    async def test_of_many_at_once_so_many_are_taken_as_may_wait(self, deployment: Deployment, broker: Broker) -> None:
+        tasks = [await deployment.create() for _ in range(50)]
+        enqueues = [broker.queue.enqueue(task, "echo", limit=10) for task in tasks]
+        made = await asyncio.gather(*enqueues, return_exceptions=True)
+        assert sorted(each.depth or 0 for each in made if isinstance(each, Enqueued)) == list(range(1, 11))
+        refused = [each for each in made if isinstance(each, QueueFull)]
+        assert [(each.depth, each.limit, each.facts["workflow"]) for each in refused] == [(10, 10, "echo")] * 40
+        assert await broker.queue.depth("echo") == 10
+
+    async def test_a_refused_task_leaves_nothing_in_the_queue(
+        self, deployment: Deployment, broker: Broker, redis: Redis
+    ) -> None:
+        session = (await broker.catalogue.create_session("default", {})).session_id
+        await deployment.enqueue()
+        task = await deployment.create()
+        before = {key: await redis.dump(key) async for key in redis.scan_iter(f"{broker.keys.prefix}:*")}
+        with pytest.raises(QueueFull):
+            await broker.queue.enqueue(task, "echo", session=session, request=Request("key", "content"), limit=1)
+        after = {key: await redis.dump(key) async for key in redis.scan_iter(f"{broker.keys.prefix}:*")}
+        assert after == before
+
+    async def test_a_refused_request_is_not_remembered(self, deployment: Deployment, broker: Broker) -> None:
+        await deployment.register()
+        await deployment.enqueue()
+        task, request = await deployment.create(), Request("key", "content")
+        with pytest.raises(QueueFull):
+            await broker.queue.enqueue(task, "echo", request=request, limit=1)
+        await deployment.claim()
+        again = await broker.queue.enqueue(task, "echo", request=request, limit=1)
+        assert again == Enqueued(task.task_id, "content", 1)
+
+    async def test_a_known_request_is_answered_when_the_queue_is_full(
+        self, deployment: Deployment, broker: Broker
+    ) -> None:
+        first, second, request = await deployment.create(), await deployment.create(), Request("key", "content")
+        await broker.queue.enqueue(first, "echo", request=request, limit=1)
+        known = await broker.queue.enqueue(second, "echo", request=request, limit=1)
+        assert known == Enqueued(first.task_id, "content", None)
+
+    async def test_queues_are_bounded_one_by_one(self, deployment: Deployment, broker: Broker) -> None:
+        await deployment.enqueue("a")
+        assert (await broker.queue.enqueue(await deployment.create("b"), "b", limit=1)).depth == 1
+
+    async def test_tasks_that_are_not_due_yet_count(self, deployment: Deployment, broker: Broker) -> None:
+        await deployment.enqueue(due=600)
+        with pytest.raises(QueueFull):
+            await broker.queue.enqueue(await deployment.create(), "echo", limit=1)
+
+    async def test_what_comes_back_is_not_refused(self, deployment: Deployment, broker: Broker) -> None:
+        await deployment.register()
+        await deployment.enqueue()
+        (claim,) = await deployment.claim()
+        await broker.queue.enqueue(await deployment.create(), "echo", limit=1)
+        assert await broker.queue.requeue(deployment.worker, claim, timedelta())
+        assert await broker.queue.depth("echo") == 2
 
 
 class TestSessions:

@@ -49,6 +49,7 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "log.newest": (TASK, 1),
     "log.newest_entry": (TASK,),
     "queue.enqueue": (TASK, "echo"),
+    "queue.depth": ("echo",),
     "queue.made_by": ("default", Request("key", "content")),
     "queue.overdue": ("echo", LEASE, 1),
     "queue.now": (),

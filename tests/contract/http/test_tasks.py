@@ -32,6 +32,7 @@ async def test_a_submitted_task_is_queued_and_located(http: Any, broker: Broker,
     assert abs(task.pop("created_at") - time.time()) < 30
     assert task == {
         "workflow": "count", "version": "7", "state": "queued", "attempt": 0, "metadata": {"user": "ada"},
+        "position": 0,
     }  # fmt: skip
     claims = await broker.queue.claim(fleet.worker_id, 10, {"count": 10})
     assert [f"/v1/tasks/{claim.task.task_id}" for claim in claims.taken] == [response.headers["location"]]

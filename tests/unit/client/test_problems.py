@@ -29,6 +29,17 @@ def test_the_header_says_when_to_come_back() -> None:
     assert isinstance(error, QueueFull)
     assert error.retry_after == 3.5
 
+    rounded_up = error_of(429, {"retry-after": "4"}, b'{"code": "queue_full", "retry_after": 3.5}', URL)
+    assert isinstance(rounded_up, QueueFull)
+    assert rounded_up.retry_after == 3.5
+
+
+def test_a_full_queue_says_how_full_it_is() -> None:
+    error = error_of(429, {}, b'{"code": "queue_full", "depth": 12, "limit": 10}', URL)
+
+    assert isinstance(error, QueueFull)
+    assert (error.depth, error.limit) == (12, 10)
+
 
 @pytest.mark.parametrize(("status", "kind"), [(404, RequestError), (502, Unavailable), (500, TailplaneError)])
 @pytest.mark.parametrize("body", [b"<html>nginx</html>", b"", b"[]", b'{"detail": "Not Found"}', b"\xff"])

@@ -27,6 +27,7 @@ def test_a_duration_has_a_unit_or_is_in_seconds(monkeypatch: pytest.MonkeyPatch,
         ("PORT", "70000"),
         ("LOG_LEVEL", "loud"),
         ("MAX_BODY_BYTES", "0"),
+        ("MAX_QUEUED", "0"),
     ],
 )
 def test_a_setting_that_can_not_be_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:

@@ -2,8 +2,9 @@
 -- KEYS  1 due (zset)   2 doorbell (list)   3 index of tasks (zset)   4 request (string)   5 session (hash)
 --       6 index of the session's tasks (zset)
 -- ARGV  1 member   2 task id   3 delay, ms   4 what the request made, or '': no idempotency key   5 its TTL, ms
---       6 the session's idle TTL, ms; 0: no session
--- Returns {'queued'}, {'known', what the same request made before}, {'closed'} or {'missing'}: of the session.
+--       6 the session's idle TTL, ms; 0: no session   7 how many tasks may wait in the queue; 0: any number
+-- Returns {'queued', tasks that wait, this one included}, {'known', what the same request made before}, {'full', tasks
+-- that wait}, {'closed'} or {'missing'}: of the session.
 if ARGV[4] ~= '' then
   local known = redis.call('GET', KEYS[4])
   if known then
@@ -14,6 +15,13 @@ if ARGV[6] ~= '0' then
   local closed = redis.call('HGET', KEYS[5], 'closed')
   if not closed then return {'missing'} end
   if closed == '1' then return {'closed'} end
+end
+-- Before anything is written: a task that is refused leaves nothing behind.
+local depth = redis.call('ZCARD', KEYS[1])
+if ARGV[7] ~= '0' and depth >= tonumber(ARGV[7]) then
+  return {'full', depth}
+end
+if ARGV[6] ~= '0' then
   redis.call('ZADD', KEYS[6], 0, ARGV[2])
   redis.call('PEXPIRE', KEYS[5], ARGV[6])
   redis.call('PEXPIRE', KEYS[6], ARGV[6])
@@ -25,9 +33,9 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- Scored alike, the indexes are ordered by id, which is by time.
 redis.call('ZADD', KEYS[3], 0, ARGV[2])
-redis.call('ZADD', KEYS[1], now + ARGV[3], ARGV[1])
+depth = depth + redis.call('ZADD', KEYS[1], now + ARGV[3], ARGV[1])
 -- Tokens that nobody takes go after a minute; as many as this wake all workers there are.
 local tokens = redis.call('LPUSH', KEYS[2], '1')
 if tokens > 1000 then redis.call('LTRIM', KEYS[2], 0, 999) end
 if tokens == 1 or tokens > 1000 then redis.call('EXPIRE', KEYS[2], 60) end
-return {'queued'}
+return {'queued', depth}

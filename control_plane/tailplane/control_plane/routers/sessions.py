@@ -78,7 +78,7 @@ async def close_session(
     response_model=Task,
     responses=also_msgpack(202, "Task", "Location")
     | {200: {"model": Task, "description": "It has ended within the time that the caller preferred to wait."}}
-    | problems(404, 409, 410, *BODY_PROBLEMS, 503),
+    | problems(404, 409, 410, *BODY_PROBLEMS, 429, 503),
     openapi_extra=reads(SESSION_ID, IDEMPOTENCY_KEY, PREFER) | takes(Submit, required=True),
 )
 async def submit_to_session(request: Request) -> Response:

@@ -67,7 +67,7 @@ async def get_events(request: Request) -> Response:
 @router.post(
     "/workflows/{name}/stream",
     response_class=Response,
-    responses=_STREAM | problems(404, 406, 409, 410, *BODY_PROBLEMS, 503),
+    responses=_STREAM | problems(404, 406, 409, 410, *BODY_PROBLEMS, 429, 503),
     openapi_extra=reads(WORKFLOW_NAME, IDEMPOTENCY_KEY) | takes(None, required=False),
 )
 async def submit_and_stream(request: Request) -> Response:

@@ -45,7 +45,7 @@ router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
     response_model=Task,
     responses=also_msgpack(202, "Task", "Location")
     | {200: {"model": Task, "description": "It has ended within the time that the caller preferred to wait."}}
-    | problems(404, 409, 410, *BODY_PROBLEMS, 503),
+    | problems(404, 409, 410, *BODY_PROBLEMS, 429, 503),
     openapi_extra=reads(IDEMPOTENCY_KEY, PREFER) | takes(Submit, required=True),
 )
 async def submit_task(request: Request) -> Response:

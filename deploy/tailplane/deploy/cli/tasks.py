@@ -38,6 +38,7 @@ def run(
 ) -> None:
     """Start a run of a workflow. With --follow the exit code is 0 if it succeeds, else 1."""
     from tailplane.deploy.cli.following import follow as follow_task
+    from tailplane.deploy.cli.waiting import before_it
 
     value = _input(data, input_file)
     started: list[str] = []
@@ -48,9 +49,11 @@ def run(
         if follow:
             return await follow_task(client, task, "start", as_json)
         if as_json:
-            terminal.print_json({"task_id": task.task_id, "workflow": name})
+            terminal.print_json({"task_id": task.task_id, "workflow": name, "position": task.position})
         else:
             terminal.say(task.task_id)
+            if task.position:
+                terminal.say(before_it(task.position), stderr=True)
             terminal.say(f"see what it says: tailplane tail {task.task_id}", stderr=True)
         return 0
 

@@ -36,7 +36,14 @@ async def _look_once(client: Client, task: Task, patience_s: float, say: Callabl
     with contextlib.suppress(TailplaneError):
         status = await task.status()
         if status.state == State.QUEUED:
-            say(terminal.printable(explanation(status.workflow, await client.workers())))
+            why = explanation(status.workflow, await client.workers())
+            before = f"; {before_it(status.position)}" if status.position else ""
+            say(terminal.printable(why + before))
+
+
+def before_it(position: int) -> str:
+    """Return how many tasks, at least one, were in the queue before the one that waits."""
+    return f"{describe_count(position, 'task')} waited before it when it was queued"
 
 
 def explanation(workflow: str, workers: Sequence[WorkerInfo]) -> str:
