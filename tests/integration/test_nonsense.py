@@ -46,6 +46,9 @@ NONSENSE = {
     "nobody's events": Nonsense("GET", f"/v1/tasks/{NOBODY}/events", 404, "task_not_found"),
     "nobody's result": Nonsense("GET", f"/v1/tasks/{NOBODY}/result", 404, "task_not_found"),
     "nobody's cancel": Nonsense("POST", f"/v1/tasks/{NOBODY}/cancel", 404, "task_not_found"),
+    "nobody's requeue": Nonsense("POST", f"/v1/dead-letters/{NOBODY}/requeue", 404, "task_not_found"),
+    "nobody's drop": Nonsense("DELETE", f"/v1/dead-letters/{NOBODY}", 404, "task_not_found"),
+    "a drop of what is no id": Nonsense("DELETE", "/v1/dead-letters/nonsense", 422, "invalid_id"),
     "cursor that is no number": Nonsense("GET", f"/v1/tasks/{NOBODY}/events?from=12x", 422, "invalid_cursor"),
     "body over the limit": Nonsense("POST", "/v1/tasks", 413, "too_large", b'"' + b"x" * 2_000_000 + b'"'),
 }
@@ -107,4 +110,4 @@ async def test_schemathesis_finds_no_server_error(cluster: LocalCluster) -> None
         env=os.environ | {"SCHEMATHESIS_HOOKS": "schemathesis_hooks"},
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-    assert "13 passed" in done.stdout
+    assert "16 passed" in done.stdout

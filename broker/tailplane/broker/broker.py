@@ -25,13 +25,24 @@ class Broker:
     catalogue: Catalogue
 
     @classmethod
-    def over(cls, redis: Redis, *, prefix: str, retention: timedelta, start_within: timedelta) -> "Broker":
-        """Return the stores of the deployment whose keys begin with `prefix`."""
+    def over(
+        cls,
+        redis: Redis,
+        *,
+        prefix: str,
+        retention: timedelta,
+        start_within: timedelta,
+        dead_letter_retention: timedelta = timedelta(),
+    ) -> "Broker":
+        """Return the stores of the deployment whose keys begin with `prefix`.
+
+        A failed task is kept for the longer one of `retention` and `dead_letter_retention`.
+        """
         keys, wire = Keys(prefix), Wire(redis)
         return cls(
             redis=redis,
             keys=keys,
-            tasks=TaskStore(wire, keys, retention, start_within),
+            tasks=TaskStore(wire, keys, retention, start_within, max(retention, dead_letter_retention)),
             log=EventLog(wire, keys),
             queue=Queue(wire, keys, bells=Wire(redis)),
             catalogue=Catalogue(wire, keys),

@@ -1,10 +1,16 @@
-"""The catalogue: sessions, and which tasks there are. Used by control planes only; lives on the queue's server."""
+"""The catalogue: sessions, which tasks there are, and which of them are dead letters. Lives on the queue's server.
+
+Used by control planes; workers only note what failed. A dead letter leaves its list once: what took it off is
+remembered as a request whose idempotency key is the task's id.
+"""
 
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
+from tailplane.broker import scripts
 from tailplane.broker.keys import Keys, TaskRef
 from tailplane.broker.queue import REQUEST_MEMORY, SESSION_IDLE, Request
 from tailplane.broker.records import SessionRecord, parse_flat
@@ -15,6 +21,16 @@ from tailplane.protocol.ids import SessionId, TaskId, new_session_id
 
 # How long the catalogue knows that an id was once a task's: 410 instead of 404.
 GONE_MEMORY_MS = 30 * 24 * 3600 * 1000
+
+
+# What takes a dead letter off its list.
+_REQUEUE = "requeue"
+_DROP = "drop"
+
+
+def requeue_request(letter: TaskId, kept: timedelta) -> Request:
+    """Return the request for which a dead letter is run again, once; `kept` is how long failed tasks are."""
+    return Request(letter, _REQUEUE, kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +99,11 @@ class Catalogue:
     async def task_ids(self, tenant: str, session: SessionId | None, before: TaskId | None, limit: int) -> list[TaskId]:
         """Return ids of tasks, newest first, older than `before`."""
         key = self.keys.session_tasks(tenant, session) if session else self.keys.tasks(tenant)
-        rows = await self.wire.run("ZREVRANGEBYLEX", key, f"({before}" if before else "+", "-", "LIMIT", 0, limit)
-        return [TaskId(row.decode()) for row in rows]
+        return await self._newest(key, before, limit)
 
     async def oldest_task_ids(self, tenant: str, after: TaskId | None, limit: int) -> list[TaskId]:
         """Return ids of tasks, oldest first, newer than `after`."""
-        rows = await self.wire.run(
-            "ZRANGEBYLEX", self.keys.tasks(tenant), f"({after}" if after else "-", "+", "LIMIT", 0, limit
-        )
-        return [TaskId(row.decode()) for row in rows]
+        return await self._oldest(self.keys.tasks(tenant), after, limit)
 
     async def note_gone(self, tenant: str, tasks: list[TaskId], session: SessionId | None = None) -> None:
         """Remember that these tasks' records have been removed: their retention has passed.
@@ -110,6 +122,40 @@ class Catalogue:
             commands.append(("ZREM", self.keys.session_tasks(tenant, session), *tasks))
         await self._all_or_nothing(*commands)
 
+    async def note_dead(self, task: TaskRef) -> None:
+        """Put a failed task on the list of dead letters, unless it was taken off before; done again, nothing changes.
+
+        Whoever has ended a task as failed calls it before the claim is acknowledged. A worker that dies in between
+        still holds the claim: whoever gets it next finds the task failed, and calls it.
+        """
+        keys = [self.keys.dead(task.tenant), self.keys.request(task.tenant, task.task_id)]
+        await scripts.NOTE_DEAD.run(self.wire, keys, [task.task_id])
+
+    async def dead_letter_ids(self, tenant: str, before: TaskId | None, limit: int) -> list[TaskId]:
+        """Return ids of dead letters, newest first, older than `before`."""
+        return await self._newest(self.keys.dead(tenant), before, limit)
+
+    async def oldest_dead_letter_ids(self, tenant: str, after: TaskId | None, limit: int) -> list[TaskId]:
+        """Return ids of dead letters, oldest first, newer than `after`."""
+        return await self._oldest(self.keys.dead(tenant), after, limit)
+
+    async def drop_dead(self, task: TaskRef, kept: timedelta) -> bool:
+        """Take a failed task off the list of dead letters; False if it was requeued before.
+
+        Args:
+            kept: how long failed tasks are kept: it can come back for so long, and must not be listed again.
+        """
+        memory = codec.pack([task.task_id, _DROP])
+        known, _ = await self._all_or_nothing(
+            ("SET", self.keys.request(task.tenant, task.task_id), memory, "PX", _ms(kept), "NX", "GET"),
+            ("ZREM", self.keys.dead(task.tenant), task.task_id),
+        )
+        return known in (None, memory)
+
+    async def forget_dead(self, tenant: str, tasks: list[TaskId]) -> None:
+        """Take tasks off the list of dead letters whose records have been removed: their retention has passed."""
+        await self.wire.run("ZREM", self.keys.dead(tenant), *tasks)
+
     async def was_here(self, task: TaskRef) -> bool:
         """Whether there once was a task of this id, whose record is no more."""
         scores = await self.wire.call(
@@ -118,10 +164,20 @@ class Catalogue:
         raise_refusals(scores)
         return any(score is not None for score in scores)
 
-    async def _all_or_nothing(self, *commands: Command) -> None:
+    async def _newest(self, key: str, before: TaskId | None, limit: int) -> list[TaskId]:
+        rows = await self.wire.run("ZREVRANGEBYLEX", key, f"({before}" if before else "+", "-", "LIMIT", 0, limit)
+        return [TaskId(row.decode()) for row in rows]
+
+    async def _oldest(self, key: str, after: TaskId | None, limit: int) -> list[TaskId]:
+        rows = await self.wire.run("ZRANGEBYLEX", key, f"({after}" if after else "-", "+", "LIMIT", 0, limit)
+        return [TaskId(row.decode()) for row in rows]
+
+    async def _all_or_nothing(self, *commands: Command) -> list[Any]:
         replies = await self.wire.call([("MULTI",), *commands, ("EXEC",)])
         raise_refusals(replies)
-        raise_refusals(replies[-1])
+        done: list[Any] = replies[-1]
+        raise_refusals(done)
+        return done
 
 
 def _ms(duration: timedelta) -> int:

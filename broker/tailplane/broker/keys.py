@@ -20,7 +20,10 @@ queue carry `{queue}`: they live together on one primary. Every key begins with 
     <prefix>:{queue}:workflows             hash     none; a field for each workflow           register
     <prefix>:{queue}:tasks:<tenant>        zset     none; members leave when found gone       enqueue, listing
     <prefix>:{queue}:gone:<tenant>         zset     none; trimmed by age                      listing
-    <prefix>:{queue}:request:<tenant>:<d>  string   24 hours                                  enqueue, sessions
+    <prefix>:{queue}:dead:<tenant>         zset     none; members leave when requeued,        note_dead, enqueue,
+                                                    dropped or found gone                     drops, listing
+    <prefix>:{queue}:request:<tenant>:<d>  string   24 hours; dead letters' retention where   enqueue, sessions, drops
+                                                    <d> is one that it took off the list
     <prefix>:{queue}:session:<tenant>:<s>  hash     session's idle time                       sessions, enqueue
     <prefix>:{queue}:session-tasks:<tenant>:<s>  zset  as the session's                       enqueue
 """
@@ -115,6 +118,10 @@ class Keys:
     def gone(self, tenant: str) -> str:
         """Return the index of tasks whose retention has passed, scored by when that was found, in ms."""
         return f"{self.prefix}:{{queue}}:gone:{check_tenant(tenant)}"
+
+    def dead(self, tenant: str) -> str:
+        """Return the list of a tenant's dead letters: failed tasks, ordered as the index of tasks."""
+        return f"{self.prefix}:{{queue}}:dead:{check_tenant(tenant)}"
 
     def request(self, tenant: str, digest: str) -> str:
         """Return the key that remembers what an idempotency key made."""

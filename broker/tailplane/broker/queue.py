@@ -29,10 +29,11 @@ MOST_CLAIMED = 500
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """An idempotency key's digest, and a digest of the request that came with it."""
+    """An idempotency key's digest, a digest of the request that came with it, and how long both are remembered."""
 
     key: str
     content: str
+    kept: timedelta = REQUEST_MEMORY
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +96,14 @@ class Queue:
         session: SessionId | None = None,
         request: Request | None = None,
         limit: int | None = None,
+        requeue_of: TaskId | None = None,
     ) -> Enqueued:
         """Queue a recorded task, once per request.
 
         Args:
             limit: how many tasks may wait in the queue, this one included; None: any number. Tasks that come back for
                 another attempt are not asked, so that there may be more.
+            requeue_of: the dead letter that the task does again: it leaves the list.
         Raises:
             SessionNotFound, SessionClosed: the session takes no tasks.
             QueueFull: so many wait already.
@@ -115,15 +118,17 @@ class Queue:
                 self.keys.request(task.tenant, request.key if request else "-"),
                 self.keys.session(task.tenant, session or SessionId("-")),
                 self.keys.session_tasks(task.tenant, session or SessionId("-")),
+                self.keys.dead(task.tenant),
             ],
             [
                 task.member,
                 task.task_id,
                 _ms(delay),
                 memory,
-                _ms(REQUEST_MEMORY),
+                _ms(request.kept if request else REQUEST_MEMORY),
                 _ms(SESSION_IDLE) if session else 0,
                 limit or 0,
+                requeue_of or "",
             ],
         )
         match reply[0]:

@@ -21,6 +21,7 @@ class NewTask:
         waiting: the channel on which somebody waits for its end, see `TaskStore.wait_for`.
         start_within: how long it may be queued before its first attempt; None: as the store says.
         position: how many tasks of its workflow waited before it, about; None: not known.
+        requeue_of: the failed task that it does again.
     """
 
     ref: TaskRef
@@ -33,6 +34,7 @@ class NewTask:
     waiting: str | None = None
     start_within: timedelta | None = None
     position: int | None = None
+    requeue_of: TaskId | None = None
 
 
 class TaskRecord(NamedTuple):
@@ -62,6 +64,8 @@ class TaskRecord(NamedTuple):
     end_by: float | None = None
     # How many tasks of its workflow waited before it when it was queued, about.
     position: int | None = None
+    # The failed task that it does again.
+    requeue_of: TaskId | None = None
 
     @property
     def ref(self) -> TaskRef:
@@ -73,6 +77,7 @@ class TaskRecord(NamedTuple):
 SUMMARY_FIELDS = (
     "task_id", "tenant", "workflow", "version", "state", "attempt", "failures", "created_at", "started_at", "ended_at",
     "start_by", "session_id", "worker", "metadata", "superseded", "position",
+    "requeue_of",
 )  # fmt: skip
 OUTCOME_FIELDS = (*SUMMARY_FIELDS, "result", "error")
 # What a worker needs beside what its own `begin` has written.
@@ -95,6 +100,8 @@ def task_fields(task: NewTask) -> list[bytes | str]:
         fields += ["waiting", task.waiting]
     if task.position is not None:
         fields += ["position", str(task.position)]
+    if task.requeue_of is not None:
+        fields += ["requeue_of", task.requeue_of]
     return fields
 
 
@@ -120,6 +127,7 @@ def queued_record(task: NewTask, created_at: float, start_by: float) -> TaskReco
         result=None,
         error=None,
         position=task.position,
+        requeue_of=task.requeue_of,
     )
 
 
@@ -171,7 +179,7 @@ def parse_task(fields: Mapping[str, bytes | None]) -> TaskRecord:
         raw = fields.get(name)
         return codec.unpack(raw) if raw else None
 
-    session, worker = text("session_id"), text("worker")
+    session, worker, requeue_of = text("session_id"), text("worker"), text("requeue_of")
     return TaskRecord(
         task_id=TaskId(text("task_id")),
         tenant=text("tenant"),
@@ -194,6 +202,7 @@ def parse_task(fields: Mapping[str, bytes | None]) -> TaskRecord:
         superseded=int(text("superseded") or 0),
         end_by=seconds("end_by"),
         position=int(position) if (position := fields.get("position")) else None,
+        requeue_of=TaskId(requeue_of) if requeue_of else None,
     )
 
 

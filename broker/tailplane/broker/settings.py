@@ -37,6 +37,10 @@ class DeploymentSettings(BaseSettings):
     retention: Duration = timedelta(hours=24)
     """How long a task's record and stream are kept after it ended: a day lets one look into yesterday's failures."""
 
+    dead_letter_retention: Duration = timedelta(days=7)
+    """How long the record and the stream of a failed task are kept, and so for how long it can be run again; where
+    `retention` is longer, that. A week lets one come back from a holiday to what failed; until then it takes memory."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least severe messages to log."""
 

@@ -144,18 +144,22 @@ class TaskStore:
     Attributes:
         retention: how long a task's record and stream are kept after it ended.
         start_within: how long a task may be queued before it expires.
+        dead_letter_retention: as `retention`, of a task that failed.
     """
 
     wire: Wire
     keys: Keys
     retention: timedelta
     start_within: timedelta
+    dead_letter_retention: timedelta
 
     async def create(self, task: NewTask) -> TaskRecord:
         """Record a task as queued and open its stream; return its record. Sent again, it changes nothing."""
         queued: dict[str, Any] = {"workflow": task.workflow, "version": task.version}
         if task.position is not None:
             queued["position"] = task.position
+        if task.requeue_of is not None:
+            queued["requeue_of"] = task.requeue_of
         payload = events.join_events([events.pack_platform_event(PlatformType.QUEUED, queued)])
         start_within = task.start_within or self.start_within
         ttl = start_within + self.retention
@@ -298,7 +302,7 @@ class TaskStore:
                 closing.after,
                 events.join_events(closing.packed),
                 closing.after + closing.lost + len(closing.packed),
-                _ms(self.retention) if ends else 0,
+                _ms(self._kept_for(closing.trigger)) if ends else 0,
                 1 if closing.trigger in (Trigger.RETRY, Trigger.FAIL) else 0,
                 *closing.fields,
                 *given_back,
@@ -369,7 +373,7 @@ class TaskStore:
         reply = await self._run(
             scripts.END,
             [self.keys.task(task), self.keys.stream(task), self.keys.bell(task)],
-            [_MOVES[trigger], latest, payload, _ms(self.retention), *fields],
+            [_MOVES[trigger], latest, payload, _ms(self._kept_for(trigger)), *fields],
         )
         match reply:
             case [b"done", state]:
@@ -384,6 +388,9 @@ class TaskStore:
         """Let a task fail that has taken as long as it may, from outside: as `end` does."""
         kept: list[bytes | str] = ["error", codec.pack(OUT_OF_TIME)]
         return await self.end(task, Trigger.FAIL, attempt, PlatformType.FAILED, {"error": OUT_OF_TIME}, kept)
+
+    def _kept_for(self, trigger: Trigger) -> timedelta:
+        return self.dead_letter_retention if trigger is Trigger.FAIL else self.retention
 
     async def _run(self, script: scripts.Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
         return await script.run(self.wire, keys, args)

@@ -2,7 +2,7 @@
 
 from tailplane.client.client import Client
 from tailplane.client.coalesce import Coalesced
-from tailplane.client.models import ErrorInfo, SessionInfo, TaskStatus, WorkerInfo, WorkflowInfo
+from tailplane.client.models import DeadLetter, ErrorInfo, SessionInfo, TaskStatus, WorkerInfo, WorkflowInfo
 from tailplane.client.options import ClientOptions, ReconnectPolicy
 from tailplane.client.rewinds import Rewind
 from tailplane.client.session import Session
@@ -14,6 +14,7 @@ from tailplane.protocol.errors import (
     BufferFull,
     ConnectionLost,
     CursorPastEnd,
+    DeadLetterNotFound,
     EventMismatch,
     IdempotencyConflict,
     InvalidCursor,
@@ -51,6 +52,8 @@ __all__ = [
     "Coalesced",
     "ConnectionLost",
     "CursorPastEnd",
+    "DeadLetter",
+    "DeadLetterNotFound",
     "ErrorInfo",
     "Event",
     "EventMismatch",

@@ -13,13 +13,13 @@ from pydantic import BaseModel
 
 from tailplane.client.event_models import EventModels
 from tailplane.client.link import Link
-from tailplane.client.models import WorkerInfo, WorkerList, WorkflowInfo, WorkflowList, parse
+from tailplane.client.models import TaskStatus, WorkerInfo, WorkerList, WorkflowInfo, WorkflowList, parse
 from tailplane.client.options import ClientOptions, control_plane_url
-from tailplane.client.pages import TaskPages
+from tailplane.client.pages import DeadLetterPages, TaskPages
 from tailplane.client.rewinds import OnRewind
 from tailplane.client.session import Session, opened_session
 from tailplane.client.stream import ResultStream
-from tailplane.client.task import Task, submit
+from tailplane.client.task import Task, submit, task_of
 from tailplane.client.transport import Transport, path
 from tailplane.protocol.cursor import Cursor
 from tailplane.protocol.states import State
@@ -108,6 +108,34 @@ class Client:
         """Return the tasks that fit all that is given, newest first, without their results and errors."""
         query = {"state": state and str(state), "workflow": workflow, "session_id": session_id}
         return TaskPages(self._link, {name: value for name, value in query.items() if value})
+
+    def dead_letters(self, *, workflow: str | None = None) -> DeadLetterPages:
+        """Return the tasks that failed and were neither requeued nor dropped since, newest first."""
+        return DeadLetterPages(self._link, {"workflow": workflow} if workflow else {})
+
+    async def requeue(self, task_id: str) -> Task:
+        """Run a failed task again, and return the new task, which belongs to no session.
+
+        It has the workflow, input and metadata of the failed one, which is no dead letter any more. Called again, it
+        returns the same new task.
+
+        Raises:
+            DeadLetterNotFound: the task has not failed, or was dropped.
+            TaskNotFound: no such task, or its retention has passed.
+            UnknownWorkflow, InvalidInput: it can't be run any more as it was. It stays a dead letter.
+            QueueFull, Unavailable, ConnectionLost: it could not be started within the options' `retry_for`.
+        """
+        answer = await self._link.transport.request("POST", path("dead-letters", task_id, "requeue"))
+        return task_of(self._link, parse(TaskStatus, answer.value))
+
+    async def drop_dead_letter(self, task_id: str) -> None:
+        """Take a failed task off the dead letters for good. Its record and its stream stay readable as long as before.
+
+        Raises:
+            DeadLetterNotFound: the task has not failed, or was requeued.
+            TaskNotFound: no such task, or its retention has passed.
+        """
+        await self._link.transport.request("DELETE", path("dead-letters", task_id))
 
     async def workflows(self) -> list[WorkflowInfo]:
         """Return the workflows that workers have registered."""

@@ -44,6 +44,7 @@ class TaskStatus(Answer):
     metadata: dict[str, str] = Field(default_factory=dict)
     position: int | None = None
     superseded: list[tuple[int, int]] = Field(default_factory=list)
+    requeue_of: str | None = None
     result: Any = None
     error: ErrorInfo | None = None
 
@@ -52,6 +53,28 @@ class TaskPage(Answer):
     """One page of a list of tasks, newest first."""
 
     tasks: list[TaskStatus]
+    next_page: str | None = None
+
+
+class DeadLetter(Answer):
+    """A task that failed, and waits for somebody to look at it. Its error is without the traceback."""
+
+    task_id: str
+    workflow: str
+    version: str = ""
+    error: ErrorInfo
+    attempts: int = 0
+    created_at: float
+    ended_at: float
+    session_id: str | None = None
+    metadata: dict[str, str] = Field(default_factory=dict)
+    requeue_of: str | None = None
+
+
+class DeadLetterPage(Answer):
+    """One page of dead letters, newest first."""
+
+    dead_letters: list[DeadLetter]
     next_page: str | None = None
 
 

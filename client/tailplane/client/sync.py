@@ -229,5 +229,8 @@ class SyncClient(Blocking[Client]):
     get_task_result_stream = _stream_of(Client.get_task_result_stream)
     task = _face_of(SyncTask, Client.task)
     tasks = _stream_of(Client.tasks)
+    dead_letters = _stream_of(Client.dead_letters)
+    requeue = _call_for(SyncTask, Client.requeue)
+    drop_dead_letter = _call(Client.drop_dead_letter)
     workflows = _call(Client.workflows)
     workers = _call(Client.workers)

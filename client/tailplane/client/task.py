@@ -160,5 +160,9 @@ async def submit(
         body["metadata"] = dict(metadata)
     # Without the caller's key a fresh one: it makes repeating the request after a lost answer safe.
     answer = await link.transport.request("POST", where, body=body, key=idempotency_key or secrets.token_hex(16))
-    task = parse(TaskStatus, answer.value)
-    return Task(link, task.task_id, task.workflow, task.position)
+    return task_of(link, parse(TaskStatus, answer.value))
+
+
+def task_of(link: Link, status: TaskStatus) -> Task:
+    """Return the handle of a task that the control plane told of."""
+    return Task(link, status.task_id, status.workflow, status.position)

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from tailplane.broker import Broker
 from tailplane.control_plane import documents, problems, routers
 from tailplane.control_plane.cancel import Canceller
+from tailplane.control_plane.dead_letters import DeadLetters
 from tailplane.control_plane.ends import Ends
 from tailplane.control_plane.express import ExpressApp
 from tailplane.control_plane.fleet import FleetMinder
@@ -79,19 +80,25 @@ async def _wake_readers_on_drain(services: Services) -> None:
 
 def _build(settings: Settings, queue: TaskQueue, drain: asyncio.Event) -> Services:
     broker = Broker.over(
-        queue, prefix=settings.prefix, retention=settings.retention, start_within=settings.start_within
+        queue,
+        prefix=settings.prefix,
+        retention=settings.retention,
+        start_within=settings.start_within,
+        dead_letter_retention=settings.dead_letter_retention,
     )
     # One queue, one connection: what goes into it goes through arq's client.
     queue.tasks = broker.queue
     ends = Ends(broker)
     registry = WorkflowRegistry(broker.queue)
+    submitter = Submitter(broker, queue, registry, settings.max_queued)
     return Services(
         settings=settings,
         broker=broker,
         hub=Hub(broker),
         ends=ends,
         registry=registry,
-        submitter=Submitter(broker, queue, registry, settings.max_queued),
+        submitter=submitter,
+        dead_letters=DeadLetters(broker, submitter),
         canceller=Canceller(broker, ends),
         drain=drain,
     )

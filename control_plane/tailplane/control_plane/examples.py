@@ -29,6 +29,18 @@ TASK: dict[str, Any] = {
     "result": "done",
 }
 
+DEAD_LETTER: dict[str, Any] = {
+    "task_id": TASK_ID,
+    "workflow": "my_workflow",
+    "version": "1",
+    "error": {"code": "workflow_error", "type": "builtins.ValueError", "message": "n is too large"},
+    "attempts": 3,
+    "created_at": 1767225600.25,
+    "ended_at": 1767225602.0,
+    "session_id": SESSION_ID,
+    "metadata": {"user": "ada"},
+}
+
 WORKFLOW: dict[str, Any] = {
     "name": "my_workflow",
     "version": "1",

@@ -58,6 +58,7 @@ class Task(TypedDict):
             Field(description="First and last seq of ranges where a later attempt supersedes the workflow's events."),
         ]
     ]
+    requeue_of: NotRequired[Annotated[str, Field(description="The failed task that it does again.")]]
     result: NotRequired[Annotated[Any, Field(description="What the workflow returned. Not in lists.")]]
     error: NotRequired[Annotated[Error, Field(description="Why it did not succeed. Not in lists.")]]
 
@@ -66,6 +67,29 @@ class TaskPage(TypedDict):
     """A page of tasks, newest first."""
 
     tasks: list[Task]
+    next_page: Annotated[str | None, Field(description="The `page` that goes on from here; null at the end.")]
+
+
+@with_config(ConfigDict(json_schema_extra={"examples": [examples.DEAD_LETTER]}))
+class DeadLetter(TypedDict):
+    """A task that failed, and waits for somebody to look at it. Times are seconds since the epoch."""
+
+    task_id: str
+    workflow: str
+    version: str
+    error: Annotated[Error, Field(description="Why it failed; the traceback is in the task.")]
+    attempts: int
+    created_at: float
+    ended_at: float
+    session_id: NotRequired[str]
+    metadata: dict[str, str]
+    requeue_of: NotRequired[Annotated[str, Field(description="The failed task that it did again.")]]
+
+
+class DeadLetterPage(TypedDict):
+    """A page of dead letters, newest first."""
+
+    dead_letters: list[DeadLetter]
     next_page: Annotated[str | None, Field(description="The `page` that goes on from here; null at the end.")]
 
 
@@ -155,6 +179,8 @@ def task_form(record: TaskRecord) -> Task:
         form["position"] = record.position
     if record.superseded:
         form["superseded"] = [(1, record.superseded)]
+    if record.requeue_of is not None:
+        form["requeue_of"] = record.requeue_of
     return form
 
 
@@ -165,6 +191,28 @@ def outcome_form(record: TaskRecord) -> Task:
         form["result"] = codec.unpack(record.result)
     if record.error is not None:
         form["error"] = Error(**record.error)  # type: ignore[typeddict-item]  # as its worker wrote it
+    return form
+
+
+def dead_letter_form(record: TaskRecord) -> DeadLetter:
+    """Return a failed task's form, with its error but for the traceback."""
+    error = record.error or {}
+    form = DeadLetter(
+        task_id=record.task_id,
+        workflow=record.workflow,
+        version=record.version,
+        error=Error(
+            code=error.get("code", "workflow_error"), type=error.get("type", ""), message=error.get("message", "")
+        ),
+        attempts=record.attempt,
+        created_at=record.created_at,
+        ended_at=record.ended_at or record.created_at,
+        metadata=record.metadata,
+    )
+    if record.session_id is not None:
+        form["session_id"] = record.session_id
+    if record.requeue_of is not None:
+        form["requeue_of"] = record.requeue_of
     return form
 
 

@@ -1,4 +1,4 @@
-"""Housekeeping: ends queued tasks whose time is up, and forgets those whose records are gone.
+"""Housekeeping: ends queued tasks whose time is up, and forgets those whose records are gone, dead letters too.
 
 Every control plane does it; doing it twice changes nothing. A little at a time, so that it never holds up Redis.
 """
@@ -12,7 +12,7 @@ from tailplane.control_plane.periodic import repeat
 from tailplane.protocol.errors import TaskNotFound
 from tailplane.protocol.events import PlatformType
 from tailplane.protocol.ids import DEFAULT_TENANT, TaskId
-from tailplane.protocol.states import Trigger
+from tailplane.protocol.states import State, Trigger
 
 EVERY = timedelta(seconds=5)
 # Tasks in one round: of each queue, and of the index.
@@ -27,8 +27,9 @@ class Housekeeper:
     def __init__(self, broker: Broker, every: timedelta = EVERY) -> None:
         self._broker = broker
         self._every = every
-        # How far the look through the index has come; it begins anew at its end.
+        # How far the looks through the index and the dead letters have come; each begins anew at its end.
         self._seen: TaskId | None = None
+        self._seen_dead: TaskId | None = None
 
     async def run(self) -> None:
         """Keep house until cancelled; Redis may come and go."""
@@ -37,6 +38,7 @@ class Housekeeper:
     async def _keep(self) -> None:
         await self.end_overdue()
         await self.forget_gone()
+        await self.forget_gone_letters()
 
     async def end_overdue(self) -> int:
         """End queued tasks whose time passed while no worker looked: that to start, or that over all attempts.
@@ -74,8 +76,12 @@ class Housekeeper:
         if record is None:
             log.warning("queued task without a record", task_id=task.task_id)
             return True
+        state: State | None = record.state
         try:
-            if record.attempt == 0 and now >= record.start_by:
+            if record.state.is_terminal:
+                # Who ended it died before the queue could forget it, and no worker has come for it since.
+                pass
+            elif record.attempt == 0 and now >= record.start_by:
                 data = {"reason": "it did not start in time"}
                 state = await tasks.end(task, Trigger.EXPIRE, 0, PlatformType.EXPIRED, data)
             elif record.end_by is not None and now >= record.end_by:
@@ -86,6 +92,8 @@ class Housekeeper:
             return True
         if state is None:
             return False
+        if state is State.FAILED:
+            await self._broker.catalogue.note_dead(task)
         log.info("queued task ended", task_id=task.task_id, state=state.value)
         return True
 
@@ -97,10 +105,24 @@ class Housekeeper:
         """
         ids = await self._broker.catalogue.oldest_task_ids(DEFAULT_TENANT, self._seen, AT_ONCE)
         self._seen = ids[-1] if len(ids) == AT_ONCE else None
-        if not ids:
-            return 0
-        there = await self._broker.log.exist([TaskRef(task_id) for task_id in ids])
-        gone = [task_id for task_id, exists in zip(ids, there, strict=True) if not exists]
-        if gone:
+        if gone := await self._gone(ids):
             await self._broker.catalogue.note_gone(DEFAULT_TENANT, gone)
         return len(gone)
+
+    async def forget_gone_letters(self) -> int:
+        """Take dead letters off their list whose retention has passed; return how many.
+
+        Raises:
+            StoreUnavailable: Redis does not answer.
+        """
+        ids = await self._broker.catalogue.oldest_dead_letter_ids(DEFAULT_TENANT, self._seen_dead, AT_ONCE)
+        self._seen_dead = ids[-1] if len(ids) == AT_ONCE else None
+        if gone := await self._gone(ids):
+            await self._broker.catalogue.forget_dead(DEFAULT_TENANT, gone)
+        return len(gone)
+
+    async def _gone(self, ids: list[TaskId]) -> list[TaskId]:
+        if not ids:
+            return []
+        there = await self._broker.log.exist([TaskRef(task_id) for task_id in ids])
+        return [task_id for task_id, exists in zip(ids, there, strict=True) if not exists]

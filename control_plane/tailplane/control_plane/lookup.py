@@ -11,9 +11,10 @@ async def why_missing(broker: Broker, task: TaskRef, error: TaskNotFound) -> Tas
     """Return what to raise for a task that was not found: TaskGone if it once was there, else `error`."""
     if isinstance(error, TaskGone) or not await broker.catalogue.was_here(task):
         return error
-    kept = broker.tasks.retention.total_seconds()
+    kept, failed = broker.tasks.retention.total_seconds(), broker.tasks.dead_letter_retention.total_seconds()
     return TaskGone(
-        f"task {task.task_id} ended and was removed: what a task leaves is kept for {kept:g} s",
+        f"task {task.task_id} ended and was removed: what a task leaves is kept for {kept:g} s, "
+        f"or {failed:g} s where it failed",
         task_id=task.task_id,
         reason="retention",
     )

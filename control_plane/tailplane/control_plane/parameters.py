@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
+from fastapi import Query
 from pydantic import Field, TypeAdapter, ValidationError
+from pydantic.json_schema import SkipJsonSchema
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
@@ -81,6 +83,22 @@ PREFER = Parameter(
     {"examples": ["wait=10"]},
     "`wait=N` (RFC 7240): answer when the task has ended, with what came of it, or after N seconds, at most 60.",
 )
+
+
+# Of lists; FastAPI reads these.
+OfWorkflow = Annotated[
+    str | SkipJsonSchema[None],
+    Query(
+        pattern=WORKFLOW_PATTERN,
+        description="Only tasks of this workflow.",
+        json_schema_extra={"pattern": WORKFLOW_PATTERN},
+    ),
+]
+Limit = Annotated[int, Query(ge=1, le=200, description="How many at the most.")]
+PageAfter = Annotated[
+    str | SkipJsonSchema[None],
+    Query(description="The previous page's `next_page`.", json_schema_extra=TASK_ID_SCHEMA),
+]
 
 
 def tenant_of(request: Request) -> str:

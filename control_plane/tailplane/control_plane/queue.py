@@ -14,7 +14,7 @@ from arq.jobs import Job
 from tailplane.broker import Keys, Queue, Request, TaskRef, connect
 from tailplane.broker.wire import Wire
 from tailplane.protocol.errors import IdempotencyConflict
-from tailplane.protocol.ids import SessionId
+from tailplane.protocol.ids import SessionId, TaskId
 
 
 class QueuedJob(Job):
@@ -45,6 +45,7 @@ class TaskQueue(ArqRedis):
         session: SessionId | None = None,
         request: Request | None = None,
         limit: int | None = None,
+        requeue_of: TaskId | None = None,
     ) -> QueuedJob:
         """Queue a recorded task, once per request.
 
@@ -55,6 +56,7 @@ class TaskQueue(ArqRedis):
             session: the session it belongs to.
             request: the idempotency key it came with.
             limit: how many tasks may wait in the workflow's queue; None: any number.
+            requeue_of: the dead letter that it does again.
 
         Returns:
             The job of the task that stands for the request: another one where the key came before.
@@ -67,7 +69,7 @@ class TaskQueue(ArqRedis):
         """
         task = TaskRef.from_member(_job_id.encode())
         standing = await self.tasks.enqueue(
-            task, function, delay=_defer_by, session=session, request=request, limit=limit
+            task, function, delay=_defer_by, session=session, request=request, limit=limit, requeue_of=requeue_of
         )
         if request and standing.content != request.content:
             raise IdempotencyConflict("this idempotency key came before, with another request")

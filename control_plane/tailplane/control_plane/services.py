@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from tailplane.broker import Broker, TaskRef
 from tailplane.control_plane.cancel import Canceller
+from tailplane.control_plane.dead_letters import DeadLetters
 from tailplane.control_plane.ends import Ends
 from tailplane.control_plane.hub import Hub
 from tailplane.control_plane.settings import Settings
@@ -33,6 +34,7 @@ class Services:
     ends: Ends
     registry: WorkflowRegistry
     submitter: Submitter
+    dead_letters: DeadLetters
     canceller: Canceller
     drain: asyncio.Event
 

@@ -15,7 +15,7 @@ from tailplane.control_plane.validation import InputValidation
 from tailplane.control_plane.workflow_registry import WorkflowRegistry
 from tailplane.protocol import codec
 from tailplane.protocol.errors import IdempotencyConflict, QueueFull, RequestError
-from tailplane.protocol.ids import SessionId, new_task_id
+from tailplane.protocol.ids import SessionId, TaskId, new_task_id
 
 log = structlog.get_logger(__name__)
 
@@ -29,6 +29,7 @@ class Submission:
         request: the idempotency key it came with.
         task: the id that the task is to have, if it is made; None: any.
         waiting: the channel on which somebody waits for its end.
+        requeue_of: the dead letter that the task does again.
     """
 
     workflow: str
@@ -39,6 +40,7 @@ class Submission:
     request: Request | None = None
     task: TaskRef | None = None
     waiting: str | None = None
+    requeue_of: TaskId | None = None
 
 
 class Submitter:
@@ -89,6 +91,7 @@ class Submitter:
                 waiting=wanted.waiting,
                 start_within=workflow.start_within,
                 position=position,
+                requeue_of=wanted.requeue_of,
             )
             # The answer is what was recorded, however fast a worker is.
             record = await self._broker.tasks.create(task)
@@ -115,6 +118,7 @@ class Submitter:
                 session=task.session_id,
                 request=request,
                 limit=self._max_queued,
+                requeue_of=task.requeue_of,
             )
         except QueueFull as full:
             depth.tell(full.depth)

@@ -10,6 +10,7 @@
     |   |-- UnknownWorkflow
     |   |-- TaskNotFound
     |   |   `-- TaskGone             it existed; its retention has passed
+    |   |-- DeadLetterNotFound       the task has not failed, or is no dead letter any more
     |   |-- SessionNotFound
     |   |-- SessionClosed
     |   |-- CursorPastEnd            the stream ends before it
@@ -135,6 +136,14 @@ class TaskGone(TaskNotFound):
     code = "task_gone"
     status = 410
     title = "The task's retention has passed"
+
+
+class DeadLetterNotFound(RequestError):
+    """The task has not failed, or it was taken off the dead letters before."""
+
+    code = "dead_letter_not_found"
+    status = 404
+    title = "No such dead letter"
 
 
 class SessionNotFound(RequestError):

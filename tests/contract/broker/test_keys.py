@@ -49,6 +49,10 @@ async def live(deployment: Deployment) -> None:
     await deployment.cancel(cancelled, 0)
     await deployment.enqueue(due=600)
     await broker.catalogue.note_gone(TENANT, [cancelled.task_id])
+    for _ in range(2):
+        dead = await deployment.create()
+        await broker.catalogue.note_dead(dead)
+    await broker.catalogue.drop_dead(dead, timedelta(days=7))
 
 
 async def found(redis: Redis, prefix: str) -> AsyncIterator[tuple[str, str, int]]:
@@ -157,6 +161,7 @@ def test_a_tenant_that_would_break_keys_is_refused(tenant: str) -> None:
     for make in (
         lambda: Keys().tasks(tenant),
         lambda: Keys().gone(tenant),
+        lambda: Keys().dead(tenant),
         lambda: Keys().request(tenant, "d"),
         lambda: Keys().session(tenant, session),
         lambda: Keys().session_tasks(tenant, session),

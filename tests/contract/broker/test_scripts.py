@@ -60,6 +60,7 @@ async def test_a_server_that_forgot_its_scripts_is_told_them_again(
     await broker.tasks.wait_for(task, "ends")
     assert await deployment.finish(begun, Trigger.RETRY) is State.QUEUED
     assert await deployment.cancel(task, 1) is State.CANCELLED
+    await broker.catalogue.note_dead(task)
     await broker.queue.renew(deployment.worker, timedelta(seconds=1))
     assert await broker.queue.reap(deployment.worker, leaves=True) == 1
     again = await deployment.begin()

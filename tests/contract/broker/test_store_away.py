@@ -72,6 +72,11 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "catalogue.task_ids": ("default", None, None, 1),
     "catalogue.oldest_task_ids": ("default", None, 1),
     "catalogue.note_gone": ("default", [TASK.task_id]),
+    "catalogue.note_dead": (TASK,),
+    "catalogue.dead_letter_ids": ("default", None, 1),
+    "catalogue.oldest_dead_letter_ids": ("default", None, 1),
+    "catalogue.drop_dead": (TASK, LEASE),
+    "catalogue.forget_dead": ("default", [TASK.task_id]),
     "catalogue.was_here": (TASK,),
 }
 STORES = {"tasks": TaskStore, "log": EventLog, "queue": Queue, "catalogue": Catalogue}

@@ -71,12 +71,17 @@ def test_lists_and_views_are_plain_iterators(blocking_server: Any, client: SyncC
     blocking_server.play(
         wire.answers({"tasks": [wire.task], "next_page": None}),
         wire.answers({"workflows": []}),
+        wire.answers({"dead_letters": [], "next_page": None}),
+        wire.answers(wire.task | {"task_id": "t_2", "position": 4}, 201),
         wire.streams(wire.entry(2, "a", "b"), wire.succeeded(3)),
         wire.streams(wire.entry(1, "a"), wire.succeeded(2)),
     )
 
     assert [task.task_id for task in client.tasks(state="queued")] == ["t_1"]
     assert client.workflows() == []
+    assert list(client.dead_letters()) == []
+    again = client.requeue("t_1")
+    assert (again.task_id, again.position) == ("t_2", 4)
     lists = list(client.task("t_1").results().coalesce(timedelta(0)))
     assert [item for items in lists for item in items] == ["a", "b"]
     assert [event.seq for event in client.task("t_1").events()] == [1, 2]

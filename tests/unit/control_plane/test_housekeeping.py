@@ -1,9 +1,12 @@
 from datetime import timedelta
 
+import pytest
+
 from tailplane.broker import Broker, Closing, NewTask, TaskRef
 from tailplane.control_plane.housekeeping import Housekeeper
 from tailplane.control_plane.queue import TaskQueue
 from tailplane.protocol import codec, events
+from tailplane.protocol.events import PlatformType
 from tailplane.protocol.ids import EntryId, new_task_id, new_worker_id
 from tailplane.protocol.states import State, Trigger
 
@@ -100,6 +103,7 @@ async def test_a_task_whose_time_over_all_attempts_is_up_fails_while_it_waits_fo
         pass
     record = await broker.tasks.read(task)
     assert (record.state, (record.error or {})["code"]) == (State.FAILED, "timeout")
+    assert await broker.catalogue.dead_letter_ids("default", None, 10) == [task.task_id]
     assert not await broker.redis.zscore(broker.keys.due("a"), task.member)
 
 
@@ -116,10 +120,49 @@ async def test_tasks_whose_retention_has_passed_leave_the_index(broker: Broker, 
     assert await broker.catalogue.was_here(gone)
 
 
+async def test_dead_letters_whose_retention_has_passed_leave_their_list(broker: Broker, queue: TaskQueue) -> None:
+    kept, gone = await queued(broker, queue), TaskRef(new_task_id())
+    for task in (kept, gone):
+        await broker.catalogue.note_dead(task)
+
+    assert await Housekeeper(broker).forget_gone_letters() == 1
+
+    assert await broker.catalogue.dead_letter_ids("default", None, 10) == [kept.task_id]
+
+
+async def test_all_of_a_long_list_is_looked_at(
+    broker: Broker, queue: TaskQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tailplane.control_plane.housekeeping.AT_ONCE", 2)
+    for _ in range(5):
+        await broker.catalogue.note_dead(await queued(broker, queue))
+    gone = TaskRef(new_task_id())
+    await broker.catalogue.note_dead(gone)
+    keeper = Housekeeper(broker)
+
+    assert sum([await keeper.forget_gone_letters() for _ in range(4)]) == 1
+    assert gone.task_id not in await broker.catalogue.dead_letter_ids("default", None, 10)
+
+
+async def test_a_failed_task_that_came_back_to_the_queue_is_noted(broker: Broker, queue: TaskQueue) -> None:
+    # Its worker died after it had ended the task, and the reaper gave back what it held.
+    broker = in_a_hurry(broker)
+    await _register(broker)
+    task = await queued(broker, queue)
+    await broker.tasks.end(task, Trigger.FAIL, 0, PlatformType.FAILED, {"error": {}})
+    while not await broker.queue.overdue("a", SOON, 10):
+        pass
+
+    assert await Housekeeper(broker).end_overdue() == 1
+
+    assert await broker.catalogue.dead_letter_ids("default", None, 10) == [task.task_id]
+    assert not await broker.redis.zcard(broker.keys.due("a"))
+
+
 async def test_an_idle_deployment_is_in_order(broker: Broker) -> None:
     keeper = Housekeeper(broker)
 
-    assert (await keeper.end_overdue(), await keeper.forget_gone()) == (0, 0)
+    assert (await keeper.end_overdue(), await keeper.forget_gone(), await keeper.forget_gone_letters()) == (0, 0, 0)
 
 
 async def test_a_queued_task_without_a_record_leaves_the_queue(broker: Broker, queue: TaskQueue) -> None:

@@ -1,8 +1,9 @@
 -- Put a recorded task into its workflow's queue and into the indexes, and wake one worker.
 -- KEYS  1 due (zset)   2 doorbell (list)   3 index of tasks (zset)   4 request (string)   5 session (hash)
---       6 index of the session's tasks (zset)
+--       6 index of the session's tasks (zset)   7 dead letters (zset)
 -- ARGV  1 member   2 task id   3 delay, ms   4 what the request made, or '': no idempotency key   5 its TTL, ms
 --       6 the session's idle TTL, ms; 0: no session   7 how many tasks may wait in the queue; 0: any number
+--       8 the dead letter that this task does again, which leaves the list; '': none
 -- Returns {'queued', tasks that wait, this one included}, {'known', what the same request made before}, {'full', tasks
 -- that wait}, {'closed'} or {'missing'}: of the session.
 if ARGV[4] ~= '' then
@@ -28,6 +29,9 @@ if ARGV[6] ~= '0' then
 end
 if ARGV[4] ~= '' then
   redis.call('SET', KEYS[4], ARGV[4], 'PX', ARGV[5])
+end
+if ARGV[8] ~= '' then
+  redis.call('ZREM', KEYS[7], ARGV[8])
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -13,14 +13,16 @@ from tailplane.control_plane.forms import Task, TaskPage, outcome_form, task_for
 from tailplane.control_plane.idempotency import request_of
 from tailplane.control_plane.listing import Filter, list_tasks
 from tailplane.control_plane.lookup import find_task, why_missing
-from tailplane.control_plane.models import WORKFLOW_PATTERN, Cancel, Submit
+from tailplane.control_plane.models import Cancel, Submit
 from tailplane.control_plane.parameters import (
     IDEMPOTENCY_KEY,
     PREFER,
     SESSION_ID_SCHEMA,
     TASK_ID,
-    TASK_ID_SCHEMA,
     WAIT,
+    Limit,
+    OfWorkflow,
+    PageAfter,
     body_of,
     idempotency_key_of,
     preferred_wait_of,
@@ -78,23 +80,13 @@ def _submitted(request: Request, task: TaskRecord, applied: dict[str, str] | Non
 async def get_tasks(
     request: Request,
     state: Annotated[State | SkipJsonSchema[None], Query(description="Only tasks in this state.")] = None,
-    workflow: Annotated[
-        str | SkipJsonSchema[None],
-        Query(
-            pattern=WORKFLOW_PATTERN,
-            description="Only tasks of this workflow.",
-            json_schema_extra={"pattern": WORKFLOW_PATTERN},
-        ),
-    ] = None,
+    workflow: OfWorkflow = None,
     session_id: Annotated[
         str | SkipJsonSchema[None],
         Query(description="Only tasks of this session.", json_schema_extra=SESSION_ID_SCHEMA),
     ] = None,
-    limit: Annotated[int, Query(ge=1, le=200, description="How many at the most.")] = 50,
-    page: Annotated[
-        str | SkipJsonSchema[None],
-        Query(description="The previous page's `next_page`.", json_schema_extra=TASK_ID_SCHEMA),
-    ] = None,
+    limit: Limit = 50,
+    page: PageAfter = None,
 ) -> Response:
     """List tasks, newest first. With a filter a page may be short, even empty, and not the last: see `next_page`."""
     wanted = Filter(state, workflow, None if session_id is None else parse_session_id(session_id))

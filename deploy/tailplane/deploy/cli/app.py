@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import typer
 
-from tailplane.deploy.cli import checks, demo, fleet, servers, tasks, terminal
+from tailplane.deploy.cli import checks, dead_letters, demo, fleet, servers, tasks, terminal
 from tailplane.protocol.errors import TailplaneError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command("run")(tasks.run)
 app.command("tail")(tasks.tail)
 app.command("ps")(tasks.ps)
 app.command("cancel")(tasks.cancel)
+app.add_typer(dead_letters.app, name="dead-letters")
 app.command("workflows")(fleet.workflows)
 app.command("workers")(fleet.workers)
 app.command("doctor")(checks.doctor)

@@ -6,7 +6,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from tailplane.client import TaskStatus, WorkerInfo, WorkflowInfo
+from tailplane.client import DeadLetter, TaskStatus, WorkerInfo, WorkflowInfo
 from tailplane.deploy.cli import terminal
 from tailplane.deploy.cli.progress import describe_age
 from tailplane.protocol.states import State
@@ -24,6 +24,8 @@ _COLOURS = {
 # Of a column that wraps: narrower, a description is a tower of syllables.
 _NARROWEST = 24
 _UNBOUNDED = 100_000
+# Characters of an error's message; all of it is in the task.
+_MOST_SAID = 200
 # Between two columns, as rich has it.
 _GAP = 2
 
@@ -39,6 +41,16 @@ def print_tasks(tasks: Iterable[TaskStatus], now: float) -> None:
         state = Text(str(task.state), style=_COLOURS[task.state])
         rows.append([task.task_id, task.workflow, state, str(task.attempt), age, took])
     _print(["task", "workflow", "state", "attempt", "created", "took"], rows)
+
+
+def print_dead_letters(letters: Iterable[DeadLetter], now: float) -> None:
+    """Print dead letters; `now` in seconds since the epoch."""
+    rows: list[list[str | Text]] = []
+    for letter in letters:
+        age = f"{describe_age(max(0.0, now - letter.ended_at))} ago"
+        said = letter.error.message.partition("\n")[0][:_MOST_SAID]
+        rows.append([letter.task_id, letter.workflow, str(letter.attempts), age, f"{letter.error.code}: {said}"])
+    _print(["task", "workflow", "attempts", "failed", "error"], rows, wraps="error")
 
 
 def print_workflows(workflows: Iterable[WorkflowInfo], workers_of: dict[str, int]) -> None:
