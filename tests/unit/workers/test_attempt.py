@@ -544,6 +544,29 @@ class TestCancel:
         await bench.run(workflow)
         assert (seen, await bench.places(task, workflow)) == ([], [])
 
+    async def test_a_failed_task_is_a_dead_letter_before_its_claim_is_forgotten(
+        self, bench: Bench, broker: Broker
+    ) -> None:
+        async def flow(ctx: Context) -> None:
+            raise ValueError("no")
+
+        workflow = bench.workflow(flow)
+        task = await bench.submit(workflow)
+        await bench.run(workflow)
+        assert await broker.catalogue.dead_letter_ids("default", None, 10) == [task.task_id]
+        assert await bench.places(task, workflow) == []
+
+    async def test_a_claim_of_a_failed_task_makes_it_a_dead_letter(self, bench: Bench, broker: Broker) -> None:
+        async def flow(ctx: Context) -> None: ...
+
+        workflow = bench.workflow(flow)
+        task = await bench.submit(workflow)
+        # By a worker that died before it had noted it.
+        await broker.tasks.end(task, Trigger.FAIL, 0, PlatformType.FAILED, {"error": {}})
+        await bench.run(workflow)
+        assert await broker.catalogue.dead_letter_ids("default", None, 10) == [task.task_id]
+        assert await bench.places(task, workflow) == []
+
     async def test_a_task_that_was_removed_before_it_began_is_dropped(self, bench: Bench, broker: Broker) -> None:
         async def flow(ctx: Context) -> None: ...
 

@@ -31,7 +31,7 @@ from tailplane.protocol.errors import (
 )
 from tailplane.protocol.events import PlatformType
 from tailplane.protocol.ids import WorkerId
-from tailplane.protocol.states import TransitionRefused, Trigger
+from tailplane.protocol.states import State, TransitionRefused, Trigger
 from tailplane.workers.acknowledgements import Acknowledgements
 from tailplane.workers.budget import Budget
 from tailplane.workers.context import Context
@@ -152,7 +152,8 @@ class Attempt:
             except (TransitionRefused, TaskNotFound) as error:
                 # Cancelled while it was on its way, or delivered twice: the record decides, there is nothing to run.
                 log.info("nothing to run", **self._facts, reason=str(error))
-                await self._acknowledge()
+                # Who ended it may have died before it could note a failure.
+                await self._acknowledge(error.state if isinstance(error, TransitionRefused) else None)
                 return None
         await self._requeue(timedelta())
         return None
@@ -171,10 +172,11 @@ class Attempt:
         except HolderLost as lost:
             error = _error("worker_lost", "", "its worker was lost while it ran, and it may not run twice")
             told, kept = {"error": error}, _kept(error)
-            await tasks.end(self.claim.task, Trigger.FAIL, lost.attempt, PlatformType.FAILED, told, kept)
+            state = await tasks.end(self.claim.task, Trigger.FAIL, lost.attempt, PlatformType.FAILED, told, kept)
+            await self._note_if_failed(state)
             return None
         except TimeIsUp as over:
-            await tasks.time_out(self.claim.task, over.attempt)
+            await self._note_if_failed(await tasks.time_out(self.claim.task, over.attempt))
             return None
         except StartTooLate:
             data = {"reason": "it did not start in time"}
@@ -315,7 +317,7 @@ class Attempt:
             return
         # What is mended may have become a failure.
         if ending.delay is None or closing.trigger is Trigger.FAIL:
-            await self._acknowledge()
+            await self._acknowledge(state)
         else:
             await self._requeue(ending.delay)
 
@@ -336,9 +338,15 @@ class Attempt:
             return Closing(ending.trigger, closing.attempt, error.last, [ending.event], ending.fields, lost)
         return closing
 
-    async def _acknowledge(self) -> None:
+    async def _note_if_failed(self, state: State | None) -> None:
+        # Before the claim is acknowledged: should we die in between, whoever gets it next does it.
+        if state is State.FAILED:
+            await self._platform.broker.catalogue.note_dead(self.claim.task)
+
+    async def _acknowledge(self, state: State | None = None) -> None:
         while self._stop is not Stop.LOST:
             try:
+                await self._note_if_failed(state)
                 await self._platform.acknowledgements.send(self.claim.task)
                 return
             except StoreUnavailable:

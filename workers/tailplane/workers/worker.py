@@ -150,7 +150,13 @@ class PlatformThread(threading.Thread):
         settings = self._settings
         redis = connect(settings.redis_url, ArqRedis)
         # `start_within` is for those who create tasks.
-        broker = Broker.over(redis, prefix=settings.prefix, retention=settings.retention, start_within=timedelta())
+        broker = Broker.over(
+            redis,
+            prefix=settings.prefix,
+            retention=settings.retention,
+            start_within=timedelta(),
+            dead_letter_retention=settings.dead_letter_retention,
+        )
         try:
             await self._serve(broker)
         finally:
