@@ -42,6 +42,7 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "tasks.end": (TASK, Trigger.CANCEL, 1, PlatformType.CANCELLED, {}),
     "tasks.repair": (TASK, 1, WORKER, EntryId(1, 2), []),
     "tasks.time_out": (TASK, 1),
+    "log.trim": ([(TASK, EntryId(1, 2))],),
     "log.append": ([Append(TASK, EntryId(1, 2), b"\x90")],),
     "log.read_after": ([(TASK, EntryId(0, 0), 1)],),
     "log.exist": ([TASK],),
