@@ -27,9 +27,15 @@ from tailplane.protocol import codec, events
 from tailplane.protocol.errors import TaskLost, TaskNotFound
 from tailplane.protocol.events import PlatformType
 from tailplane.protocol.ids import EntryId, WorkerId
-from tailplane.protocol.states import State, TransitionRefused, Trigger, encode_moves
+from tailplane.protocol.states import TRANSITIONS, State, TransitionRefused, Trigger, encode_moves
 
 _MOVES = {trigger: encode_moves(trigger) for trigger in Trigger}
+# What an attempt that runs may do: some of these are also done from outside, to a task that nobody runs.
+_MOVES_OF_ATTEMPT = {
+    trigger: f"{State.RUNNING}={moves[State.RUNNING]};"
+    for trigger, moves in TRANSITIONS.items()
+    if State.RUNNING in moves
+}
 _RUNNING = State.RUNNING.value.encode()
 
 
@@ -297,7 +303,7 @@ class TaskStore:
             scripts.FINISH,
             [self.keys.task(task), self.keys.stream(task), self.keys.bell(task)],
             [
-                _MOVES[closing.trigger],
+                _MOVES_OF_ATTEMPT[closing.trigger],
                 closing.attempt,
                 closing.after,
                 events.join_events(closing.packed),

@@ -163,9 +163,10 @@ class Calls:
         session: SessionId | None,
         request: tuple[str, str] | None,
     ) -> tuple[TaskId, str]:
-        return await self.broker.queue.enqueue(
+        made = await self.broker.queue.enqueue(
             task, workflow, delay=delay, session=session, request=Request(*request) if request else None
         )
+        return made.task_id, made.content
 
     async def made_by(self, key: str) -> tuple[TaskId, str] | None:
         return await self.broker.queue.made_by(DEFAULT_TENANT, Request(key, ""))

@@ -131,6 +131,18 @@ async def test_an_ended_task_takes_no_second_end(deployment: Deployment, broker:
     assert await deployment.entries(task) == before
 
 
+@pytest.mark.parametrize("trigger", [Trigger.FAIL, Trigger.CANCEL])
+async def test_an_attempt_that_gave_its_task_back_does_not_end_it(
+    deployment: Deployment, broker: Broker, trigger: Trigger
+) -> None:
+    begun = await deployment.begin()
+    task = begun.record.ref
+    await broker.tasks.finish(task, closing(begun, Trigger.RETRY))
+    with pytest.raises(TaskLost):
+        await broker.tasks.finish(task, closing(begun, trigger, after=3))
+    assert (await deployment.record(task)).state is State.QUEUED
+
+
 async def test_of_many_ends_at_once_one_is_written(deployment: Deployment, broker: Broker) -> None:
     begun = await deployment.begin()
     task = begun.record.ref

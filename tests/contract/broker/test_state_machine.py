@@ -28,7 +28,7 @@ def test_whatever_happens_the_broker_keeps_its_promises(server: EmbeddedServer, 
     run_state_machine_as_test(
         lambda: machine(server.url),
         settings=settings(
-            max_examples=int(wanted or 100),
+            max_examples=int(wanted or 60),
             stateful_step_count=50,
             derandomize=wanted is None,
             # How fast the machine is says nothing of the broker.
