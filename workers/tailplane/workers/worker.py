@@ -80,7 +80,7 @@ def run_worker(workflows: Sequence[Workflow], settings: Settings) -> None:
 
 def _run_until_ended(loop: asyncio.AbstractEventLoop, platform: "PlatformThread") -> None:
     """Run the workflows' loop for as long as the platform lives, whatever authors' code does to it."""
-    while platform.is_alive():
+    while not platform.has_ended:
         try:
             loop.run_forever()
         except (SystemExit, KeyboardInterrupt) as error:
@@ -101,11 +101,13 @@ class PlatformThread(threading.Thread):
 
     Attributes:
         error: what ended it, if not a drain.
+        has_ended: whether it has; changed on the workflows' loop.
     """
 
     def __init__(self, workflows: Sequence[Workflow], settings: Settings, runner: Runner) -> None:
         super().__init__(name="platform", daemon=True)
         self.error: BaseException | None = None
+        self.has_ended = False
         self._workflows = {workflow.name: workflow for workflow in workflows}
         self._settings = settings
         self._runner = runner
@@ -139,12 +141,17 @@ class PlatformThread(threading.Thread):
             self.error = error
         finally:
             self._loop.close()
-            self._runner.loop.call_soon_threadsafe(self._runner.loop.stop)
+            self._runner.loop.call_soon_threadsafe(self._end)
             # Its tasks are in other hands by now: code that blocks the process' end is left behind.
             last = threading.Timer(_LAST_GRACE, os._exit, [1 if self.error else 0])
             last.daemon = True
             last.start()
             self.last_grace = last
+
+    def _end(self) -> None:
+        # Noted where the loop is stopped: who looked at the thread instead could find it alive, and run on for ever.
+        self.has_ended = True
+        self._runner.loop.stop()
 
     async def _main(self) -> None:
         settings = self._settings
