@@ -163,3 +163,17 @@ async def stop_loop(ctx: Context) -> None:
     ctx.write_event_to_stream("stopping")
     asyncio.get_running_loop().stop()
     await asyncio.sleep(0)
+
+
+@workflow
+async def count_in_halves(ctx: Context, n: int, path: str, pause: float = 0.001) -> int:
+    """Write the numbers up to n, the second half only once a file exists, with a pause between them."""
+    for i in range(n // 2):
+        ctx.write_event_to_stream(i)
+        await asyncio.sleep(0.001)
+    while not Path(path).exists():
+        await asyncio.sleep(0.02)
+    for i in range(n // 2, n):
+        ctx.write_event_to_stream(i)
+        await asyncio.sleep(pause)
+    return n

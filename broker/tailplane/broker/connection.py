@@ -1,13 +1,13 @@
-"""How Tailplane's servers talk to Redis: connection settings, deadlines, and Redis' errors turned into ours."""
+"""How Tailplane's servers talk to Redis: URLs, connection settings, deadlines, and Redis' errors turned into ours."""
 
 import asyncio
 import builtins
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from redis.asyncio import Redis
-from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
@@ -22,6 +22,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
+from tailplane.broker import sentinel
 from tailplane.protocol.errors import StoreUnavailable
 
 # Seconds. Far above the longest script; below what a caller of the HTTP API would wait.
@@ -38,39 +39,89 @@ _AWAY = (
     TryAgainError,
     OSError,
 )
-# How a server's errors begin that says that it can't do anything right now, rather than that it does not want to.
-_NOT_NOW = (
-    "BUSY ",
-    "CLUSTERDOWN ",
-    "LOADING ",
-    "MASTERDOWN ",
-    "MISCONF ",
-    "NOREPLICAS ",
-    "OOM ",
-    "READONLY ",
-    "TRYAGAIN ",
-)
+# How a server's errors begin that says that it can't do anything right now, rather than that it does not want to; and
+# what they mean. Their own text may name scripts and lines, which are nobody's business.
+_NOT_NOW = {
+    "BUSY": "it is busy with a script",
+    "CLUSTERDOWN": "its cluster is down",
+    "LOADING": "it is loading its data",
+    "MASTERDOWN": "it is a replica that has lost its primary",
+    "MISCONF": "it can't write to its disk",
+    "NOREPLICAS": "too few replicas follow it",
+    "OOM": "its memory is full",
+    "READONLY": "it is a replica",
+    "TRYAGAIN": "its cluster moves the key",
+    "UNBLOCKED": "it has become a replica",
+}
+
+_SCHEMES = ("redis", "rediss", "unix", *sentinel.SCHEMES)
 
 R = TypeVar("R", bound=Redis)
 
 
+def check_url(url: str) -> str:
+    """Return `url` if a server may be there.
+
+    Raises:
+        ValueError: it can't be; the message says what would be right, and holds nothing of the URL.
+    """
+    scheme = url.partition("://")[0]
+    if scheme not in _SCHEMES:
+        raise ValueError(f"a URL of Redis begins with {', '.join(f'{each}://' for each in _SCHEMES)}")
+    try:
+        pool = _pool(url)
+    except ValueError as error:
+        if scheme in sentinel.SCHEMES:
+            raise
+        # Its text may show what was taken for the port, which can be a piece of a password.
+        raise ValueError(
+            "that is no URL of Redis, such as redis://[user:password@]host[:port][/database]; "
+            "@ : / ? and # in a password must be percent-encoded"
+        ) from error
+    try:
+        pool.make_connection()
+    except Exception as error:
+        raise ValueError("redis-py does not take the options behind the ? of the URL") from error
+    return url
+
+
 def connect(url: str, kind: type[R]) -> R:
-    """Return a client of `kind` for `url` (redis://, rediss://, unix://); it connects when first used.
+    """Return a client of `kind` for `url`; it connects when first used.
 
     A command is never repeated behind the caller's back: whether it may be is a question for each verb.
+
+    Args:
+        url: redis://, rediss://, unix://; or, for a primary that sentinels know, redis+sentinel:// or rediss+sentinel://.
     """
-    client: R = kind.from_url(
-        url,
-        socket_timeout=COMMAND_DEADLINE,
-        socket_connect_timeout=CONNECT_DEADLINE,
-        socket_keepalive=True,
-        retry=Retry(NoBackoff(), 0),
-        max_connections=10_000,
-    )
+    return cast(R, kind.from_pool(_pool(url)))
+
+
+def _pool(url: str) -> ConnectionPool:
+    options: dict[str, Any] = {
+        "socket_timeout": COMMAND_DEADLINE,
+        "socket_connect_timeout": CONNECT_DEADLINE,
+        "socket_keepalive": True,
+        "retry": Retry(NoBackoff(), 0),
+        "max_connections": 10_000,
+    }
+    if url.partition("://")[0] in sentinel.SCHEMES:
+        return sentinel.primary_pool(url, HandedOver, **options)
+    pool = ConnectionPool.from_url(url, **options)
     # Of its own kind for each scheme; the pool has no connections yet.
-    pool = client.connection_pool
-    pool.connection_class = type(pool.connection_class.__name__, (HandedOver, pool.connection_class), {})
-    return client
+    pool.connection_class = sentinel.mixed(HandedOver, pool.connection_class)
+    return pool
+
+
+async def follow_primary(redis: Redis) -> None:
+    """Close the connections to a server that its sentinels have replaced; without sentinels there is nothing to do.
+
+    Raises:
+        StoreUnavailable: the sentinels name no primary.
+    """
+    pool = redis.connection_pool
+    if isinstance(pool, sentinel.PrimaryPool):
+        with store_errors():
+            await pool.get_master_address()
 
 
 class HandedOver(AbstractConnection):
@@ -111,12 +162,15 @@ def store_errors() -> Iterator[None]:
     """Turn what redis-py raises when Redis is away, loading, full or read-only into StoreUnavailable."""
     try:
         yield
+    except sentinel.NoPrimary as error:
+        # Which of them says what, the error has for the doctor; it is no business of a caller of the HTTP API.
+        raise StoreUnavailable("Redis does not answer: its sentinels name no primary") from error
     except _AWAY as error:
         raise StoreUnavailable(f"Redis does not answer: {type(error).__name__}") from error
     except ResponseError as error:
-        if not _is_not_now(error):
+        if (refusal := _not_now(str(error))) is None:
             raise
-        raise StoreUnavailable(f"Redis takes nothing now: {error}") from error
+        raise refusal from error
     except RuntimeError as error:
         # uvloop's way to say that the other side closed the connection while redis-py was about to write into it.
         if "the handler is closed" not in str(error):
@@ -126,12 +180,14 @@ def store_errors() -> Iterator[None]:
 
 def reply_error(text: str) -> StoreUnavailable | ResponseError:
     """Return the exception that an error reply stands for."""
-    if text.startswith(_NOT_NOW):
-        return StoreUnavailable(f"Redis takes nothing now: {text}")
+    if (refusal := _not_now(text)) is not None:
+        return refusal
     if text.startswith("NOSCRIPT "):
         return NoScriptError(text)
     return ResponseError(text)
 
 
-def _is_not_now(error: Exception) -> bool:
-    return isinstance(error, ResponseError) and str(error).startswith(_NOT_NOW)
+def _not_now(text: str) -> StoreUnavailable | None:
+    code = text.partition(" ")[0]
+    meaning = _NOT_NOW.get(code)
+    return None if meaning is None else StoreUnavailable(f"Redis takes nothing now: {meaning} ({code})")

@@ -7,8 +7,10 @@ import re
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tailplane.broker.connection import check_url
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 _UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -28,8 +30,10 @@ class DeploymentSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="TAILPLANE_", frozen=True, extra="ignore")
 
-    redis_url: str = Field("redis://127.0.0.1:6379/0", pattern=r"^(redis|rediss|unix)://", repr=False)
-    """Where Redis or Valkey is. May hold a password, so it is never shown as it is. The default is a local server."""
+    redis_url: Annotated[str, AfterValidator(check_url)] = Field("redis://127.0.0.1:6379/0", repr=False)
+    """Where Redis or Valkey is: redis://, rediss://, unix://; behind Sentinel `redis+sentinel://host,host,host/SERVICE/0`,
+    or rediss+sentinel:// for TLS, with `?sentinel_password=` (and `sentinel_username`) where the sentinels want one of
+    their own. May hold a password, so it is never shown as it is. The default is a local server."""
 
     prefix: str = Field("tailplane", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
     """What every key begins with: deployments with different prefixes can share one Redis."""

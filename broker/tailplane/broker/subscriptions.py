@@ -2,7 +2,7 @@
 
 A message only ever says "look": it can be lost with the connection, so every subscription that is confirmed, the first
 time or again after a reconnect, is told like a message without data. The connection proves that it lives by hearing
-itself.
+itself; and since a replica lets one publish and hear, too, it is asked now and then whether it is still the primary.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 from redis.asyncio import Redis
 
-from tailplane.broker.connection import HandedOver
+from tailplane.broker.connection import HandedOver, follow_primary
 from tailplane.broker.outage import Outage
 from tailplane.broker.wire import Line, Wire
 from tailplane.protocol.errors import StoreUnavailable
@@ -22,11 +22,13 @@ from tailplane.protocol.errors import StoreUnavailable
 log = structlog.get_logger("tailplane.broker")
 
 # Seconds: between two beats that the connection must hear; silence after which it counts as dead; for a subscription
-# to be confirmed; between two tries to connect.
+# to be confirmed; between two tries to connect; between two questions to the sentinels, if there are any: what is
+# written to a former primary until then is lost, and it may go on as if nothing were for many seconds.
 BEAT = 5.0
 SILENCE = 15.0
 CONFIRMATION = 5.0
 PAUSE = 0.25
+FOLLOW_EVERY = 1.0
 
 OnMessage = Callable[[str, bytes | None], None]
 
@@ -105,7 +107,7 @@ class Subscriptions:
         line.send([("SUBSCRIBE", self._own, *self._wanted)])
         self._line = line
         self._outage.over()
-        beating = asyncio.ensure_future(self._beat())
+        minding = {asyncio.ensure_future(self._beat(line)), asyncio.ensure_future(self._follow())}
         try:
             while (left := self._heard_at + SILENCE - loop.time()) > 0:
                 with contextlib.suppress(TimeoutError):
@@ -114,11 +116,18 @@ class Subscriptions:
                         raise StoreUnavailable("the connection was lost")
             raise StoreUnavailable(f"nothing heard for {SILENCE:.0f} s")
         finally:
-            beating.cancel()
-            await asyncio.wait({beating})
+            for each in minding:
+                each.cancel()
+            await asyncio.wait(minding)
 
     def _take(self, reply: Any) -> None:
         self._heard_at = asyncio.get_running_loop().time()
+        if isinstance(reply, StoreUnavailable):
+            # Whose subscription it was is not said: on a new connection all are asked for again.
+            log.warning("subscription refused", reason=str(reply))
+            if self._line is not None:
+                self._line.abort()
+            return
         if isinstance(reply, Exception):
             # Such as a user without the right to a channel: whose it was is not said, so that subscription times out.
             log.warning("subscription refused", reason=str(reply))
@@ -137,8 +146,18 @@ class Subscriptions:
                 confirmed.set_result(None)
             self._on_message(channel, None)
 
-    async def _beat(self) -> None:
+    async def _beat(self, line: Line) -> None:
         while True:
             await asyncio.sleep(BEAT)
             with contextlib.suppress(StoreUnavailable):
-                await self._wire.call([("PUBLISH", self._own, b"")])
+                _, role = await self._wire.call([("PUBLISH", self._own, b""), ("ROLE",)])
+                # One who may not ask gets a refusal, and goes on.
+                if isinstance(role, list) and role[0] == b"slave":
+                    self._wire.abandon()
+                    line.abort()
+
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(FOLLOW_EVERY)
+            with contextlib.suppress(StoreUnavailable):
+                await follow_primary(self._redis)

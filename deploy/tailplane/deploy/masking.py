@@ -4,7 +4,9 @@ import re
 
 # Up to the last @ before the host's end: people forget to encode an @ inside a password.
 _USERINFO = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<userinfo>[^\s/?#\"'<>]*)@")
-_QUERY = re.compile(r"(?P<name>[?&](?:password|passwd|token|key|api_key|secret)=)[^&\s\"'<>]+", re.IGNORECASE)
+_QUERY = re.compile(
+    r"(?P<name>[?&](?:(?:sentinel_)?password|passwd|token|key|api_key|secret)=)[^&\s\"'<>]+", re.IGNORECASE
+)
 
 
 def mask(text: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from tailplane.broker import Subscriptions, connect, subscriptions
 from tailplane.broker.connection import HandedOver
@@ -172,3 +173,59 @@ async def test_a_connection_speaks_to_itself_so_that_it_is_not_silent(
                 assert message is not None
                 assert await redis.pubsub_numsub(message["channel"]) == [(message["channel"], 1)]
     assert ear.heard == [("a", None)]
+
+
+async def test_a_server_that_has_become_a_replica_is_left(
+    redis: Redis, server: EmbeddedServer, prefix: str, ear: Ear, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscriptions, "PAUSE", 0.01)
+    monkeypatch.setattr(subscriptions, "BEAT", 0.05)
+    async with running(redis, prefix, ear) as bells:
+        await bells.subscribe("a")
+        # A replica that has no link to its primary: it publishes and hears as ever, and nobody else's messages.
+        await redis.execute_command("REPLICAOF", "127.0.0.1", "1")
+        try:
+            await ear.until(lambda heard: heard.count(("a", None)) >= 3)
+        finally:
+            await redis.execute_command("REPLICAOF", "NO", "ONE")
+        ear.heard.clear()
+        await asyncio.sleep(0.5)
+    # A primary is kept. (One look may have been under way.)
+    assert len(ear.heard) <= 1
+
+
+async def test_a_subscription_that_is_refused_for_now_is_asked_for_again(
+    own_redis: Redis, redis: Redis, prefix: str, ear: Ear, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscriptions, "PAUSE", 0.01)
+    await redis.config_set("busy-reply-threshold", 50)
+    other = connect_again(redis)
+    async with running(own_redis, prefix, ear) as bells:
+        await bells.subscribe("a")
+        endless = asyncio.ensure_future(other.eval("while true do end", 0))
+        try:
+            async with asyncio.timeout(10):
+                while not await is_busy(redis):
+                    await asyncio.sleep(0.01)
+            late = asyncio.ensure_future(bells.subscribe("late"))
+            await asyncio.sleep(0.5)
+            assert not late.done()
+        finally:
+            await redis.execute_command("SCRIPT", "KILL")
+            await asyncio.gather(endless, return_exceptions=True)
+            await other.aclose(close_connection_pool=True)
+            await redis.config_set("busy-reply-threshold", 5000)
+        # Long before the time that a confirmation may take would be over.
+        await asyncio.wait_for(late, 3)
+
+
+async def is_busy(redis: Redis) -> bool:
+    try:
+        await redis.ping()
+    except ResponseError as error:
+        return str(error).startswith("BUSY")
+    return False
+
+
+def connect_again(redis: Redis) -> Redis:
+    return connect("redis://{host}:{port}/0".format(**redis.connection_pool.connection_kwargs), Redis)

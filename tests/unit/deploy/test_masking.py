@@ -9,6 +9,8 @@ from tailplane.deploy.masking import mask
         ("redis://user:pw@host:6379/0", "redis://user:***@host:6379/0"),
         ("redis://:pw@host", "redis://:***@host"),
         ("rediss://user:p@ss:w@host/1", "rediss://user:***@host/1"),
+        ("redis+sentinel://user:pw@a:1,b:2/main/0", "redis+sentinel://user:***@a:1,b:2/main/0"),
+        ("redis+sentinel://a,b/main?sentinel_password=pw", "redis+sentinel://a,b/main?sentinel_password=***"),
         ("http://token@host/x", "http://***@host/x"),
         ("redis://host/0?password=pw&db=1", "redis://host/0?password=***&db=1"),
         ("https://host/a?api_key=pw", "https://host/a?api_key=***"),
