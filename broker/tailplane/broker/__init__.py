@@ -3,6 +3,7 @@
 from tailplane.broker.broker import Broker
 from tailplane.broker.connection import connect, store_errors
 from tailplane.broker.event_log import Append, Entry, EventLog, Refusal, parse_published
+from tailplane.broker.fitness import UnfitStore, mind_fitness, wait_until_fit
 from tailplane.broker.keys import Keys, TaskRef
 from tailplane.broker.outage import Outage
 from tailplane.broker.queue import Claim, Claims, Enqueued, LeaseLapsed, Queue, Request
@@ -36,9 +37,12 @@ __all__ = [
     "TaskRef",
     "TaskStore",
     "TimeIsUp",
+    "UnfitStore",
     "WorkerRecord",
     "WorkflowRecord",
     "connect",
+    "mind_fitness",
     "parse_published",
     "store_errors",
+    "wait_until_fit",
 ]

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from tailplane.broker import Broker
+from tailplane.broker import Broker, UnfitStore, mind_fitness, wait_until_fit
 from tailplane.control_plane import documents, problems, routers
 from tailplane.control_plane.cancel import Canceller
 from tailplane.control_plane.dead_letters import DeadLetters
@@ -30,7 +30,10 @@ Bodies and answers are JSON, or msgpack by `Content-Type` and `Accept`. Errors a
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Return the application. It connects to Redis when first asked, and starts without it."""
+    """Return the application. It connects to Redis when first asked, and starts without it.
+
+    Where Redis turns out to be unfit for live streams, `app.state.refusal` says why, and the process should end.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -44,6 +47,7 @@ def create_app(settings: Settings) -> FastAPI:
                 background.create_task(minder.run()),
                 background.create_task(Housekeeper(services.broker).run()),
                 background.create_task(_wake_readers_on_drain(services)),
+                background.create_task(_mind_fitness(app, services)),
             ]
             try:
                 yield
@@ -63,6 +67,8 @@ def create_app(settings: Settings) -> FastAPI:
     )
     # Set when the process is about to stop, by the server or by the end of the lifespan.
     app.state.drain = asyncio.Event()
+    # Why this process must not serve: an UnfitStore.
+    app.state.refusal = None
     for router in routers.ALL:
         app.include_router(router)
     routes = [route for router in routers.ALL for route in router.routes]
@@ -76,6 +82,17 @@ async def _wake_readers_on_drain(services: Services) -> None:
     await services.drain.wait()
     services.hub.wake_all()
     services.ends.wake_all()
+
+
+async def _mind_fitness(app: FastAPI, services: Services) -> None:
+    try:
+        await wait_until_fit(services.broker.redis)
+    except UnfitStore as error:
+        app.state.refusal = error
+        # Whoever serves this application may not know of refusals: at least it takes no more requests.
+        services.drain.set()
+        return
+    await mind_fitness(services.broker.redis)
 
 
 def _build(settings: Settings, queue: TaskQueue, drain: asyncio.Event) -> Services:

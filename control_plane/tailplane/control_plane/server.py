@@ -28,12 +28,19 @@ log = structlog.get_logger(__name__)
 
 
 def serve(settings: Settings) -> None:
-    """Run a control plane until SIGTERM or SIGINT; then drain and return. A second SIGINT ends it at once."""
+    """Run a control plane until SIGTERM or SIGINT; then drain and return. A second SIGINT ends it at once.
+
+    Raises:
+        UnfitStore: Redis may drop live streams.
+    """
     configure_logging(settings.log_level, settings.log_format)
-    server = Server(create_app(settings), settings)
+    app = create_app(settings)
+    server = Server(app, settings)
     log.info("control plane starts", redis=mask_url(settings.redis_url), prefix=settings.prefix)
     collect_seldom()
     server.run()
+    if app.state.refusal is not None:
+        raise app.state.refusal
     if server.lost_its_app:
         raise SystemExit("the control plane's background work failed; see the log")
 
@@ -60,6 +67,7 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=math.ceil(settings.drain_grace.total_seconds()),
             )
         )
+        self._app = app
         self._drain: asyncio.Event = app.state.drain
         self._garbage = Leaver()
 
@@ -74,10 +82,13 @@ class Server(uvicorn.Server):
         return isinstance(self.lifespan, LifespanOn) and self.lifespan.error_occurred
 
     async def on_tick(self, counter: int) -> bool:
-        """Return whether to stop: also when the application is dead behind a server that lives. Ten times a second."""
+        """Return whether to stop: also when the application is dead, or refuses, behind a server that lives.
+
+        Ten times a second.
+        """
         if counter % 10 == 0:
             self._garbage.tick()
-        return await super().on_tick(counter) or self.lost_its_app
+        return await super().on_tick(counter) or self.lost_its_app or self._app.state.refusal is not None
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -19,7 +19,7 @@ from typing import Any
 import structlog
 import uvloop
 
-from tailplane.broker import Broker, Claim, TaskRef, WorkerRecord, connect
+from tailplane.broker import Broker, Claim, TaskRef, WorkerRecord, connect, wait_until_fit
 from tailplane.broker.garbage import collect_seldom
 from tailplane.broker.logs import configure_logging
 from tailplane.protocol.ids import new_worker_id
@@ -49,6 +49,7 @@ def run_worker(workflows: Sequence[Workflow], settings: Settings) -> None:
 
     Raises:
         ValueError: no workflows, or two of one name.
+        UnfitStore: Redis may drop live streams.
     """
     names = [workflow.name for workflow in workflows]
     if not names or len(set(names)) < len(names):
@@ -219,6 +220,9 @@ class PlatformThread(threading.Thread):
             poll_every=settings.poll_every,
         )
         log.info("worker starts", worker_id=me.worker_id, redis=mask_url(settings.redis_url), workflows=me.workflows)
+        # First: what nobody has claimed yet, a server that may drop streams can't lose by our fault.
+        if not await self._unless_draining(wait_until_fit(broker.redis)):
+            return
         if not await self._unless_draining(lease.begin()):
             return
         async with asyncio.TaskGroup() as group:

@@ -25,7 +25,9 @@ async def healthz(request: Request) -> Response:
 
 @router.get("/readyz", response_model=Health, responses=problems(503))
 async def readyz(request: Request) -> Response:
-    """Say whether this control plane can take requests: Redis answers, and the process is not about to stop."""
+    """Say whether this control plane can take requests: Redis answers and is fit, the process is not about to stop."""
+    if (refusal := request.app.state.refusal) is not None:
+        raise Unavailable(refusal.detail, hint=refusal.hint)
     if services_of(request).drain.is_set():
         raise Unavailable("this control plane is about to stop")
     with store_errors():

@@ -14,7 +14,6 @@ from tailplane.deploy.doctor.installation import (
     check_python,
     required_packages,
 )
-from tailplane.deploy.doctor.redis_server import check_redis
 
 DEFAULT_URL = "http://127.0.0.1:8420"
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
@@ -38,4 +37,10 @@ def diagnose(url: str | None, redis_url: str | None) -> Iterator[Finding]:
         # The fleet is looked at only through a control plane that is ready, and so has its Redis.
         is_served = is_served or finding.check == "workers"
         yield finding
+    try:
+        from tailplane.deploy.doctor.redis_server import check_redis
+    except ImportError:
+        remedy = "to look at Redis from here: pip install 'tailplane[workers]'"
+        yield Finding("redis", Verdict.WARNING, "not looked at: its client is not installed here", remedy)
+        return
     yield from check_redis(redis_url or DEFAULT_REDIS_URL, is_expected=redis_url is not None, is_needed=not is_served)

@@ -1,12 +1,22 @@
-"""Looks at the Redis or Valkey server: may it hold live streams, and does it keep them. The judgements are pure."""
+"""Looks at the Redis or Valkey server: may it hold live streams, and does it keep them. The judgements are pure.
 
+Imports redis-py, which a client-only install does not have.
+"""
+
+import asyncio
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from tailplane.broker import connect, fitness
+from tailplane.broker.connection import check_url
 from tailplane.deploy.doctor.finding import Finding, Verdict
 from tailplane.deploy.masking import mask
+from tailplane.protocol.errors import StoreUnavailable
 
 # The oldest server with XADD NOMKSTREAM and ZRANGE BYLEX, which the scripts use.
 OLDEST_REDIS = (6, 2)
@@ -24,19 +34,8 @@ def check_redis(url: str, *, is_expected: bool, is_needed: bool = True) -> Itera
         is_needed: no control plane answers; one that does has a server of its own, wherever that is.
     """
     try:
-        import redis
-    except ImportError:
-        remedy = "to look at Redis from here: pip install 'tailplane[workers]'"
-        yield Finding("redis", Verdict.WARNING, "not looked at: the package redis is not installed", remedy)
-        return
-    try:
-        with redis.Redis.from_url(
-            url, socket_timeout=3.0, socket_connect_timeout=3.0, decode_responses=True
-        ) as connection:
-            # The first command also connects: it is not timed.
-            info: dict[str, Any] = connection.info("everything")
-            skew, took = _clock_skew(connection)
-    except (redis.RedisError, OSError, ValueError) as error:
+        facts, skew, took = asyncio.run(_ask(url))
+    except (RedisError, StoreUnavailable, OSError, ValueError) as error:
         if is_expected:
             remedy = "is TAILPLANE_REDIS_URL right, the server up, and the password the present one?"
             yield Finding("redis", Verdict.FAILURE, f"{mask(url)}: {mask(str(error))}", remedy)
@@ -45,28 +44,44 @@ def check_redis(url: str, *, is_expected: bool, is_needed: bool = True) -> Itera
             yield Finding("redis", Verdict.SKIPPED, detail)
         else:
             remedy = "only servers need it: TAILPLANE_REDIS_URL says where it is; `tailplane dev` brings its own"
-            yield Finding("redis", Verdict.WARNING, f"{url}: {error}", remedy)
+            yield Finding("redis", Verdict.WARNING, f"{url}: {mask(str(error))}", remedy)
         return
-    yield judge_server(mask(url), info)
-    yield judge_eviction(info)
-    yield judge_persistence(info)
+    if facts.info:
+        yield judge_server(mask(url), facts.info)
+        yield judge_persistence(facts)
+    else:
+        remedy = "let its user run INFO, or look at its settings yourself"
+        yield Finding("redis", Verdict.WARNING, f"{mask(url)} answers, but tells nothing of itself", remedy)
+    yield judge_eviction(facts.info)
     yield judge_clock(skew)
     yield judge_speed(took)
 
 
-def _clock_skew(connection: Any) -> tuple[float, float]:
+async def _ask(url: str) -> tuple[fitness.Facts, float, float]:
+    """Return what the server says of itself, its clock's skew, and the shortest time that an answer took."""
+    # As the programs connect, through sentinels where the URL names them; the first command does: it is not timed.
+    client = connect(check_url(url), Redis)
+    try:
+        await client.ping()
+        skew, took = await _clock_skew(client)
+        return await fitness.read_facts(client), skew, took
+    finally:
+        await client.aclose(close_connection_pool=True)
+
+
+async def _clock_skew(client: Redis) -> tuple[float, float]:
     """Return by how many seconds the server's clock is ahead of ours, and the shortest time that an answer took."""
     best = (0.0, float("inf"))
     for _ in range(5):
         began = time.time()
-        seconds, micros = connection.time()
+        seconds, micros = await client.time()
         ended = time.time()
         if ended - began < best[1]:
             best = (seconds + micros / 1e6 - (began + ended) / 2, ended - began)
     return best
 
 
-def judge_server(url: str, info: dict[str, Any]) -> Finding:
+def judge_server(url: str, info: Mapping[str, Any]) -> Finding:
     """Judge kind, version and role."""
     is_valkey = info.get("server_name") == "valkey"
     # Valkey calls itself Redis 7.2.4 for the sake of old clients.
@@ -80,37 +95,26 @@ def judge_server(url: str, info: dict[str, Any]) -> Finding:
     return Finding("redis", Verdict.OK, name)
 
 
-def judge_eviction(info: dict[str, Any]) -> Finding:
+def judge_eviction(info: Mapping[str, Any]) -> Finding:
     """Judge what the server does when its memory is full."""
-    policy = info.get("maxmemory_policy")
+    if fault := fitness.judge_eviction(info):
+        return _finding("redis eviction", fault)
     limit = info.get("maxmemory_human") if info.get("maxmemory") else "no limit"
-    if policy is None:
-        remedy = "make sure that it is noeviction"
-        return Finding("redis eviction", Verdict.WARNING, "the server does not tell its maxmemory-policy", remedy)
-    if policy != "noeviction":
-        return Finding(
-            "redis eviction",
-            Verdict.FAILURE,
-            f"maxmemory-policy is {policy}: a full server would drop streams that are being read",
-            "set it in the server's configuration: maxmemory-policy noeviction "
-            "(now: CONFIG SET maxmemory-policy noeviction; managed servers: in the parameter group)",
-        )
     return Finding("redis eviction", Verdict.OK, f"maxmemory-policy is noeviction, maxmemory {limit}")
 
 
-def judge_persistence(info: dict[str, Any]) -> Finding:
+def judge_persistence(facts: fitness.Facts) -> Finding:
     """Judge what a restart of the server would cost."""
-    if info.get("aof_enabled"):
-        if info.get("aof_last_write_status", "ok") != "ok":
-            remedy = "is its disk full? Its log says more"
-            return Finding("redis persistence", Verdict.FAILURE, "the append-only file can't be written", remedy)
-        return Finding("redis persistence", Verdict.OK, "append-only file")
-    return Finding(
-        "redis persistence",
-        Verdict.WARNING,
-        "no append-only file: a restart of the server loses tasks and streams",
-        "appendonly yes, appendfsync everysec; at a managed service, turn on persistence or replicas",
-    )
+    if facts.info.get("aof_enabled") and facts.info.get("aof_last_write_status", "ok") != "ok":
+        remedy = "is its disk full? Its log says more"
+        return Finding("redis persistence", Verdict.FAILURE, "the append-only file can't be written", remedy)
+    if fault := fitness.judge_persistence(facts):
+        return _finding("redis persistence", fault)
+    return Finding("redis persistence", Verdict.OK, "append-only file")
+
+
+def _finding(check: str, fault: fitness.Fault) -> Finding:
+    return Finding(check, Verdict.FAILURE if fault.is_fatal else Verdict.WARNING, fault.detail, fault.remedy)
 
 
 def judge_clock(skew: float) -> Finding:

@@ -1,5 +1,6 @@
 import http.server
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tailplane.broker.fitness import Facts
 from tailplane.deploy.doctor import Verdict, diagnose
 from tailplane.deploy.doctor.control_plane import check_control_plane
 from tailplane.deploy.doctor.finding import Finding
@@ -28,6 +30,7 @@ from tailplane.deploy.doctor.redis_server import (
 )
 from tailplane.deploy.embedded import EmbeddedServer
 from tailplane.deploy.ports import free_port
+from tests.sentinel_process import SERVICE, SentinelProcess
 
 HEALTHY: dict[str, Any] = {
     "/healthz": {"status": "ok"},
@@ -153,6 +156,35 @@ def test_a_wrong_password_is_told_without_showing_it() -> None:
     assert "password" in finding.detail
 
 
+@pytest.mark.process
+def test_a_primary_is_looked_at_through_its_sentinels() -> None:
+    with EmbeddedServer(persist=True) as server, SentinelProcess() as sentinel:
+        url = f"redis+sentinel://:hunter2@{sentinel.address},127.0.0.1:1/{SERVICE}"
+        (unknown,) = check_redis(url.replace(":hunter2@", ""), is_expected=True)
+        sentinel.monitor(server.port)
+        found = verdicts(check_redis(url.replace(":hunter2@", ""), is_expected=True))
+        (wrong,) = check_redis(url, is_expected=True)
+    assert (found["redis"], found["redis eviction"]) == (Verdict.OK, Verdict.OK)
+    assert f"{sentinel.address} does not know the service, 127.0.0.1:1: ConnectionError" in unknown.detail
+    assert wrong.verdict == Verdict.FAILURE
+    assert "hunter2" not in wrong.detail
+
+
+@pytest.mark.process
+def test_a_server_that_tells_nothing_of_itself_is_a_warning() -> None:
+    with EmbeddedServer(config={"user": ("app", "on", ">pw", "~*", "&*", "+@all", "-info")}) as server:
+        found = verdicts(check_redis(server.url.replace("://", "://app:pw@"), is_expected=True))
+    assert (found["redis"], found["redis eviction"]) == (Verdict.WARNING, Verdict.WARNING)
+
+
+def test_without_its_client_redis_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tailplane.deploy.doctor.redis_server", None)
+    with control_plane(HEALTHY) as url:
+        (finding,) = (each for each in diagnose(url, None) if each.check == "redis")
+    assert finding.verdict == Verdict.WARNING
+    assert "tailplane[workers]" in (finding.remedy or "")
+
+
 def test_a_url_that_is_none_is_a_finding_and_no_crash() -> None:
     (finding,) = check_redis("nonsense", is_expected=True)
     assert finding.verdict == Verdict.FAILURE
@@ -188,7 +220,16 @@ def test_only_noeviction_is_accepted(policy: str | None, verdict: Verdict) -> No
 
 
 def test_a_full_disk_is_a_failure() -> None:
-    assert judge_persistence({"aof_enabled": 1, "aof_last_write_status": "err"}).verdict == Verdict.FAILURE
+    found = judge_persistence(Facts({"aof_enabled": 1, "aof_last_write_status": "err"}, ""))
+    assert found.verdict == Verdict.FAILURE
+
+
+@pytest.mark.parametrize(
+    ("is_appended", "save", "verdict"),
+    [(1, "", Verdict.OK), (0, "", Verdict.WARNING), (0, "3600 1", Verdict.WARNING), (0, None, Verdict.WARNING)],
+)
+def test_what_a_restart_would_lose_is_told(is_appended: int, save: str | None, verdict: Verdict) -> None:
+    assert judge_persistence(Facts({"aof_enabled": is_appended}, save)).verdict == verdict
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,142 @@
+"""Whether a server may hold live streams: its eviction policy, and what of it outlives a restart.
+
+Both programs look before they do anything else, and refuse a server that may drop what readers wait for; `doctor` tells
+the same. The judgements are pure.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from tailplane.broker.connection import store_errors
+from tailplane.broker.outage import Outage
+from tailplane.protocol.errors import StoreUnavailable, TailplaneError
+
+log = structlog.get_logger("tailplane.broker")
+
+# Seconds between two tries to reach the server for the first look, and between later looks.
+PAUSE = 0.25
+LOOK_EVERY = 60.0
+
+
+class UnfitStore(TailplaneError):
+    """The server may drop live streams; the hint says which setting would be right, and how to set it."""
+
+    code = "unfit_store"
+    title = "The store may drop live streams"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with a server, and what to do about it. `is_fatal`: nothing should run on it."""
+
+    detail: str
+    remedy: str
+    is_fatal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a server says of itself.
+
+    Attributes:
+        info: of `INFO`; empty where the user may not ask.
+        save: the conditions under which it writes snapshots, empty for never; None: it does not tell.
+    """
+
+    info: Mapping[str, Any]
+    save: str | None
+
+
+async def read_facts(redis: Redis) -> Facts:
+    """Ask a server about itself. Managed services often refuse CONFIG, and restricted users INFO as well.
+
+    Raises:
+        StoreUnavailable: it does not answer.
+    """
+    info = await _told(redis.info("everything"))
+    config = await _told(redis.config_get("save"))
+    return Facts(info or {}, config.get("save") if config else None)
+
+
+async def _told(question: Awaitable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    try:
+        with store_errors():
+            return await question
+    except ResponseError:
+        return None
+
+
+def judge_eviction(info: Mapping[str, Any]) -> Fault | None:
+    """Judge what the server does when its memory is full."""
+    policy = info.get("maxmemory_policy")
+    if policy is None:
+        return Fault("the server does not tell its maxmemory-policy", "make sure that it is noeviction")
+    if policy == "noeviction":
+        return None
+    # Also without a limit, which may be set at any time; and the volatile ones, too: what is queued has a TTL.
+    return Fault(
+        f"maxmemory-policy is {policy}: a full server would drop streams that are being read",
+        "set it in the server's configuration: maxmemory-policy noeviction "
+        "(now: CONFIG SET maxmemory-policy noeviction; managed servers: in the parameter group)",
+        is_fatal=True,
+    )
+
+
+def judge_persistence(facts: Facts) -> Fault | None:
+    """Judge what a restart of the server would cost. Where it does not tell, nothing is wrong."""
+    if not facts.info or facts.info.get("aof_enabled"):
+        return None
+    remedy = "appendonly yes, appendfsync everysec; at a managed service, turn on persistence or replicas"
+    match facts.save:
+        case "":
+            return Fault("nothing is written to disk: a restart of the server loses all tasks and streams", remedy)
+        case None:
+            return Fault("no append-only file: a restart of the server may lose tasks and streams", remedy)
+        case _:
+            return Fault("snapshots only: a crash of the server loses what came after the last one", remedy)
+
+
+async def wait_until_fit(redis: Redis) -> None:
+    """Return when the server was reached, however long that takes, and may hold live streams. Log what else is wrong.
+
+    Raises:
+        UnfitStore: it may drop them.
+    """
+    outage = Outage("the look at the store's settings")
+    while True:
+        try:
+            facts = await read_facts(redis)
+            break
+        except StoreUnavailable as error:
+            outage.noticed(error)
+            await asyncio.sleep(PAUSE)
+    outage.over()
+    for fault in (judge_eviction(facts.info), judge_persistence(facts)):
+        if fault and fault.is_fatal:
+            raise UnfitStore(f"Redis is not fit for live streams: {fault.detail}", hint=fault.remedy)
+        if fault:
+            log.warning("Redis is not set up well", found=fault.detail, remedy=fault.remedy)
+
+
+async def mind_fitness(redis: Redis) -> None:
+    """Look again once in a while, until cancelled: a failover, or somebody, may bring another policy.
+
+    It is only logged then: to end in the middle of streams would cost what is to be saved.
+    """
+    known: Fault | None = None
+    while True:
+        await asyncio.sleep(LOOK_EVERY)
+        try:
+            facts = await read_facts(redis)
+        except StoreUnavailable:
+            continue
+        fault = judge_eviction(facts.info)
+        if fault and fault.is_fatal and fault != known:
+            log.error("Redis is no longer fit for live streams", found=fault.detail, remedy=fault.remedy)
+        known = fault
