@@ -9,6 +9,8 @@ local lease = redis.call('ZSCORE', KEYS[1], ARGV[1])
 if not lease then
   return -1
 end
-redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
+-- First, for it takes no memory: once a script has written, a full server lets it write on. Else the living would lose
+-- their leases to whoever reaps first when there is room again.
 redis.call('EXPIRE', KEYS[2], 86400)
+redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
 return redis.call('HLEN', KEYS[3])
