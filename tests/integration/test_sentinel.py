@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +94,10 @@ async def all_is_replicated(server: EmbeddedServer) -> None:
     await redis.aclose(close_connection_pool=True)
 
 
-async def test_a_killed_primary_costs_no_event_that_its_replica_has(watched: Watched, tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGSTOP])
+async def test_a_primary_that_dies_or_hangs_costs_no_event_that_its_replica_has(
+    watched: Watched, tmp_path: Path, end: signal.Signals
+) -> None:
     go_on = tmp_path / "go-on"
     async with cluster_on(watched.url) as cluster, Client(cluster.url) as client:
         pids = [child.pid for child in (*cluster.control_planes, *cluster.workers)]
@@ -104,7 +109,9 @@ async def test_a_killed_primary_costs_no_event_that_its_replica_has(watched: Wat
         await until_all_have(seen, EVENTS // 2)
         # Nothing is written now, so that nothing can be lost by replication.
         await all_is_replicated(watched.primary)
-        watched.primary.kill()
+        pid = watched.primary.pid
+        assert pid is not None
+        os.kill(pid, end)
         # What is written before the replica is promoted waits for it.
         go_on.touch()
         async with asyncio.timeout(90):
@@ -121,6 +128,7 @@ async def test_a_killed_primary_costs_no_event_that_its_replica_has(watched: Wat
         assert await (await client.run_workflow("count", {"n": 3})).result(timeout=30) == 3
         assert [child.pid for child in (*cluster.control_planes, *cluster.workers)] == pids
         assert all(child.is_running for child in (*cluster.control_planes, *cluster.workers))
+    watched.primary.kill()
 
 
 async def test_streams_go_on_when_the_former_primary_lives_and_becomes_a_replica(
