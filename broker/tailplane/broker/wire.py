@@ -121,10 +121,14 @@ class Wire:
 
     Every call has the deadline of a command; nothing is ever sent twice. What callers have in flight is bounded by
     what they may have: the writer and the hub have one call each at a time, a control plane one per request.
+
+    Attributes:
+        connections: how many it has made so far.
     """
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self.connections = 0
         self._connection: HandedOver | None = None
         self._line: Line | None = None
         self._opening: asyncio.Task[Line] | None = None
@@ -191,6 +195,7 @@ class Wire:
         line = Line(partial(self._take, calls), partial(self._lose, calls))
         await line.open(self._connection)
         self._line, self._calls = line, calls
+        self.connections += 1
         return line
 
     def _opened(self, opening: "asyncio.Task[Line]") -> None:

@@ -44,6 +44,7 @@ class FleetMinder:
         self._trust_after = trust_after.total_seconds()
         self._clock = clock
         self._steady_since: float | None = None
+        self._connections = 0
 
     async def run(self) -> None:
         """Mind the fleet until cancelled; Redis may come and go."""
@@ -66,9 +67,10 @@ class FleetMinder:
     async def _look(self) -> list[WorkerId]:
         began = self._clock()
         lapsed = await self._queue.lapsed()
-        now = self._clock()
-        if self._steady_since is None or now - began > PROMPT:
-            self._steady_since = now
+        now, connections = self._clock(), self._queue.wire.connections
+        # A connection that was lost and made again between two looks may lead to another server: leases of before.
+        if self._steady_since is None or now - began > PROMPT or connections != self._connections:
+            self._steady_since, self._connections = now, connections
         return lapsed if now - self._steady_since >= self._trust_after else []
 
     async def _reap(self, worker: WorkerId) -> int:

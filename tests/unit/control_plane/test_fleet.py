@@ -58,6 +58,20 @@ async def test_several_minders_at_once_do_no_harm(broker: Broker, queue: TaskQue
     assert await broker.redis.zcard(broker.keys.due("a")) == 1
 
 
+async def test_another_connection_may_lead_to_a_server_with_stale_leases(broker: Broker, queue: TaskQueue) -> None:
+    lost, _ = await worker_with_task(broker, queue)
+    await end_lease(broker, lost)
+    seconds = 100.0
+    minder = FleetMinder(broker.queue, trust_after=timedelta(seconds=5), clock=lambda: seconds)
+    assert await minder.mind() == 0
+    seconds += 6
+    # Between two looks, so that no call fails.
+    broker.queue.wire.abandon()
+    assert await minder.mind() == 0
+    seconds += 6
+    assert await minder.mind() == 1
+
+
 @pytest.fixture
 def own_valkey() -> Iterator[EmbeddedServer]:
     with EmbeddedServer() as server:
