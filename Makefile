@@ -7,6 +7,10 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 PATH_TO ?= .
 
+# Of `make chaos`: how long, and which faults and tasks; a seed that is not given is drawn, and printed.
+MINUTES ?= 5
+SEED    ?=
+
 # What a caller has set for pip stays as it is.
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
@@ -20,7 +24,7 @@ SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo dev test check lint format build bench bench-peers profile clean
+.PHONY: help venv demo dev test check lint format build bench bench-peers profile chaos clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-20s%s\n", $$1, $$2 }'
@@ -61,6 +65,10 @@ bench-peers: $(BENCH_STAMP) ## the same with other systems, which install into e
 
 profile: $(BENCH_STAMP) ## flame graphs of the processes under load, in benchmarks/profiles
 	@$(BIN)/python -m benchmarks.profile
+
+chaos: $(DEV_STAMP) ## kill, stop, cut off and restart a fleet under load for MINUTES, and check every task; SEED repeats a run
+	@$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(TASKS),--tasks $(TASKS)) \
+	    $(if $(REPORT),--report $(REPORT))
 
 clean: ## remove .venv, caches and dist/
 	@rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -12,7 +12,8 @@ from redis.asyncio import Redis
 from tailplane.broker import Broker, connect
 from tailplane.deploy.embedded import EmbeddedServer
 
-from .lossy_proxy import LossyProxy, lossy_proxy
+from .lossy_proxy import LossyProxy
+from .proxy import serving
 
 # The same examples in each run, however slow the machine: a failure is a change of the code.
 settings.register_profile("tailplane", derandomize=True, deadline=None, max_examples=50)
@@ -58,8 +59,8 @@ def broker(redis: Redis, prefix: str) -> Broker:
 @pytest.fixture
 async def proxy(server: EmbeddedServer) -> AsyncIterator[LossyProxy]:
     """A way to the shared server that loses replies when told to."""
-    async with lossy_proxy(server.port) as running:
-        yield running
+    async with serving(LossyProxy(server.port)) as proxy:
+        yield proxy
 
 
 @pytest.fixture

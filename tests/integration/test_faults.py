@@ -13,9 +13,9 @@ from tailplane.client import Client
 from tailplane.deploy.cluster import LocalCluster, Plan
 from tailplane.protocol import codec
 from tailplane.protocol.ids import new_task_id
+from tests.proxy import Proxy, serving
 
 from .conftest import WORKFLOWS
-from .cutting_proxy import cutting_proxy
 
 EVENTS = 2_000
 CUTS = 20
@@ -26,7 +26,7 @@ def _port(url: str) -> int:
 
 
 async def test_twenty_cut_connections_lose_and_double_nothing(cluster: LocalCluster) -> None:
-    async with cutting_proxy(_port(cluster.url)) as proxy, Client(f"http://127.0.0.1:{proxy.port}") as client:
+    async with serving(Proxy(_port(cluster.url))) as proxy, Client(f"http://127.0.0.1:{proxy.port}") as client:
         task = await client.run_workflow("count", {"n": EVENTS, "pause": 0.001})
         seen: list[object] = []
         async for event in client.get_task_result_stream(task.task_id):

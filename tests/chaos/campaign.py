@@ -1,0 +1,171 @@
+"""One run: starts a fleet, puts load on it, inflicts the faults, waits for all to end, and checks all that was seen."""
+
+import asyncio
+import contextlib
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from redis.asyncio import Redis
+
+from tailplane.client import Client
+from tailplane.deploy import probe
+from tests.chaos import evidence, leftovers
+from tests.chaos.attempts import divide
+from tests.chaos.checks import Violation, violations
+from tests.chaos.faults import schedule
+from tests.chaos.fleet import Fleet, fleet
+from tests.chaos.history import Inflicted, Leftover, TaskHistory
+from tests.chaos.inflict import inflict
+from tests.chaos.load import Load, read_again, runs
+from tests.chaos.orders import WORKFLOWS, orders
+from tests.chaos.recovery import recoveries
+from tests.chaos.report import Report
+
+Say = Callable[[str], None]
+
+_CLIENTS = 4
+# Seconds from the last fault: until every task must have ended; until what is left behind must have gone.
+_SETTLE = 150.0
+_TIDY = 30.0
+_PROGRESS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run consists of. `seconds` of faults; `at_once` tasks at the most."""
+
+    seed: int
+    seconds: float
+    tasks: int
+    at_once: int = 30
+    workers: int = 3
+    control_planes: int = 2
+
+
+async def run(plan: Plan, say: Say) -> Report:
+    """Carry out a run, and say now and then how far it is, and where its evidence is if it broke a promise."""
+    directory = Path(tempfile.mkdtemp(prefix="tailplane-chaos-"))
+    async with fleet(directory, workers=plan.workers, control_planes=plan.control_planes) as running:
+        await _until_registered(running)
+        say(f"seed {plan.seed}: {plan.seconds:g} s of faults, {plan.tasks} tasks")
+        report = await _run(plan, running, directory, say)
+    if report.violations:
+        say(f"logs and evidence are in {directory}")
+    else:
+        await asyncio.to_thread(shutil.rmtree, directory)
+    return report
+
+
+async def _run(plan: Plan, running: Fleet, directory: Path, say: Say) -> Report:
+    inflicted: list[Inflicted] = []
+    async with _clients(running.url) as clients:
+        load = Load(clients, plan.seed)
+        whole_at = await _strain(plan, running, load, inflicted, say)
+        settling = asyncio.get_running_loop().time() - whole_at
+    histories = load.histories
+    say(f"{load.ended} tasks have ended, {settling:.1f} s after the last fault: reading all again")
+    ledger = runs(running.ledger)
+    async with Client(running.direct_url) as fresh:
+        for history in histories:
+            history.runs = ledger[history.task_id]
+            await _read_again(fresh, history)
+    left, untidy = await _tidy(running, histories, plan.workers)
+    found = [violation for history in histories for violation in violations(history)]
+    said = [trouble for member in running.members for trouble in member.troubles]
+    own = [Violation("", "a process starts, works and ends when it is told to", "that", one) for one in said]
+    broken = [*found, *untidy, *own]
+    evidence.write(directory, broken, histories, inflicted)
+    return Report(
+        seed=plan.seed,
+        seconds=plan.seconds,
+        settling=settling,
+        ends=Counter(_end(history) for history in histories),
+        events=sum(len(history.again) for history in histories),
+        attempts=sum(len(divide(history.again)[0]) for history in histories),
+        faults=Counter(one.fault.kind for one in inflicted),
+        recoveries=recoveries(histories, inflicted),
+        unqueued=leftovers.unqueued(left, {history.task_id for history in histories}),
+        violations=broken,
+    )
+
+
+async def _strain(plan: Plan, running: Fleet, load: Load, inflicted: list[Inflicted], say: Say) -> float:
+    """Put load and faults on the fleet until every task has ended or is given up; return when the faults were over."""
+    clock = asyncio.get_running_loop().time
+    faults = schedule(plan.seed, plan.seconds, plan.workers, plan.control_planes)
+    # The faults have deadlines of their own: a fleet that is not whole again by then breaks the run off.
+    latest = clock() + max(plan.seconds, faults[-1].at) + _SETTLE
+    minders = [
+        asyncio.create_task(running.mind()),
+        asyncio.create_task(_tell_progress(load, plan, inflicted, len(faults), say)),
+    ]
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(load.run(orders(plan.seed, plan.tasks), plan.seconds, plan.at_once, latest))
+            await inflict(running, faults, inflicted)
+            return clock()
+    finally:
+        for minder in minders:
+            minder.cancel()
+        await asyncio.gather(*minders, return_exceptions=True)
+
+
+async def _tell_progress(load: Load, plan: Plan, inflicted: list[Inflicted], faults: int, say: Say) -> None:
+    began = time.monotonic()
+    while True:
+        await asyncio.sleep(_PROGRESS)
+        say(
+            f"{time.monotonic() - began:4.0f} s: {load.ended} of {plan.tasks} tasks have ended, "
+            f"{len(load.histories) - load.ended} run, {load.events:,} events, {len(inflicted)} of {faults} faults"
+        )
+
+
+async def _read_again(client: Client, history: TaskHistory) -> None:
+    if not history.task_id or history.troubles:
+        return
+    try:
+        async with asyncio.timeout(_TIDY):
+            await read_again(client, history)
+    except Exception as error:
+        history.troubles.append(f"it can't be read again: {type(error).__name__}: {error}")
+
+
+async def _tidy(running: Fleet, histories: list[TaskHistory], workers: int) -> tuple[list[Leftover], list[Violation]]:
+    """Return what Redis holds once that is as it should be, or after a while; and what is wrong with it."""
+    task_ids = {history.task_id for history in histories}
+    deadline = time.monotonic() + _TIDY
+    redis = Redis.from_url(running.server.url)
+    try:
+        while True:
+            left = await leftovers.read(redis)
+            untidy = leftovers.violations(left, task_ids, workers)
+            if not untidy or time.monotonic() > deadline:
+                return left, untidy
+            await asyncio.sleep(0.5)
+    finally:
+        await redis.aclose(close_connection_pool=True)
+
+
+async def _until_registered(running: Fleet) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            registered = await asyncio.to_thread(partial(probe.list_items, running.direct_url, "workflows"))
+            if {item["name"] for item in registered or ()} >= WORKFLOWS:
+                return
+            await asyncio.sleep(0.1)
+
+
+@contextlib.asynccontextmanager
+async def _clients(url: str) -> AsyncIterator[list[Client]]:
+    async with contextlib.AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(Client(url)) for _ in range(_CLIENTS)]
+
+
+def _end(history: TaskHistory) -> str:
+    return history.record.state.value if history.record else "lost"

@@ -1,0 +1,138 @@
+"""The schedule of a run's faults: which, against what, when and for how long; it follows from the seed. No I/O.
+
+The faults come in rounds: one of each kind in each, at times drawn within it. Between them the fleet must be able to
+get on: a fault waits for its turn while two of three workers are out, or a control plane is.
+"""
+
+import random
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """What is done to the fleet."""
+
+    WORKER_KILLED = "worker killed"
+    WORKER_STOPPED = "worker stopped and continued"
+    WORKER_DRAINED = "worker drained"
+    CONTROL_PLANE_KILLED = "control plane killed"
+    CONTROL_PLANE_DRAINED = "control plane drained"
+    WORKER_CUT = "worker cut from Valkey"
+    CONTROL_PLANE_CUT = "control plane cut from Valkey"
+    CLIENTS_CUT = "clients cut from the control planes"
+    STORE_RESTARTED = "Valkey restarted"
+
+
+class Cut(StrEnum):
+    """How connections break."""
+
+    RESET = "reset"
+    """All at once; new ones may be made."""
+
+    REFUSED = "refused"
+    """All at once, and new ones are reset for as long as it lasts."""
+
+    SILENT = "silent"
+    """Nothing gets through for as long as it lasts, and nobody is told."""
+
+
+class Restart(StrEnum):
+    """How Valkey ends."""
+
+    KILLED = "killed"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault.
+
+    Attributes:
+        at: seconds from the beginning of the run.
+        kind: what is done.
+        target: to which worker or control plane, from 0; always 0 for Valkey and for the way of the clients.
+        lasts: seconds for which a process is away or stopped, or a connection broken.
+        how: of a cut or a restart; else empty.
+    """
+
+    at: float
+    kind: Kind
+    target: int
+    lasts: float
+    how: str = ""
+
+    def __str__(self) -> str:
+        how = f" ({self.how})" if self.how else ""
+        return f"{self.at:.1f} s: {self.kind}{how}, number {self.target + 1}, for {self.lasts:.1f} s"
+
+
+# Seconds of one round; all faults of one take a little less, where each waits for its turn.
+ROUND = 10.0
+# Seconds from a process' start until it works, with some to spare on a busy machine.
+_STARTING = 2.5
+_STEP = 0.25
+_OF_WORKER_PROCESSES = (Kind.WORKER_KILLED, Kind.WORKER_STOPPED, Kind.WORKER_DRAINED)
+
+
+def schedule(seed: int, seconds: float, workers: int, control_planes: int) -> list[Fault]:
+    """Return the faults of a run of about that length, in order of their times."""
+    draw = random.Random(f"faults {seed}")
+    rounds = max(1, round(seconds / ROUND))
+    length = seconds / rounds
+    wanted = [(length * (number + draw.random()), kind) for number in range(rounds) for kind in Kind]
+    timetable = _Timetable(draw, workers, control_planes)
+    return sorted([timetable.place(at, kind) for at, kind in sorted(wanted)], key=lambda fault: fault.at)
+
+
+class _Timetable:
+    """Who is out of order when."""
+
+    def __init__(self, draw: random.Random, workers: int, control_planes: int) -> None:
+        self._draw = draw
+        self._workers = workers
+        self._control_planes = control_planes
+        self._busy_until: dict[str, float] = {}
+
+    def place(self, at: float, kind: Kind) -> Fault:
+        """Return a fault of this kind, as soon from `at` on as what it is against is in order."""
+        lasts, how, starting = self._shape(kind)
+        places = self._places(kind)
+        # One worker at least stays, where there are several.
+        least = min(2, self._workers) if kind in _OF_WORKER_PROCESSES else 1
+        while len(free := [i for i, name in enumerate(places) if self._busy_until.get(name, 0.0) <= at]) < least:
+            at += _STEP
+        target = self._draw.choice(free)
+        self._busy_until[places[target]] = at + lasts + starting
+        return Fault(round(at, 3), kind, target, round(lasts, 3), how)
+
+    def _shape(self, kind: Kind) -> tuple[float, str, float]:
+        """Return how long a fault lasts, how it is done, and how long it takes from there until all is well."""
+        draw = self._draw
+        match kind:
+            case Kind.WORKER_KILLED | Kind.CONTROL_PLANE_KILLED:
+                return draw.uniform(0.1, 1.5), "", _STARTING
+            case Kind.WORKER_STOPPED:
+                # Longer than a lease, and than the trust that follows an outage of the store: a zombie.
+                return draw.uniform(4.5, 7.0), "", 1.0
+            case Kind.WORKER_DRAINED | Kind.CONTROL_PLANE_DRAINED:
+                return draw.uniform(0.0, 0.3), "", _STARTING + 1.0
+            case Kind.STORE_RESTARTED:
+                return draw.uniform(0.2, 1.5), draw.choice(list(Restart)), 1.0
+            case Kind.WORKER_CUT | Kind.CONTROL_PLANE_CUT | Kind.CLIENTS_CUT:
+                how = draw.choice(list(Cut))
+                return (0.0 if how is Cut.RESET else draw.choice((draw.uniform(0.3, 2), draw.uniform(2, 6)))), how, 0.5
+
+    def _places(self, kind: Kind) -> list[str]:
+        """Return what each target of such a fault is called in the timetable."""
+        match kind:
+            case Kind.WORKER_KILLED | Kind.WORKER_STOPPED | Kind.WORKER_DRAINED:
+                return [f"worker {i}" for i in range(self._workers)]
+            case Kind.WORKER_CUT:
+                return [f"link of worker {i}" for i in range(self._workers)]
+            case Kind.CONTROL_PLANE_CUT:
+                return [f"link of control plane {i}" for i in range(self._control_planes)]
+            case Kind.CONTROL_PLANE_KILLED | Kind.CONTROL_PLANE_DRAINED:
+                # One at a time.
+                return ["control planes"] * self._control_planes
+            case Kind.CLIENTS_CUT | Kind.STORE_RESTARTED:
+                return [kind]

@@ -1,0 +1,169 @@
+"""The load: submits the orders, follows each task in two ways, cancels some, and reads all of it again in the end."""
+
+import asyncio
+import json
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from tailplane.client import (
+    Client,
+    ConnectionLost,
+    Rewind,
+    State,
+    Task,
+    TaskCancelled,
+    TaskError,
+    TaskFailed,
+    Unavailable,
+)
+from tests.chaos.history import Outcome, Run, TaskHistory
+from tests.chaos.orders import Order
+
+T = TypeVar("T")
+
+# What passes by itself, however often it takes: the fleet is out of order all the time.
+_PASSING = (ConnectionLost, Unavailable)
+_PAUSE = 0.3
+
+
+class Load:
+    """The tasks of a run.
+
+    Attributes:
+        histories: of the tasks that were begun, in that order.
+        ended: how many have ended.
+        events: how many events the readers of whole streams have seen.
+    """
+
+    def __init__(self, clients: Sequence[Client], seed: int) -> None:
+        """Submit through these clients, in turn."""
+        self._clients = clients
+        self._seed = seed
+        self.histories: list[TaskHistory] = []
+        self.ended = 0
+        self.events = 0
+
+    async def run(self, orders: Sequence[Order], seconds: float, at_once: int, deadline: float) -> None:
+        """Carry out all orders, begun evenly within `seconds`, not more than `at_once` at a time.
+
+        Args:
+            deadline: by the loop's clock; what has not ended then is given up, and its history says so.
+        """
+        places = asyncio.Semaphore(at_once)
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        async with asyncio.TaskGroup() as group:
+            for order in orders:
+                await asyncio.sleep(max(0.0, began + order.index * seconds / len(orders) - clock()))
+                await places.acquire()
+                history = TaskHistory(order)
+                self.histories.append(history)
+                group.create_task(self._carry_out(history, deadline)).add_done_callback(lambda _: places.release())
+
+    async def _carry_out(self, history: TaskHistory, deadline: float) -> None:
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._follow_through(history)
+        except TimeoutError:
+            history.troubles.append(f"it has not ended in time; {len(history.live)} events, {history.live[-3:]}")
+        except ExceptionGroup as errors:
+            history.troubles += [f"{type(error).__name__}: {error}" for error in errors.exceptions]
+        except Exception as error:
+            history.troubles.append(f"{type(error).__name__}: {error}")
+        self.ended += 1
+
+    async def _follow_through(self, history: TaskHistory) -> None:
+        task = await self._submit(history.order)
+        history.task_id = task.task_id
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow(task, history))
+            group.create_task(_look(task, history))
+            group.create_task(_cancel(task, history))
+
+    async def _submit(self, order: Order) -> Task:
+        client = self._clients[order.index % len(self._clients)]
+        # The key makes one task of all tries.
+        key = f"{self._seed}-{order.index}"
+        return await _insist(lambda: client.run_workflow(order.workflow, order.script, idempotency_key=key))
+
+    async def _follow(self, task: Task, history: TaskHistory) -> None:
+        async for event in task.events():
+            history.live.append(event)
+            self.events += 1
+        history.outcome = await _outcome(task)
+
+
+async def read_again(client: Client, history: TaskHistory) -> None:
+    """Read a task's stream and record anew, with a client that has seen nothing of it."""
+    task = client.task(history.task_id)
+    history.again = [event async for event in task.events()]
+    history.kept = []
+    try:
+        async for datum in task.results(on_rewind="drop"):
+            history.kept.append(datum)
+    except TaskError:
+        pass
+    history.record = await task.status()
+
+
+def runs(ledger: Path) -> dict[str, list[Run]]:
+    """Return what the ledger has of each task."""
+    by_task: dict[str, list[Run]] = defaultdict(list)
+    for line in ledger.read_text().splitlines() if ledger.exists() else ():
+        run = Run(**json.loads(line))
+        by_task[run.task_id].append(run)
+    return by_task
+
+
+async def _look(task: Task, history: TaskHistory) -> None:
+    """Look at the task as its order says."""
+    order = history.order
+    await asyncio.sleep(order.view_after)
+    shown: list[object] = []
+    try:
+        match order.view:
+            case "collect":
+                history.shown = await task.collect()
+                return
+            case "text":
+                history.shown = [await task.text()]
+                return
+            case "snapshots":
+                async for snapshot in task.snapshots():
+                    shown = snapshot
+            case "drop":
+                async for datum in task.results(on_rewind="drop"):
+                    shown.append(datum)
+            case "notice":
+                async for datum in task.results(on_rewind="notice"):
+                    # All attempts are rewound to their beginning.
+                    shown = [] if isinstance(datum, Rewind) else [*shown, datum]
+    except TaskError:
+        if order.view in ("collect", "text"):
+            return
+    history.shown = shown
+
+
+async def _cancel(task: Task, history: TaskHistory) -> None:
+    if history.order.cancel_after is not None:
+        await asyncio.sleep(history.order.cancel_after)
+        history.cancelled = (await _insist(lambda: task.cancel("chaos"))).state
+
+
+async def _outcome(task: Task) -> Outcome:
+    try:
+        return Outcome(State.SUCCEEDED, await _insist(task.result))
+    except TaskFailed as error:
+        return Outcome(State.FAILED, error.error_code)
+    except TaskCancelled:
+        return Outcome(State.CANCELLED)
+
+
+async def _insist(ask: Callable[[], Awaitable[T]]) -> T:
+    while True:
+        try:
+            return await ask()
+        except _PASSING:
+            await asyncio.sleep(_PAUSE)
