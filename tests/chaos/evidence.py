@@ -1,4 +1,4 @@
-"""What is kept of a run that broke a promise: beside the processes' logs a page for each task, and one for the faults."""
+"""What is kept of a run that broke a promise, beside the logs: a page for each task, and one for the faults."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -224,12 +224,17 @@ class TaskStore:
         *,
         takes_over: bool = True,
         total_timeout: timedelta | None = None,
+        has_run: bool = False,
     ) -> Begun:
         """Begin the next attempt of a task that the queue handed to `worker`.
 
         A task that another worker seems to run was given back because that worker lost its lease: it is taken over.
 
         Args:
+            task: whose attempt.
+            worker: who runs it, on `host`.
+            takes_over: whether it may run again that was lost while it ran.
+            has_run: whether `worker` has run an earlier attempt of it, and lost it.
             total_timeout: how long the task may take from now on, if this is its first attempt.
 
         Raises:
@@ -252,8 +257,8 @@ class TaskStore:
                 case [b"given_back", by]:
                     opening = _Opening(Trigger.BEGIN, [_rewind(_REASONS[by]), started], given_back_by=by)
                 case [b"refused", state, attempt, holder] if state == _RUNNING:
-                    # One of our own has not run yet: its beginning was done, and the reply lost.
-                    if not takes_over and holder != worker.encode():
+                    # One of our own that has not run: its beginning was done, and the reply lost.
+                    if not takes_over and (has_run or holder != worker.encode()):
                         raise HolderLost(attempt)
                     data = {"worker_id": holder.decode()}
                     lost = events.pack_platform_event(PlatformType.WORKER_LOST, data, attempt=attempt)

@@ -689,6 +689,42 @@ class TestLost:
         assert (await bench.events(task))[-1].attempt == lost.attempt
         assert await bench.places(task, workflow) == []
 
+    async def test_a_task_that_may_not_run_twice_fails_where_its_own_worker_gets_it_back(self, bench: Bench) -> None:
+        seen: Seen = []
+        waiting: Future[None] = Future()
+
+        async def flow(ctx: Context) -> None:
+            seen.append(ctx.attempt)
+            waiting.set_result(None)
+            await asyncio.Event().wait()
+
+        workflow = bench.workflow(flow, retry_on_crash=False)
+        task = await bench.submit(workflow)
+        attempt = await bench.attempt(workflow)
+        running = begins(attempt)
+        await asyncio.wrap_future(waiting)
+        # As after a network that was away for longer than the lease: struck off, and registered anew.
+        await bench.broker.queue.reap(bench.platform.worker, leaves=True)
+        attempt.stop(Stop.LOST)
+        await asyncio.wait_for(running, PATIENCE)
+        await bench.register()
+        await bench.run(workflow)
+        assert seen == [1]
+        assert await bench.said(task) == ["task.queued", "task.started", "task.failed"]
+        assert await bench.places(task, workflow) == []
+
+    async def test_a_task_that_may_not_run_twice_runs_where_the_reply_to_its_beginning_was_lost(
+        self, bench: Bench, broker: Broker
+    ) -> None:
+        async def flow(ctx: Context) -> int:
+            return ctx.attempt
+
+        workflow = bench.workflow(flow, retry_on_crash=False)
+        task = await bench.submit(workflow)
+        await broker.tasks.begin(task, bench.platform.worker, "host-1")
+        await bench.run(workflow)
+        assert codec.unpack((await bench.record(task)).result or b"") == 2
+
 
 class TestDrain:
     async def test_a_drained_attempt_hands_its_task_back(self, bench: Bench) -> None:

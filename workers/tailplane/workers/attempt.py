@@ -9,14 +9,24 @@ import asyncio
 import contextlib
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum, auto
 from typing import Any
 
 import structlog
 
-from tailplane.broker import Begun, Broker, Claim, Closing, HolderLost, StartTooLate, TailMismatch, TimeIsUp
+from tailplane.broker import (
+    Begun,
+    Broker,
+    Claim,
+    Closing,
+    HolderLost,
+    StartTooLate,
+    TailMismatch,
+    TaskRef,
+    TimeIsUp,
+)
 from tailplane.broker.tasks import OUT_OF_TIME
 from tailplane.protocol import codec, events
 from tailplane.protocol.errors import (
@@ -63,7 +73,12 @@ class Stop(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """What attempts share: the platform side of this worker process."""
+    """What attempts share: the platform side of this worker process.
+
+    Attributes:
+        ran: tasks that may run once, from where their code begins here until it has ended here. One that is lost
+            stays, so that this worker knows it again if it is given back to it.
+    """
 
     broker: Broker
     acknowledgements: Acknowledgements
@@ -75,6 +90,7 @@ class Platform:
     limits: Limits
     budget: Budget
     stop_grace: timedelta
+    ran: set[TaskRef] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,12 +184,14 @@ class Attempt:
                 platform.host,
                 takes_over=options.retry_on_crash,
                 total_timeout=options.total_timeout,
+                has_run=self.claim.task in platform.ran,
             )
         except HolderLost as lost:
             error = _error("worker_lost", "", "its worker was lost while it ran, and it may not run twice")
             told, kept = {"error": error}, _kept(error)
             state = await tasks.end(self.claim.task, Trigger.FAIL, lost.attempt, PlatformType.FAILED, told, kept)
             await self._note_if_failed(state)
+            platform.ran.discard(self.claim.task)
             return None
         except TimeIsUp as over:
             await self._note_if_failed(await tasks.time_out(self.claim.task, over.attempt))
@@ -209,10 +227,14 @@ class Attempt:
             _emitter=emitter,
             _blocks=options.on_full == "block",
         )
+        if not options.retry_on_crash:
+            platform.ran.add(self.claim.task)
         self._run = platform.runner.start(self._workflow, context, record.input, self._tell_end)
         ending = await self._ending(begun, self._run)
         if ending is not None:
             await self._close(begun, emitter, ending)
+            if self._stop is not Stop.LOST:
+                platform.ran.discard(self.claim.task)
 
     def _lose(self, reason: TailplaneError) -> None:
         self.stop(Stop.EVENTS_LOST if isinstance(reason, EventsLost) else Stop.LOST)
