@@ -68,7 +68,7 @@ profile: $(BENCH_STAMP) ## flame graphs of the processes under load, in benchmar
 
 chaos: $(DEV_STAMP) ## kill, stop, cut off and restart a fleet under load for MINUTES, and check every task; SEED repeats a run
 	@$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(TASKS),--tasks $(TASKS)) \
-	    $(if $(REPORT),--report $(REPORT))
+	    $(if $(KINDS),--kinds $(KINDS)) $(if $(REPORT),--report $(REPORT))
 
 clean: ## remove .venv, caches and dist/
 	@rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

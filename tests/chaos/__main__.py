@@ -9,10 +9,14 @@ from pathlib import Path
 import uvloop
 
 from tests.chaos.campaign import Plan, run
+from tests.chaos.faults import Kind
 from tests.chaos.report import lines, markdown
 
 # A minute: enough that there is always something to disturb, and few enough for two cores.
 _TASKS_A_MINUTE = 80
+
+
+_KINDS = {kind.name.lower().replace("_", "-"): kind for kind in Kind}
 
 
 def main() -> int:
@@ -21,11 +25,20 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=5.0, help="for how long faults are inflicted (5)")
     parser.add_argument("--seed", type=int, help="repeats the faults and tasks of an earlier run (drawn)")
     parser.add_argument("--tasks", type=int, help=f"how many tasks in all ({_TASKS_A_MINUTE} for each minute)")
+    parser.add_argument(
+        "--kinds",
+        nargs="+",
+        choices=_KINDS,
+        default=list(_KINDS),
+        metavar="KIND",
+        help=f"only these: {', '.join(_KINDS)}",
+    )
     parser.add_argument("--report", type=Path, help="a file that takes the report as Markdown")
     given = parser.parse_args()
     seed = secrets.randbelow(10**6) if given.seed is None else given.seed
     tasks = given.tasks or max(1, round(given.minutes * _TASKS_A_MINUTE))
-    plan = Plan(seed=seed, seconds=given.minutes * 60, tasks=tasks)
+    kinds = tuple(_KINDS[name] for name in given.kinds)
+    plan = Plan(seed=seed, seconds=given.minutes * 60, tasks=tasks, kinds=kinds)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         report = runner.run(run(plan, lambda line: print(line, flush=True)))
     print("\n".join(lines(report)))

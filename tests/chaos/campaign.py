@@ -15,10 +15,10 @@ from redis.asyncio import Redis
 
 from tailplane.client import Client
 from tailplane.deploy import probe
-from tests.chaos import evidence, leftovers
+from tests.chaos import evidence, leftovers, logs
 from tests.chaos.attempts import divide
 from tests.chaos.checks import Violation, violations
-from tests.chaos.faults import schedule
+from tests.chaos.faults import Kind, schedule
 from tests.chaos.fleet import Fleet, fleet
 from tests.chaos.history import Inflicted, Leftover, TaskHistory
 from tests.chaos.inflict import inflict
@@ -38,7 +38,7 @@ _PROGRESS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run consists of. `seconds` of faults; `at_once` tasks at the most."""
+    """What a run consists of: `seconds` of faults of these `kinds`; `at_once` tasks at the most."""
 
     seed: int
     seconds: float
@@ -46,6 +46,7 @@ class Plan:
     at_once: int = 30
     workers: int = 3
     control_planes: int = 2
+    kinds: tuple[Kind, ...] = tuple(Kind)
 
 
 async def run(plan: Plan, say: Say) -> Report:
@@ -79,7 +80,8 @@ async def _run(plan: Plan, running: Fleet, directory: Path, say: Say) -> Report:
     found = [violation for history in histories for violation in violations(history)]
     said = [trouble for member in running.members for trouble in member.troubles]
     own = [Violation("", "a process starts, works and ends when it is told to", "that", one) for one in said]
-    broken = [*found, *untidy, *own]
+    logged = logs.violations([member.log for member in running.members])
+    broken = [*found, *untidy, *own, *logged]
     evidence.write(directory, broken, histories, inflicted)
     return Report(
         seed=plan.seed,
@@ -98,7 +100,7 @@ async def _run(plan: Plan, running: Fleet, directory: Path, say: Say) -> Report:
 async def _strain(plan: Plan, running: Fleet, load: Load, inflicted: list[Inflicted], say: Say) -> float:
     """Put load and faults on the fleet until every task has ended or is given up; return when the faults were over."""
     clock = asyncio.get_running_loop().time
-    faults = schedule(plan.seed, plan.seconds, plan.workers, plan.control_planes)
+    faults = schedule(plan.seed, plan.seconds, plan.workers, plan.control_planes, plan.kinds)
     # The faults have deadlines of their own: a fleet that is not whole again by then breaks the run off.
     latest = clock() + max(plan.seconds, faults[-1].at) + _SETTLE
     minders = [

@@ -5,6 +5,7 @@ get on: a fault waits for its turn while two of three workers are out, or a cont
 """
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -74,12 +75,14 @@ _STEP = 0.25
 _OF_WORKER_PROCESSES = (Kind.WORKER_KILLED, Kind.WORKER_STOPPED, Kind.WORKER_DRAINED)
 
 
-def schedule(seed: int, seconds: float, workers: int, control_planes: int) -> list[Fault]:
-    """Return the faults of a run of about that length, in order of their times."""
+def schedule(
+    seed: int, seconds: float, workers: int, control_planes: int, kinds: Sequence[Kind] = tuple(Kind)
+) -> list[Fault]:
+    """Return the faults of a run of about that length, in order of their times; only of these `kinds`."""
     draw = random.Random(f"faults {seed}")
     rounds = max(1, round(seconds / ROUND))
     length = seconds / rounds
-    wanted = [(length * (number + draw.random()), kind) for number in range(rounds) for kind in Kind]
+    wanted = [(length * (number + draw.random()), kind) for number in range(rounds) for kind in kinds]
     timetable = _Timetable(draw, workers, control_planes)
     return sorted([timetable.place(at, kind) for at, kind in sorted(wanted)], key=lambda fault: fault.at)
 

@@ -24,6 +24,11 @@ def test_half_a_minute_holds_some_of_each_kind() -> None:
     assert Counter(fault.kind for fault in schedule(3, 28.0, 3, 2)) == dict.fromkeys(Kind, 3)
 
 
+def test_a_run_may_be_of_some_kinds_alone() -> None:
+    faults = schedule(3, FIVE_MINUTES, 3, 2, [Kind.WORKER_KILLED])
+    assert Counter(fault.kind for fault in faults) == {Kind.WORKER_KILLED: 30}
+
+
 def test_one_worker_is_always_left_alone() -> None:
     processes = (Kind.WORKER_KILLED, Kind.WORKER_STOPPED, Kind.WORKER_DRAINED)
     faults = [fault for fault in schedule(3, FIVE_MINUTES, 3, 2) if fault.kind in processes]

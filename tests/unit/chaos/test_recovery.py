@@ -2,7 +2,7 @@
 
 from tests.chaos.faults import Fault, Kind
 from tests.chaos.history import Inflicted, Run, TaskHistory
-from tests.chaos.recovery import Recovery, recoveries
+from tests.chaos.recovery import recoveries
 
 from .made_up import TASK, beginning, history, said, succeeded, written
 
@@ -18,7 +18,7 @@ def _taken_over(at: float) -> TaskHistory:
 
 
 def test_a_recovery_lasts_from_the_kill_to_the_next_beginning() -> None:
-    assert recoveries([_taken_over(1004.0)], [KILL]) == [Recovery(TASK, 4.0, True)]
+    assert recoveries([_taken_over(1004.0)], [KILL]) == [4.0]
 
 
 def test_a_task_that_was_taken_away_before_the_kill_does_not_count() -> None:
@@ -29,8 +29,3 @@ def test_a_task_of_another_worker_does_not_count() -> None:
     other = _taken_over(1004.0)
     other.runs[0] = Run(TASK, 1, 76, 990.0)
     assert recoveries([other], [KILL]) == []
-
-
-def test_a_recovery_while_the_store_was_away_is_told_apart() -> None:
-    restart = Inflicted(Fault(0.0, Kind.STORE_RESTARTED, 0, 1.0), 998.0, 999.0)
-    assert recoveries([_taken_over(1004.0)], [KILL, restart]) == [Recovery(TASK, 4.0, False)]
