@@ -1,7 +1,10 @@
 """The schedule of a run's faults: which, against what, when and for how long; it follows from the seed. No I/O.
 
 The faults come in rounds: one of each kind in each, at times drawn within it. Between them the fleet must be able to
-get on: a fault waits for its turn while two of three workers are out, or a control plane is.
+get on: a fault waits for its turn while two of three workers are out, or a control plane is. And somebody must be able
+to give back what a worker lost, before that worker is there again: after Valkey was away a control plane trusts no
+stale lease for five seconds. So Valkey's restarts come in pairs, and for two rounds one control plane suffers all that
+control planes do.
 """
 
 import random
@@ -69,9 +72,13 @@ class Fault:
 
 # Seconds of one round; all faults of one take a little less, where each waits for its turn.
 ROUND = 10.0
+_ROUNDS_TOGETHER = 2
+# Seconds between two restarts of Valkey that belong together.
+_SOON = (2.0, 3.5)
 # Seconds from a process' start until it works, with some to spare on a busy machine.
 _STARTING = 2.5
 _STEP = 0.25
+_OF_CONTROL_PLANES = (Kind.CONTROL_PLANE_KILLED, Kind.CONTROL_PLANE_DRAINED, Kind.CONTROL_PLANE_CUT)
 _OF_WORKER_PROCESSES = (Kind.WORKER_KILLED, Kind.WORKER_STOPPED, Kind.WORKER_DRAINED)
 
 
@@ -82,19 +89,35 @@ def schedule(
     draw = random.Random(f"faults {seed}")
     rounds = max(1, round(seconds / ROUND))
     length = seconds / rounds
-    wanted = [(length * (number + draw.random()), kind) for number in range(rounds) for kind in kinds]
     timetable = _Timetable(draw, workers, control_planes)
-    return sorted([timetable.place(at, kind) for at, kind in sorted(wanted)], key=lambda fault: fault.at)
+    faults: list[Fault] = []
+    for first in range(0, rounds, _ROUNDS_TOGETHER):
+        together = min(_ROUNDS_TOGETHER, rounds - first)
+        timetable.sufferer = draw.randrange(control_planes)
+        wanted = [(at, kind) for kind in kinds for at in _times(draw, kind, together, length)]
+        faults += [timetable.place(first * length + at, kind) for at, kind in sorted(wanted)]
+    return sorted(faults, key=lambda fault: fault.at)
+
+
+def _times(draw: random.Random, kind: Kind, rounds: int, length: float) -> list[float]:
+    """Return when the faults of a kind are to come in some rounds of this length."""
+    if kind is not Kind.STORE_RESTARTED:
+        return [length * (number + draw.random()) for number in range(rounds)]
+    times = [draw.uniform(0.0, rounds * length - _SOON[1])]
+    while len(times) < rounds:
+        times.append(times[-1] + draw.uniform(*_SOON))
+    return times
 
 
 class _Timetable:
-    """Who is out of order when."""
+    """Who is out of order when. `sufferer` is the control plane whose turn it is."""
 
     def __init__(self, draw: random.Random, workers: int, control_planes: int) -> None:
         self._draw = draw
         self._workers = workers
         self._control_planes = control_planes
         self._busy_until: dict[str, float] = {}
+        self.sufferer = 0
 
     def place(self, at: float, kind: Kind) -> Fault:
         """Return a fault of this kind, as soon from `at` on as what it is against is in order."""
@@ -104,7 +127,7 @@ class _Timetable:
         least = min(2, self._workers) if kind in _OF_WORKER_PROCESSES else 1
         while len(free := [i for i, name in enumerate(places) if self._busy_until.get(name, 0.0) <= at]) < least:
             at += _STEP
-        target = self._draw.choice(free)
+        target = self.sufferer if kind in _OF_CONTROL_PLANES else self._draw.choice(free)
         self._busy_until[places[target]] = at + lasts + starting
         return Fault(round(at, 3), kind, target, round(lasts, 3), how)
 
@@ -115,8 +138,8 @@ class _Timetable:
             case Kind.WORKER_KILLED | Kind.CONTROL_PLANE_KILLED:
                 return draw.uniform(0.1, 1.5), "", _STARTING
             case Kind.WORKER_STOPPED:
-                # Longer than a lease, and than the trust that follows an outage of the store: a zombie.
-                return draw.uniform(4.5, 7.0), "", 1.0
+                # Longer than a lease, so that its tasks are taken over meanwhile: a zombie.
+                return draw.uniform(4.5, 9.0), "", 0.5
             case Kind.WORKER_DRAINED | Kind.CONTROL_PLANE_DRAINED:
                 return draw.uniform(0.0, 0.3), "", _STARTING + 1.0
             case Kind.STORE_RESTARTED:
@@ -133,7 +156,7 @@ class _Timetable:
             case Kind.WORKER_CUT:
                 return [f"link of worker {i}" for i in range(self._workers)]
             case Kind.CONTROL_PLANE_CUT:
-                return [f"link of control plane {i}" for i in range(self._control_planes)]
+                return ["link of a control plane"] * self._control_planes
             case Kind.CONTROL_PLANE_KILLED | Kind.CONTROL_PLANE_DRAINED:
                 # One at a time.
                 return ["control planes"] * self._control_planes
