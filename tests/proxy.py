@@ -92,23 +92,32 @@ class Proxy:
         await self._pump(server, back)
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, RuntimeError):
+        try:
             while data := await source.read(65536):
                 await self._flows.wait()
                 sink.write(data)
                 await sink.drain()
             await self._flows.wait()
             sink.write_eof()
+        except (OSError, RuntimeError):
+            # One side was reset, as by the kernel of a process that was killed: the other one is to know.
+            await self._flows.wait()
+            _reset(sink)
 
 
 def _reset(writer: asyncio.StreamWriter) -> bool:
+    is_open = not writer.transport.is_closing() and reset_at_close(writer)
+    if is_open:
+        writer.transport.abort()
+    return is_open
+
+
+def reset_at_close(writer: asyncio.StreamWriter) -> bool:
+    """Let a connection end with RST, as a broken network or a killed process would; False where it has no socket."""
     sock = writer.get_extra_info("socket")
-    if writer.transport.is_closing() or sock is None:
-        return False
-    # Linger 0: the close sends RST, as a broken network or a killed proxy would.
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    writer.transport.abort()
-    return True
+    if sock is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    return sock is not None
 
 
 P = TypeVar("P", bound=Proxy)
