@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import gc
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -300,6 +301,31 @@ class TestCancel:
         let_go.set()
         assert isinstance(running.outcome.result(PATIENCE).error, asyncio.CancelledError)
         assert seen == ["ran on"]
+
+    def test_what_a_cancelled_thread_raises_in_the_end_is_not_reported_as_forgotten(
+        self, runner: Runner, context: Context
+    ) -> None:
+        entered, let_go = threading.Event(), threading.Event()
+        reported: Seen = []
+
+        def flow(ctx: Context) -> None:
+            entered.set()
+            let_go.wait(PATIENCE)
+            raise TaskLost("it is in other hands")
+
+        runner.loop.call_soon_threadsafe(runner.loop.set_exception_handler, lambda _, what: reported.append(what))
+        running = begin(runner, context, flow)
+        assert entered.wait(PATIENCE)
+        running.cancel()
+        # The cancellation is there first.
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0), runner.loop).result(PATIENCE)
+        let_go.set()
+        assert isinstance(running.outcome.result(PATIENCE).error, asyncio.CancelledError)
+        del running
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0), runner.loop).result(PATIENCE)
+        gc.collect()
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0), runner.loop).result(PATIENCE)
+        assert reported == []
 
     def test_a_cancelled_run_that_has_ended_stays_as_it_ended(self, runner: Runner, context: Context) -> None:
         running = begin(runner, context, add, 1)

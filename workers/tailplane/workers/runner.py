@@ -118,6 +118,9 @@ class Runner:
         except asyncio.CancelledError:
             # The thread goes on: the run has ended only when it has.
             await asyncio.wait({running})
+            if not running.cancelled():
+                # Nobody wants what it raised: looked at, or it would be logged as forgotten.
+                running.exception()
             raise
 
     def _pack(self, result: object) -> bytes:
