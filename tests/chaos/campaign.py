@@ -8,12 +8,13 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
 from redis.asyncio import Redis
 
-from tailplane.client import Client
+from tailplane.client import Client, ClientOptions
 from tailplane.deploy import probe
 from tests.chaos import evidence, leftovers, logs
 from tests.chaos.attempts import divide
@@ -34,6 +35,8 @@ _CLIENTS = 4
 _SETTLE = 150.0
 _TIDY = 30.0
 _PROGRESS = 10.0
+# A busy machine takes its time to start a control plane again.
+_PATIENT = ClientOptions(retry_for=timedelta(minutes=5))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,17 +104,19 @@ async def _strain(plan: Plan, running: Fleet, load: Load, inflicted: list[Inflic
     """Put load and faults on the fleet until every task has ended or is given up; return when the faults were over."""
     clock = asyncio.get_running_loop().time
     faults = schedule(plan.seed, plan.seconds, plan.workers, plan.control_planes, plan.kinds)
-    # The faults have deadlines of their own: a fleet that is not whole again by then breaks the run off.
-    latest = clock() + max(plan.seconds, faults[-1].at) + _SETTLE
     minders = [
         asyncio.create_task(running.mind()),
         asyncio.create_task(_tell_progress(load, plan, inflicted, len(faults), say)),
     ]
     try:
         async with asyncio.TaskGroup() as group:
-            group.create_task(load.run(orders(plan.seed, plan.tasks), plan.seconds, plan.at_once, latest))
+            loading = group.create_task(load.run(orders(plan.seed, plan.tasks), plan.seconds, plan.at_once))
+            # Each fault has deadlines of its own.
             await inflict(running, faults, inflicted)
-            return clock()
+            whole_at = clock()
+            await asyncio.wait({loading}, timeout=_SETTLE)
+            load.give_up()
+        return whole_at
     finally:
         for minder in minders:
             minder.cancel()
@@ -166,7 +171,7 @@ async def _until_registered(running: Fleet) -> None:
 @contextlib.asynccontextmanager
 async def _clients(url: str) -> AsyncIterator[list[Client]]:
     async with contextlib.AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(Client(url)) for _ in range(_CLIENTS)]
+        yield [await stack.enter_async_context(Client(url, options=_PATIENT)) for _ in range(_CLIENTS)]
 
 
 def _end(history: TaskHistory) -> str:

@@ -38,7 +38,8 @@ class Member:
     """A process of the fleet, its way to Valkey, and how to see that it works.
 
     Attributes:
-        lock: held by whoever takes it down, until it works again.
+        lock: held by whoever takes it down, until it works again. All control planes have the same one: one of them
+            always stays.
         troubles: what it did wrong, such as to end by itself.
     """
 
@@ -46,7 +47,7 @@ class Member:
     link: Proxy
     log: Path
     works: Callable[[], bool]
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    lock: asyncio.Lock
     troubles: list[str] = field(default_factory=list)
 
     @property
@@ -136,10 +137,12 @@ async def fleet(directory: Path, *, workers: int, control_planes: int) -> AsyncI
         stack.callback(server.stop)
         await asyncio.to_thread(server.start)
         links = [await stack.enter_async_context(serving(Proxy(server.port))) for _ in range(control_planes + workers)]
-        ledger = directory / "ledger"
+        ledger, one_at_a_time = directory / "ledger", asyncio.Lock()
         running = Fleet(
             server=server,
-            control_planes=[_control_plane(directory, i, port, links[i]) for i, port in enumerate(ports)],
+            control_planes=[
+                _control_plane(directory, i, port, links[i], one_at_a_time) for i, port in enumerate(ports)
+            ],
             workers=[_worker(directory, i, links[control_planes + i], ledger) for i in range(workers)],
             front=await stack.enter_async_context(serving(Proxy(*ports))),
             ledger=ledger,
@@ -156,27 +159,33 @@ async def _take_down(running: Fleet) -> None:
     await asyncio.to_thread(stop_all, [member.child for member in running.members], _DRAIN)
 
 
-def _control_plane(directory: Path, index: int, port: int, link: Proxy) -> Member:
+def _control_plane(directory: Path, index: int, port: int, link: Proxy, lock: asyncio.Lock) -> Member:
     env = {"TAILPLANE_HOST": HOST, "TAILPLANE_PORT": str(port)}
     # Not its readiness, which is a question of Valkey's too.
     works = partial(_answers, f"http://{HOST}:{port}")
-    return _member(directory, f"control-plane-{index + 1}", ("control-plane",), link, env, works)
+    return _member(directory, f"control-plane-{index + 1}", ("control-plane",), link, env, works, lock)
 
 
 def _worker(directory: Path, index: int, link: Proxy, ledger: Path) -> Member:
     env = {LEDGER: str(ledger), "TAILPLANE_DRAIN_GRACE": _DRAIN_GRACE}
     name = f"worker-{index + 1}"
     works = _Said(directory / f"{name}.log", b"worker starts")
-    return _member(directory, name, ("worker", "tests.chaos.workflows"), link, env, works)
+    return _member(directory, name, ("worker", "tests.chaos.workflows"), link, env, works, asyncio.Lock())
 
 
 def _member(
-    directory: Path, name: str, arguments: tuple[str, ...], link: Proxy, env: dict[str, str], works: Callable[[], bool]
+    directory: Path,
+    name: str,
+    arguments: tuple[str, ...],
+    link: Proxy,
+    env: dict[str, str],
+    works: Callable[[], bool],
+    lock: asyncio.Lock,
 ) -> Member:
     log = directory / f"{name}.log"
     ours = {"TAILPLANE_REDIS_URL": f"redis://{HOST}:{link.port}/0", "TAILPLANE_LOG_FORMAT": "json"}
     child = Child(name, tailplane_command(*arguments), output=log, env=ours | env, cwd=_ROOT)
-    return Member(child, link, log, works)
+    return Member(child, link, log, works, lock)
 
 
 def _answers(url: str) -> bool:

@@ -3,29 +3,20 @@
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from tailplane.client import (
     Client,
-    ConnectionLost,
     Rewind,
     State,
     Task,
     TaskCancelled,
     TaskError,
     TaskFailed,
-    Unavailable,
 )
 from tests.chaos.history import Outcome, Run, TaskHistory
 from tests.chaos.orders import Order
-
-T = TypeVar("T")
-
-# What passes by itself, however often it takes: the fleet is out of order all the time.
-_PASSING = (ConnectionLost, Unavailable)
-_PAUSE = 0.3
 
 
 class Load:
@@ -44,13 +35,17 @@ class Load:
         self.histories: list[TaskHistory] = []
         self.ended = 0
         self.events = 0
+        self._patience: set[asyncio.Timeout] = set()
+        self._is_given_up = False
 
-    async def run(self, orders: Sequence[Order], seconds: float, at_once: int, deadline: float) -> None:
-        """Carry out all orders, begun evenly within `seconds`, not more than `at_once` at a time.
+    def give_up(self) -> None:
+        """Wait no longer for what has not ended; its history says so."""
+        self._is_given_up = True
+        for patience in self._patience:
+            patience.reschedule(0.0)
 
-        Args:
-            deadline: by the loop's clock; what has not ended then is given up, and its history says so.
-        """
+    async def run(self, orders: Sequence[Order], seconds: float, at_once: int) -> None:
+        """Carry out all orders, begun evenly within `seconds`, not more than `at_once` at a time."""
         places = asyncio.Semaphore(at_once)
         clock = asyncio.get_running_loop().time
         began = clock()
@@ -60,12 +55,16 @@ class Load:
                 await places.acquire()
                 history = TaskHistory(order)
                 self.histories.append(history)
-                group.create_task(self._carry_out(history, deadline)).add_done_callback(lambda _: places.release())
+                group.create_task(self._carry_out(history)).add_done_callback(lambda _: places.release())
 
-    async def _carry_out(self, history: TaskHistory, deadline: float) -> None:
+    async def _carry_out(self, history: TaskHistory) -> None:
         try:
-            async with asyncio.timeout_at(deadline):
-                await self._follow_through(history)
+            async with asyncio.timeout_at(0.0 if self._is_given_up else None) as patience:
+                self._patience.add(patience)
+                try:
+                    await self._follow_through(history)
+                finally:
+                    self._patience.discard(patience)
         except TimeoutError:
             history.troubles.append(f"it has not ended in time; {len(history.live)} events, {history.live[-3:]}")
         except ExceptionGroup as errors:
@@ -86,7 +85,7 @@ class Load:
         client = self._clients[order.index % len(self._clients)]
         # The key makes one task of all tries.
         key = f"{self._seed}-{order.index}"
-        return await _insist(lambda: client.run_workflow(order.workflow, order.script, idempotency_key=key))
+        return await client.run_workflow(order.workflow, order.script, idempotency_key=key)
 
     async def _follow(self, task: Task, history: TaskHistory) -> None:
         async for event in task.events():
@@ -149,21 +148,13 @@ async def _look(task: Task, history: TaskHistory) -> None:
 async def _cancel(task: Task, history: TaskHistory) -> None:
     if history.order.cancel_after is not None:
         await asyncio.sleep(history.order.cancel_after)
-        history.cancelled = (await _insist(lambda: task.cancel("chaos"))).state
+        history.cancelled = (await task.cancel("chaos")).state
 
 
 async def _outcome(task: Task) -> Outcome:
     try:
-        return Outcome(State.SUCCEEDED, await _insist(task.result))
+        return Outcome(State.SUCCEEDED, await task.result())
     except TaskFailed as error:
         return Outcome(State.FAILED, error.error_code)
     except TaskCancelled:
         return Outcome(State.CANCELLED)
-
-
-async def _insist(ask: Callable[[], Awaitable[T]]) -> T:
-    while True:
-        try:
-            return await ask()
-        except _PASSING:
-            await asyncio.sleep(_PAUSE)
