@@ -145,13 +145,13 @@ async def _read_again(client: Client, history: TaskHistory) -> None:
 
 async def _tidy(running: Fleet, histories: list[TaskHistory], workers: int) -> tuple[list[Leftover], list[Violation]]:
     """Return what Redis holds once that is as it should be, or after a while; and what is wrong with it."""
-    task_ids = {history.task_id for history in histories}
+    ends = {history.task_id: history.record.state if history.record else None for history in histories}
     deadline = time.monotonic() + _TIDY
     redis = Redis.from_url(running.server.url)
     try:
         while True:
             left = await leftovers.read(redis)
-            untidy = leftovers.violations(left, task_ids, workers)
+            untidy = leftovers.violations(left, ends, workers)
             if not untidy or time.monotonic() > deadline:
                 return left, untidy
             await asyncio.sleep(0.5)

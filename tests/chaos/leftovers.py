@@ -1,10 +1,11 @@
 """What a run leaves behind in Redis: what must go has gone, or has a TTL."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from redis.asyncio import Redis
 
+from tailplane.protocol.states import State
 from tests.chaos.checks import Violation
 from tests.chaos.history import Leftover
 
@@ -13,12 +14,15 @@ LASTING = {
     r"[^:]+:\{queue\}:workers": "the leases: a member leaves when its worker is struck off",
     r"[^:]+:\{queue\}:workflows": "what can be run: a field for each workflow",
     r"[^:]+:\{queue\}:tasks:[^:]+": "the index of tasks: members leave when their records have gone",
+    r"[^:]+:\{queue\}:dead:[^:]+": "the list of failed tasks: members leave when requeued, dropped or found gone",
     r"[^:]+:\{queue\}:gone:[^:]+": "tasks whose retention has passed: trimmed by age",
 }
 _TASK_KEY = re.compile(r"[^:]+:[^:]+:(?:task|stream):\{(.+)\}")
-# A task's start deadline and retention, as the defaults have them; and what is left after the end.
-_LONGEST_TTL_MS = 48 * 3600 * 1000
-_RETENTION_MS = 24 * 3600 * 1000
+_HOUR_MS = 3600 * 1000
+# By the defaults: start deadline and retention; what is left of them after an end; and after a failure.
+_UNSTARTED_MS = 48 * _HOUR_MS
+_RETENTION_MS = 24 * _HOUR_MS
+_DEAD_LETTER_RETENTION_MS = 7 * 24 * _HOUR_MS
 
 
 async def read(redis: "Redis") -> list[Leftover]:
@@ -32,22 +36,21 @@ async def read(redis: "Redis") -> list[Leftover]:
     return found
 
 
-def violations(leftovers: Sequence[Leftover], task_ids: Collection[str], workers: int) -> list[Violation]:
+def violations(leftovers: Sequence[Leftover], ends: Mapping[str, State | None], workers: int) -> list[Violation]:
     """Return what should not be there, or is not as it should be.
 
     Args:
         leftovers: all keys.
-        task_ids: of all tasks of the run; all have ended.
+        ends: how each task of the run ended; None where that is not known.
         workers: how many live.
     """
-    found = [broken for one in leftovers for broken in _of_key(one, task_ids)]
+    found = [broken for one in leftovers for broken in _of_key(one, ends)]
     members = {one.key.rpartition("{queue}:")[2]: one.members for one in leftovers}
     if len(members.get("workers", ())) != workers:
         found.append(Violation("", "leases are of the living", f"{workers} members", str(members.get("workers"))))
-    indexed = {name for key, names in members.items() if key.startswith("tasks:") for name in names}
-    if indexed != set(task_ids):
-        more, less = sorted(indexed - set(task_ids)), sorted(set(task_ids) - indexed)
-        found.append(Violation("", "each submit makes one task", "those of the run", f"also {more}, but not {less}"))
+    failed = {task_id for task_id, state in ends.items() if state is State.FAILED}
+    found += _compare("each submit makes one task", _listed(members, "tasks:"), set(ends))
+    found += _compare("dead letters are what failed", _listed(members, "dead:"), failed)
     return found
 
 
@@ -56,7 +59,18 @@ def unqueued(leftovers: Sequence[Leftover], task_ids: Collection[str]) -> int:
     return sum(one.kind == "hash" and _task_of(one.key) not in (None, *task_ids) for one in leftovers)
 
 
-def _of_key(one: Leftover, task_ids: Collection[str]) -> list[Violation]:
+def _listed(members: Mapping[str, tuple[str, ...]], index: str) -> set[str]:
+    return {name for key, names in members.items() if key.startswith(index) for name in names}
+
+
+def _compare(rule: str, listed: set[str], expected: set[str]) -> list[Violation]:
+    if listed == expected:
+        return []
+    more, less = sorted(listed - expected), sorted(expected - listed)
+    return [Violation("", rule, f"{len(expected)} tasks", f"also {more}, but not {less}")]
+
+
+def _of_key(one: Leftover, ends: Mapping[str, State | None]) -> list[Violation]:
     task_id = _task_of(one.key)
     if one.ttl_ms == -1:
         if any(re.fullmatch(pattern, one.key) for pattern in LASTING):
@@ -64,7 +78,8 @@ def _of_key(one: Leftover, task_ids: Collection[str]) -> list[Violation]:
         rule = "no task is left in the queue" if re.search(r":(due|running):", one.key) else "no key lacks a TTL"
         return [Violation(task_id or "", rule, "nothing", f"{one.kind} {one.key} {list(one.members)}".strip())]
     if task_id is not None:
-        most = _RETENTION_MS if task_id in task_ids else _LONGEST_TTL_MS
+        ended = _DEAD_LETTER_RETENTION_MS if ends.get(task_id) is State.FAILED else _RETENTION_MS
+        most = ended if task_id in ends else _UNSTARTED_MS
         if one.ttl_ms > most:
             return [Violation(task_id, "an ended task has its retention", f"up to {most} ms", f"{one.ttl_ms} ms")]
     return []

@@ -1,7 +1,10 @@
 """What a chaos run leaves behind in Redis is judged."""
 
+from collections.abc import Mapping
+
 import pytest
 
+from tailplane.protocol.states import State
 from tests.chaos.history import Leftover
 from tests.chaos.leftovers import unqueued, violations
 
@@ -17,8 +20,11 @@ TIDY = [
 ]
 
 
-def _rules(*more: Leftover) -> list[str]:
-    return [violation.rule for violation in violations([*TIDY, *more], {"t1", "t2"}, 2)]
+ENDS: dict[str, State | None] = {"t1": State.SUCCEEDED, "t2": State.CANCELLED}
+
+
+def _rules(*more: Leftover, ends: Mapping[str, State | None] = ENDS, workers: int = 2) -> list[str]:
+    return [violation.rule for violation in violations([*TIDY, *more], ends, workers)]
 
 
 def test_what_may_stay_is_no_violation() -> None:
@@ -40,12 +46,21 @@ def test_an_ended_task_that_keeps_its_start_deadline_is_noticed() -> None:
 
 
 def test_a_dead_worker_s_lease_is_noticed() -> None:
-    assert [one.rule for one in violations(TIDY, {"t1", "t2"}, 1)] == ["leases are of the living"]
+    assert _rules(workers=1) == ["leases are of the living"]
 
 
-@pytest.mark.parametrize("task_ids", [{"t1"}, {"t1", "t2", "t3"}])
-def test_a_task_too_many_or_too_few_is_noticed(task_ids: set[str]) -> None:
-    assert [one.rule for one in violations(TIDY, task_ids, 2)] == ["each submit makes one task"]
+@pytest.mark.parametrize("ends", [{"t1": State.SUCCEEDED}, ENDS | {"t3": State.SUCCEEDED}])
+def test_a_task_too_many_or_too_few_is_noticed(ends: dict[str, State | None]) -> None:
+    assert _rules(ends=ends) == ["each submit makes one task"]
+
+
+def test_a_failed_task_is_a_dead_letter_and_kept_for_longer() -> None:
+    dead = Leftover("tailplane:{queue}:dead:default", "zset", -1, ("t2",))
+    record = Leftover("tailplane:default:task:{t2}", "hash", 160 * HOUR_MS)
+    failed = ENDS | {"t2": State.FAILED}
+    assert _rules(dead, record, ends=failed) == []
+    assert _rules(record, ends=failed) == ["dead letters are what failed"]
+    assert _rules(dead) == ["dead letters are what failed"]
 
 
 def test_records_of_repeated_submits_are_counted() -> None:
