@@ -69,7 +69,9 @@ def markdown(report: Report) -> str:
 `make chaos` runs a fleet of real processes under load: one Valkey with an append-only file, two control planes, three
 workers, and clients. It kills, stops, drains, cuts off and restarts them by a schedule that follows from a seed, and
 then checks every task. `tests/chaos/checks.py` and `leftovers.py` say what must be true.
-`make chaos SEED={report.seed}` repeats this run's schedule and tasks.
+`make chaos SEED={report.seed}` repeats this run's schedule and tasks. `make chaos KINDS=worker-killed` is of one kind
+of faults alone: then recovery takes what a lease takes, while among all kinds a control plane often has to wait until
+it may trust stale leases again.
 
 | | |
 | --- | --- |
