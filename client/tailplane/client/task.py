@@ -19,8 +19,9 @@ from tailplane.client.transport import Patience, path
 from tailplane.protocol.cursor import Cursor
 from tailplane.protocol.errors import ConnectionLost, ResultPending, Unavailable
 
-# PROTOCOL.md 2: the longest that the result endpoint holds an answer back.
-_LONGEST_HOLD_S = 60.0
+# For how long the result endpoint is asked to hold its answer back (at most 60, PROTOCOL.md 2): a connection that has
+# died in silence is noticed so much later.
+_LONGEST_HOLD_S = 20.0
 # Between two snapshots that nobody looks at.
 _SELDOM_S = 1.0
 

@@ -130,6 +130,7 @@ class Submitter:
             raise
         if job.depth is not None:
             depth.tell(job.depth)
+            return task.ref
         standing = TaskRef.from_member(job.job_id.encode())
         if standing != task.ref:
             await self._broker.tasks.discard(task.ref)

@@ -23,7 +23,7 @@ async def test_the_result_is_waited_for_over_any_number_of_answers(server: Any, 
 
     assert await asyncio.wait_for(client.task("t_1").result(), wire.patience_s) == {"raw": b"\x00"}
     assert {request.path for request in server.requests} == {"/v1/tasks/t_1/result"}
-    assert {float(request.query["wait"]) for request in server.requests} == {60}
+    assert {float(request.query["wait"]) for request in server.requests} == {20}
 
 
 async def test_a_task_that_ended_badly_raises_instead_of_a_result(server: Any, client: Client, wire: Any) -> None:
