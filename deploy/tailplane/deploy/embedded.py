@@ -4,8 +4,8 @@ Used by the local cluster, the demo, the pytest plugin and the tests. The server
 `kill` and `start`, so that tests can take it away and give it back. It dies with its parent (see `tether`); one that
 survived all the same is found by the data directory's record and ended by the next owner (see `data_dir`).
 
-Refuses nothing that a production Redis would accept, and promises no more than one: with `persist`, what was
-acknowledged survives a killed server, and a power cut costs up to a second.
+Refuses nothing that a production Redis would accept, and promises no more than one: with `persist`, a killed server
+loses nothing as long as its disk keeps up, and a power cut costs up to a second.
 """
 
 import socket
