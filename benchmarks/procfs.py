@@ -42,6 +42,11 @@ def resident_bytes(pids: Iterable[int]) -> int:
     return sum(_pss(pid) for pid in family(pids))
 
 
+def rss_bytes(pid: int) -> int:
+    """Return the resident memory of one process, in a look that costs neither side anything."""
+    return _field_kb(Path(f"/proc/{pid}/status"), "VmRSS:") * 1024
+
+
 def peak_bytes(pids: Iterable[int]) -> int:
     """Return the sum of the largest resident sizes that each of these processes and their descendants ever had."""
     return sum(_field_kb(Path(f"/proc/{pid}/status"), "VmHWM:") * 1024 for pid in family(pids))

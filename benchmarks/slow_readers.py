@@ -19,7 +19,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from benchmarks.percentiles import percentile
-from benchmarks.procfs import resident_bytes
+from benchmarks.procfs import rss_bytes
 from tailplane.client import Client, Task
 from tailplane.deploy.cluster import LocalCluster, Plan
 
@@ -87,17 +87,18 @@ async def measure(readers: int, megabytes: float, silent_s: float) -> Findings:
 async def _measure(cluster: LocalCluster, client: Client, readers: int, megabytes: float, silent_s: float) -> Findings:
     pid = cluster.control_planes[0].pid
     calm = await _busy(client, min(_CALM_S, silent_s))
-    before = resident_bytes([pid])
+    before = rss_bytes(pid)
     count = int(megabytes * 1e6 / _EVENT_BYTES)
     # Written within the first two thirds of the silence.
     work = {"events": count, "seconds": silent_s * 2 / 3, "size": _EVENT_BYTES}
     task = await client.run_workflow("write", work)
-    silent = [await _connect(cluster.url, task) for _ in range(readers)]
+    # They fall silent when they have begun to read: what connecting costs is another question.
+    silent = await asyncio.gather(*(_begin(cluster.url, task) for _ in range(readers)))
     peak = asyncio.ensure_future(_peak(pid, silent_s))
     beside = await _busy(client, silent_s)
     grown = await peak - before
     await task.result(timeout=120)
-    outcomes = await asyncio.gather(*(_read_on(each, count) for each in silent))
+    outcomes = await asyncio.gather(*(_read_on(sock, begun, count) for sock, begun in silent))
     odd = [each for each in outcomes if each != "whole"]
     return Findings(grown, percentile(calm, 0.99), percentile(beside, 0.99), len(outcomes) - len(odd), odd)
 
@@ -113,12 +114,13 @@ async def _busy(client: Client, seconds: float) -> list[float]:
 async def _peak(pid: int, seconds: float) -> int:
     until, peak = time.monotonic() + seconds, 0
     while time.monotonic() < until:
-        peak = max(peak, resident_bytes([pid]))
+        peak = max(peak, rss_bytes(pid))
         await asyncio.sleep(0.2)
     return peak
 
 
-async def _connect(url: str, task: Task) -> socket.socket:
+async def _begin(url: str, task: Task) -> tuple[socket.socket, bytes]:
+    """Connect, and return what came first."""
     parts = urlsplit(url)
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
@@ -127,14 +129,14 @@ async def _connect(url: str, task: Task) -> socket.socket:
     await loop.sock_connect(sock, (parts.hostname, parts.port))
     request = f"GET /v1/tasks/{task.task_id}/events HTTP/1.1\r\nHost: tailplane\r\nAccept: text/event-stream\r\n\r\n"
     await loop.sock_sendall(sock, request.encode())
-    return sock
+    return sock, await loop.sock_recv(sock, 4096)
 
 
-async def _read_on(sock: socket.socket, count: int) -> str:
+async def _read_on(sock: socket.socket, begun: bytes, count: int) -> str:
     """Read to the end; return `whole` if each event came once and in order, else what was odd."""
     loop = asyncio.get_running_loop()
     ids: list[int] = []
-    rest, ended = b"", False
+    rest, ended = begun, False
     with sock:
         while not ended:
             try:

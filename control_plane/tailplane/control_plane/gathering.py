@@ -5,12 +5,17 @@ an eighth of what a small answer costs.
 """
 
 import asyncio
+import socket
 from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 # Bytes that one turn may gather; more goes out at once, so that the connection tells in time that its client is slow.
 _GATHERED_BYTES = 16 * 1024
+# Bytes that the kernel takes without having sent them: left alone it takes megabytes for each client that does not read,
+# and who writes these is busy with that instead of with those who do.
+_UNSENT_BYTES = 128 * 1024
+_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 # Where a request's scope has the connection's transport.
 TRANSPORT = "tailplane.transport"
 
@@ -64,6 +69,9 @@ class GatheringProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection."""
+        sock = transport.get_extra_info("socket")
+        if _NOTSENT_LOWAT is not None and sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, _UNSENT_BYTES)
         super().connection_made(GatheringTransport(transport, self.loop))  # type: ignore[arg-type]
 
     def on_message_begin(self) -> None:
