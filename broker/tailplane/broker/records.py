@@ -1,8 +1,9 @@
 """What Redis keeps of tasks, sessions, workers and workflows, as Python sees it. No I/O."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from tailplane.broker.keys import TaskRef
@@ -10,9 +11,12 @@ from tailplane.protocol import codec
 from tailplane.protocol.ids import SessionId, TaskId, WorkerId
 from tailplane.protocol.states import State
 
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+# As the store has them.
+_STATES = {state.value.encode(): state for state in State}
 
-@dataclass(frozen=True, slots=True)
-class NewTask:
+
+class NewTask(NamedTuple):
     """What a submit asks for.
 
     Attributes:
@@ -29,8 +33,8 @@ class NewTask:
     version: str
     input: bytes
     session_id: SessionId | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    trace: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = _NOTHING
+    trace: Mapping[str, str] = _NOTHING
     waiting: str | None = None
     start_within: timedelta | None = None
     position: int | None = None
@@ -167,43 +171,44 @@ def running_record(
 
 def parse_task(fields: Mapping[str, bytes | None]) -> TaskRecord:
     """Return the record that these fields of a task's hash hold; fields that were not read are absent or None."""
-
-    def text(name: str) -> str:
-        return (fields.get(name) or b"").decode()
-
-    def seconds(name: str) -> float | None:
-        raw = fields.get(name)
-        return float(raw) / 1000 if raw else None
-
-    def table(name: str) -> Any:
-        raw = fields.get(name)
-        return codec.unpack(raw) if raw else None
-
-    session, worker, requeue_of = text("session_id"), text("worker"), text("requeue_of")
+    get = fields.get
+    session, worker, position, requeue_of = get("session_id"), get("worker"), get("position"), get("requeue_of")
     return TaskRecord(
-        task_id=TaskId(text("task_id")),
-        tenant=text("tenant"),
-        workflow=text("workflow"),
-        version=text("version"),
-        state=State(text("state")),
-        attempt=int(text("attempt") or 0),
-        failures=int(text("failures") or 0),
-        created_at=seconds("created_at") or 0.0,
-        started_at=seconds("started_at"),
-        ended_at=seconds("ended_at"),
-        start_by=seconds("start_by") or 0.0,
-        session_id=SessionId(session) if session else None,
-        worker_id=WorkerId(worker) if worker else None,
-        metadata=table("metadata") or {},
-        trace=table("trace") or {},
-        input=fields.get("input") or b"\xc0",
-        result=fields.get("result"),
-        error=table("error"),
-        superseded=int(text("superseded") or 0),
-        end_by=seconds("end_by"),
-        position=int(position) if (position := fields.get("position")) else None,
-        requeue_of=TaskId(requeue_of) if requeue_of else None,
+        task_id=TaskId(_text(get("task_id"))),
+        tenant=_text(get("tenant")),
+        workflow=_text(get("workflow")),
+        version=_text(get("version")),
+        state=_STATES[get("state") or b""],
+        attempt=int(get("attempt") or 0),
+        failures=int(get("failures") or 0),
+        created_at=_seconds(get("created_at")) or 0.0,
+        started_at=_seconds(get("started_at")),
+        ended_at=_seconds(get("ended_at")),
+        start_by=_seconds(get("start_by")) or 0.0,
+        session_id=SessionId(session.decode()) if session else None,
+        worker_id=WorkerId(worker.decode()) if worker else None,
+        metadata=_table(get("metadata")) or {},
+        trace=_table(get("trace")) or {},
+        input=get("input") or b"\xc0",
+        result=get("result"),
+        error=_table(get("error")),
+        superseded=int(get("superseded") or 0),
+        end_by=_seconds(get("end_by")),
+        position=int(position) if position else None,
+        requeue_of=TaskId(requeue_of.decode()) if requeue_of else None,
     )
+
+
+def _text(raw: bytes | None) -> str:
+    return raw.decode() if raw else ""
+
+
+def _seconds(raw: bytes | None) -> float | None:
+    return int(raw) / 1000 if raw else None
+
+
+def _table(raw: bytes | None) -> Any:
+    return codec.unpack(raw) if raw else None
 
 
 def parse_flat(pairs: Sequence[bytes] | Mapping[bytes, bytes]) -> dict[str, bytes]:

@@ -45,13 +45,18 @@ class Depth:
         self._full_since = -math.inf
         self._refused_at = -math.inf
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether it was told too long ago."""
+        return self._clock() - self._told_at > FRESH
+
     async def refresh(self) -> None:
         """Ask Redis, unless the depth was told a moment ago: whoever wants to know meanwhile shares one question.
 
         Raises:
             StoreUnavailable: Redis does not answer.
         """
-        if self._clock() - self._told_at <= FRESH:
+        if not self.is_stale:
             return
         if self._asking is not None:
             await self._asking.wait()
@@ -113,5 +118,6 @@ class Depths:
         depth = self._depths.get(workflow)
         if depth is None:
             depth = self._depths[workflow] = Depth(self._queue, workflow, self._limit, self._clock)
-        await depth.refresh()
+        if depth.is_stale:
+            await depth.refresh()
         return depth

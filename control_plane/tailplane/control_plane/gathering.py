@@ -12,8 +12,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 # Bytes that one turn may gather; more goes out at once, so that the connection tells in time that its client is slow.
 _GATHERED_BYTES = 16 * 1024
-# Bytes that the kernel takes without having sent them. Left alone it takes megabytes for a client that does not read, and
-# this process is busy with writing those instead of serving clients that do.
+# Bytes that the kernel takes without having sent them. Left alone it takes megabytes for a client that does not read,
+# and this process is busy with writing those instead of serving clients that do.
 _UNSENT_BYTES = 128 * 1024
 _NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 # Where a request's scope has the connection's transport.

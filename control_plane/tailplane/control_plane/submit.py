@@ -1,8 +1,8 @@
 """Submitting a task: check, record, queue; in this order, so that the queue never names a task that is not recorded."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -20,8 +20,10 @@ from tailplane.protocol.ids import SessionId, TaskId, new_task_id
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Submission:
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+class Submission(NamedTuple):
     """What a caller wants to be run.
 
     Attributes:
@@ -34,9 +36,9 @@ class Submission:
 
     workflow: str
     input: Any
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = _NOTHING
     session: SessionId | None = None
-    trace: Mapping[str, str] = field(default_factory=dict)
+    trace: Mapping[str, str] = _NOTHING
     request: Request | None = None
     task: TaskRef | None = None
     waiting: str | None = None

@@ -1,7 +1,6 @@
 """Waiting for the end of a task, for as long as the caller said or the process lives."""
 
 import asyncio
-from dataclasses import replace
 
 from tailplane.broker import TaskRecord, TaskRef
 from tailplane.control_plane.services import Services
@@ -33,7 +32,7 @@ async def submit_and_wait(services: Services, tenant: str, wanted: Submission, s
     # Known before it is queued, so that its end can't be missed.
     task = TaskRef(new_task_id(), tenant)
     with ends.expecting(task) as wait:
-        record = await services.submitter.submit(tenant, replace(wanted, task=task, waiting=ends.channel))
+        record = await services.submitter.submit(tenant, wanted._replace(task=task, waiting=ends.channel))
         if record.ref != task:
             return await wait_for_outcome(services, record.ref, deadline - _after(0))
         return await ends.outcome(wait, task, deadline, services.drain, is_announced=True)
