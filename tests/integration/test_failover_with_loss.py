@@ -6,7 +6,7 @@ told who the primary is, as it would find out by itself where the two had merely
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +15,10 @@ from redis.asyncio import Redis
 
 from tailplane.broker import connect
 from tailplane.client import Client
-from tailplane.deploy.cluster import LocalCluster, Plan
 from tailplane.deploy.embedded import EmbeddedServer
 from tests.sentinel_process import SERVICE, SentinelProcess
 
-from .conftest import WORKFLOWS
+from .watched_store import cluster_on, follow, until_all_have
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
@@ -66,27 +65,6 @@ def pair() -> Iterator[Pair]:
         sentinel = stack.enter_context(SentinelProcess(down_after_ms=600_000))
         sentinel.monitor(primary.port)
         yield Pair(primary, replica, sentinel)
-
-
-@contextlib.asynccontextmanager
-async def cluster_on(redis_url: str) -> AsyncIterator[LocalCluster]:
-    plan = Plan(target=str(WORKFLOWS), workers=2, env={"TAILPLANE_REDIS_URL": redis_url})
-    running = await asyncio.to_thread(LocalCluster(plan).start)
-    try:
-        yield running
-    finally:
-        await asyncio.to_thread(running.stop)
-
-
-async def follow(client: Client, task_id: str, seen: list[object]) -> None:
-    async for event in client.get_task_result_stream(task_id):
-        seen.append(event)
-
-
-async def until_all_have(lists: list[list[object]], count: int) -> None:
-    async with asyncio.timeout(60):
-        while any(len(each) < count for each in lists):
-            await asyncio.sleep(0.02)
 
 
 async def test_events_that_the_new_primary_lacks_are_seen_once_all_the_same(pair: Pair, tmp_path: Path) -> None:
