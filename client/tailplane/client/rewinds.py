@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from tailplane.client.gaps import is_gap
 from tailplane.protocol.cursor import Cursor
 from tailplane.protocol.events import Event, Kind, PlatformType
 
@@ -50,19 +51,30 @@ class Superseded:
 
 
 class Accumulated:
-    """What a workflow has written so far, each thing once: a rewind takes back what it supersedes."""
+    """What a workflow has written so far, each thing once: a rewind takes back what it supersedes.
+
+    Attributes:
+        events: what stands.
+        gap: the first event that stands for some that are gone, unless those are superseded; None: it is all there.
+    """
 
     def __init__(self) -> None:
         self.events: list[Event] = []
+        self.gap: Event | None = None
 
     def add(self, event: Event) -> bool:
         """Take the stream's next event; return whether that changed anything."""
         if event.kind != Kind.PLATFORM:
             self.events.append(event)
             return True
+        if is_gap(event):
+            self.gap = self.gap or event
+            return False
         rewind = Rewind.of(event)
         if rewind is None:
             return False
+        if self.gap is not None and self.gap.data["from"] > rewind.to:
+            self.gap = None
         before = len(self.events)
         while self.events and self.events[-1].seq > rewind.to:
             self.events.pop()

@@ -17,6 +17,7 @@ from typing import Any, Final, Generic, Literal, Self, TypeVar
 from tailplane.client.buffer import BatchBuffer
 from tailplane.client.coalesce import Coalesced
 from tailplane.client.durations import Duration
+from tailplane.client.gaps import error_of_gap, is_gap
 from tailplane.client.link import Link
 from tailplane.client.outcome import error_of_event, error_of_task
 from tailplane.client.reader import Reader
@@ -24,13 +25,12 @@ from tailplane.client.rewinds import CHOICES, OnRewind, Rewind, Superseded
 from tailplane.client.runs import Batch, Run
 from tailplane.protocol.cursor import START, Cursor
 from tailplane.protocol.errors import ConnectionLost, EventMismatch, StreamGap, TaskError
-from tailplane.protocol.events import Event, Kind, PlatformType
+from tailplane.protocol.events import Event, Kind
 
 T = TypeVar("T")
 
 # Looking a member up in its enum costs more than the comparison, hundreds of thousands of times a second.
 _PLATFORM = Kind.PLATFORM
-_GAP = PlatformType.GAP
 _DATA = operator.itemgetter(1)
 
 
@@ -154,14 +154,8 @@ class Stream(ABC, Generic[T]):
         Raises:
             StreamGap: here the stream lacks events.
         """
-        if event.type == _GAP:
-            first, last = event.data["from"], event.data["to"]
-            raise StreamGap(
-                f"the stream has no more of events {first} to {last}",
-                last_seq=first - 1,
-                next_seq=last + 1,
-                hint="iterating on gives what it has",
-            )
+        if is_gap(event):
+            raise error_of_gap(event)
         if event.is_terminal:
             self._end_is_known = True
             self._failure = error_of_event(self.task_id, event)

@@ -22,7 +22,7 @@ from tailplane.protocol.errors import ConnectionLost, ResultPending, Unavailable
 # For how long the result endpoint is asked to hold its answer back (at most 60, PROTOCOL.md 2): a connection that has
 # died in silence is noticed so much later.
 _LONGEST_HOLD_S = 20.0
-# Between two snapshots that nobody looks at.
+# Between two looks at what has arrived, where only the end counts.
 _SELDOM_S = 1.0
 
 
@@ -65,7 +65,7 @@ class Task:
         """Return a view that yields all that the workflow has written so far, at most once per `interval`.
 
         Each is a list of data, and shows each thing once: after another attempt has begun it begins anew. It is
-        yielded when it has changed. Ends, and raises, as `results`.
+        yielded when it has changed. Ends, and raises, as `results`: StreamGap once, before what the stream still has.
 
         Args:
             interval: a timedelta or seconds; 0: whenever something arrives.
@@ -76,15 +76,15 @@ class Task:
     async def collect(self, *, channel: str | None = None) -> list[Any]:
         """Wait for the task's end and return what the workflow has written, each thing once.
 
-        Raises: as `result` without a timeout, and EventMismatch.
+        Raises: as `result` without a timeout; EventMismatch; StreamGap where some of it is gone, as with `keep_last`.
         """
-        written: list[Any] = []
-        async for snapshot in self.snapshots(_SELDOM_S, channel=channel):
-            written = snapshot
-        return written
+        return await self.snapshots(_SELDOM_S, channel=channel).last()
 
     async def text(self, *, channel: str | None = None) -> str:
-        """Wait for the task's end and return the pieces of text (str) that the workflow has written, put together."""
+        """Wait for the task's end and return the pieces of text (str) that the workflow has written, put together.
+
+        Raises: as `collect`.
+        """
         return "".join([piece for piece in await self.collect(channel=channel) if isinstance(piece, str)])
 
     async def result(self, timeout: Duration | None = None) -> Any:

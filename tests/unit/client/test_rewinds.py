@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tailplane.client import Client, Rewind, TaskFailed
+from tailplane.client import Client, Rewind, StreamGap, TaskFailed
 from tailplane.protocol.events import PlatformType
 
 pytestmark = pytest.mark.anyio
@@ -74,6 +74,33 @@ async def test_a_view_ends_as_its_task_did(server: Any, wire: Any) -> None:
             async for each in client.task("t_1").snapshots(0):
                 shown.append(each)
     assert shown == [["a"]]
+
+
+def cut(wire: Any, *more: bytes) -> Any:
+    """Events 1 to 4 are gone; what follows is the end of the first attempt."""
+    return wire.streams(wire.platform(4, PlatformType.GAP, {"from": 1, "to": 4}), wire.entry(6, "e", "f"), *more)
+
+
+async def test_a_view_of_a_stream_that_was_cut_says_so(server: Any, wire: Any) -> None:
+    server.play(*[cut(wire, wire.succeeded(7))] * 3)
+    async with Client(server.url) as client:
+        task = client.task("t_1")
+        with pytest.raises(StreamGap, match="events 1 to 4"):
+            await task.collect()
+        with pytest.raises(StreamGap):
+            await task.text()
+        view = task.snapshots(0)
+        with pytest.raises(StreamGap):
+            await wire.collect(view)
+        # Who asks on gets what there is.
+        assert (await wire.collect(view))[-1] == ["e", "f"]
+
+
+async def test_what_is_gone_and_superseded_is_not_missed(server: Any, wire: Any) -> None:
+    rewind = wire.platform(7, PlatformType.REWIND, {"to": 0, "reason": "failed"})
+    server.play(cut(wire, rewind, wire.entry(9, "x", "y", fence=2), wire.succeeded(10)))
+    async with Client(server.url) as client:
+        assert await client.task("t_1").text() == "xy"
 
 
 async def test_another_way_to_take_a_rewind_is_refused() -> None:
