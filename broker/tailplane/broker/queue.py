@@ -162,10 +162,10 @@ class Queue:
         task_id, content = codec.unpack(memory)
         return TaskId(task_id), content
 
-    async def overdue(self, workflow: str, after: timedelta, limit: int) -> list[TaskRef]:
-        """Return tasks that have been due for longer than `after`, the longest due first."""
+    async def overdue(self, workflow: str, after: timedelta, limit: int, skip: int = 0) -> list[TaskRef]:
+        """Return tasks that have been due for longer than `after`, the longest due first, without the first `skip`."""
         before = await self._now_ms() - _ms(after)
-        rows = await self.wire.run("ZRANGEBYSCORE", self.keys.due(workflow), "-inf", before, "LIMIT", 0, limit)
+        rows = await self.wire.run("ZRANGEBYSCORE", self.keys.due(workflow), "-inf", before, "LIMIT", skip, limit)
         return [TaskRef.from_member(row) for row in rows]
 
     async def claim(self, worker: WorkerId, free: int, room: Mapping[str, int]) -> Claims:

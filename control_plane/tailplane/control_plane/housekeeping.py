@@ -30,6 +30,8 @@ class Housekeeper:
         # How far the looks through the index and the dead letters have come; each begins anew at its end.
         self._seen: TaskId | None = None
         self._seen_dead: TaskId | None = None
+        # How many overdue tasks of each queue the look has passed over, since they are not late; anew at its end.
+        self._passed: dict[str, int] = {}
 
     async def run(self) -> None:
         """Keep house until cancelled; Redis may come and go."""
@@ -52,19 +54,33 @@ class Housekeeper:
             StoreUnavailable: Redis does not answer.
         """
         ended = 0
-        broker = self._broker
-        for name, workflow in (await broker.queue.workflows()).items():
-            overdue = await broker.queue.overdue(name, self._patience(workflow), AT_ONCE)
-            if not overdue:
-                continue
-            records = await broker.tasks.read_many(overdue, ("state", "attempt", "start_by", "end_by"))
-            now = await broker.queue.now()
-            for task, record in zip(overdue, records, strict=True):
-                if await self._end_if_late(task, record, now):
-                    # Last: were it withdrawn first and we died, it would be neither in the queue nor ended.
-                    await broker.queue.withdraw(task, name, None)
-                    ended += 1
+        for name, workflow in (await self._broker.queue.workflows()).items():
+            patience = self._patience(workflow)
+            looked, late = await self._end_late(name, patience, 0)
+            ended += late
+            # Those at the head may wait for another attempt, however long. One more look, each round further behind.
+            passed = self._passed.pop(name, 0) or looked - late
+            if looked == AT_ONCE:
+                looked, late = await self._end_late(name, patience, passed)
+                ended += late
+                if looked == AT_ONCE:
+                    self._passed[name] = passed + looked - late
         return ended
+
+    async def _end_late(self, workflow: str, patience: timedelta, passed: int) -> tuple[int, int]:
+        """Return how many overdue tasks of a queue, behind so many others, were looked at, and how many ended."""
+        broker, ended = self._broker, 0
+        overdue = await broker.queue.overdue(workflow, patience, AT_ONCE, passed)
+        if not overdue:
+            return 0, 0
+        records = await broker.tasks.read_many(overdue, ("state", "attempt", "start_by", "end_by"))
+        now = await broker.queue.now()
+        for task, record in zip(overdue, records, strict=True):
+            if await self._end_if_late(task, record, now):
+                # Last: were it withdrawn first and we died, it would be neither in the queue nor ended.
+                await broker.queue.withdraw(task, workflow, None)
+                ended += 1
+        return len(overdue), ended
 
     def _patience(self, workflow: WorkflowRecord) -> timedelta:
         """Return how long a task of the workflow may have been due without being late in any case."""

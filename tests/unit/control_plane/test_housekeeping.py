@@ -3,6 +3,7 @@ from datetime import timedelta
 import pytest
 
 from tailplane.broker import Broker, Closing, NewTask, TaskRef
+from tailplane.control_plane import housekeeping
 from tailplane.control_plane.housekeeping import Housekeeper
 from tailplane.control_plane.queue import TaskQueue
 from tailplane.protocol import codec, events
@@ -77,6 +78,29 @@ async def test_a_task_that_began_before_keeps_waiting_for_its_next_attempt(broke
     assert await broker.redis.zcard(broker.keys.due("a")) == 1
 
 
+async def test_a_late_task_behind_many_that_wait_for_another_attempt_expires(
+    broker: Broker, queue: TaskQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(housekeeping, "AT_ONCE", 2)
+    broker = in_a_hurry(broker)
+    await _register(broker)
+    await worker_with_task(broker, queue)
+    *handed_back, late = (TaskRef(new_task_id()) for _ in range(8))
+    for task in (*handed_back, late):
+        await broker.tasks.create(NewTask(task, "a", "1", codec.pack(None)))
+        await queue.enqueue_job("a", _job_id=task.member)
+    for task in handed_back:
+        await broker.redis.hset(broker.keys.task(task), "attempt", "1")  # type: ignore[misc]
+    while len(await broker.queue.overdue("a", SOON, 10)) < 8:
+        pass
+    keeper = Housekeeper(broker)
+
+    assert sum([await keeper.end_overdue() for _ in range(10)]) == 1
+
+    assert (await broker.tasks.read(late)).state is State.EXPIRED
+    assert await broker.redis.zcard(broker.keys.due("a")) == 7
+
+
 async def test_a_task_waits_as_long_as_it_was_promised_when_it_was_submitted(broker: Broker, queue: TaskQueue) -> None:
     await worker_with_task(broker, queue)
     patient, hasty = (TaskRef(new_task_id()) for _ in range(2))
@@ -134,7 +158,7 @@ async def test_all_of_a_long_list_is_looked_at(
     broker: Broker, queue: TaskQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tailplane.control_plane.housekeeping.AT_ONCE", 2)
-    for _ in range(5):
+    for _ in range(7):
         await broker.catalogue.note_dead(await queued(broker, queue))
     gone = TaskRef(new_task_id())
     await broker.catalogue.note_dead(gone)
