@@ -28,7 +28,8 @@ Duration = Annotated[timedelta, BeforeValidator(_parse_duration), Field(gt=timed
 class DeploymentSettings(BaseSettings):
     """What must be the same in every program of a deployment, and how each logs."""
 
-    model_config = SettingsConfigDict(env_prefix="TAILPLANE_", frozen=True, extra="ignore")
+    # What does not fit is not repeated: a URL that is refused has its password all the same.
+    model_config = SettingsConfigDict(env_prefix="TAILPLANE_", frozen=True, extra="ignore", hide_input_in_errors=True)
 
     redis_url: Annotated[str, AfterValidator(check_url)] = Field("redis://127.0.0.1:6379/0", repr=False)
     """Where Redis or Valkey is: redis://, rediss://, unix://; behind Sentinel `redis+sentinel://host,host,host/SERVICE/0`,

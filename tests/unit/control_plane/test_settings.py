@@ -41,6 +41,18 @@ def test_the_password_in_the_url_is_not_shown() -> None:
     assert "secret" not in repr(Settings(redis_url="redis://:secret@127.0.0.1"))
 
 
+@pytest.mark.parametrize(
+    "url", ["redis+sentinel://:secret@sentinel", "redis://:sec/secret@host:6379", "https://:secret@host"]
+)
+def test_nor_is_that_of_a_url_that_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAILPLANE_REDIS_URL", url)
+
+    with pytest.raises(ValidationError) as refused:
+        Settings()
+
+    assert "secret" not in str(refused.value)
+
+
 def test_settings_do_not_change() -> None:
     settings = Settings()
 
