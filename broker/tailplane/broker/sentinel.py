@@ -25,7 +25,7 @@ PORT = 26379
 SENTINEL_DEADLINE = 1.0
 SEARCH_DEADLINE = 5.0
 
-_FORM = "redis+sentinel://[user:password@]host[:port][,host[:port]...]/service[/database][?sentinel_password=...]"
+_FORM = "redis+sentinel://[user:password@]host[:port][,host[:port]...]/service[/database]"
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:,@\[\]]+)(?::(\d{1,5}))?")
 _SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
 
@@ -90,7 +90,10 @@ def _parse_host(text: str, number: int) -> tuple[str, int]:
 
 
 def _malformed(what: str) -> ValueError:
-    return ValueError(f"{what}; the form is {_FORM}, with @ : , / ? and # in a password percent-encoded")
+    return ValueError(
+        f"{what}; the form is {_FORM}, and ?sentinel_password= behind it where the sentinels want one of their own; "
+        "@ : , / ? and # in a password must be percent-encoded"
+    )
 
 
 class NoPrimary(ConnectionError):

@@ -76,8 +76,7 @@ class Transport:
         Raises:
             ValueError: `url` is not one of http or https.
         """
-        parsed = httpx2.URL(url)
-        if parsed.scheme not in ("http", "https") or not parsed.host:
+        if not _may_be_reached(url):
             raise ValueError(
                 f"{mask_url(url)!r} is not the URL of a control plane; one looks like http://127.0.0.1:8420"
             )
@@ -185,6 +184,15 @@ class Transport:
             # What was opened on a loop that has ended ends with it.
             self._opened, self._loop = http_to(self.url, self.options, self._headers), loop
         return self._opened
+
+
+def _may_be_reached(url: str) -> bool:
+    try:
+        parsed = httpx2.URL(url)
+    except httpx2.InvalidURL:
+        # Its own words may show a piece of a password that was taken for the port.
+        return False
+    return parsed.scheme in ("http", "https") and bool(parsed.host)
 
 
 def _target(where: str, params: Mapping[str, str] | None) -> str:

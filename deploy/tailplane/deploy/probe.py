@@ -10,18 +10,22 @@ from urllib.parse import urlsplit
 
 
 def get_json(url: str, path: str, timeout: float = 1.0) -> tuple[int, Any] | None:
-    """Return status and JSON body (None if it is not JSON) of a GET; None if nobody answers HTTP there.
+    """Return status and JSON body (None if it is not JSON) of a GET; None if nobody answers HTTP there, or can.
 
     Proxies of the environment are not used.
     """
-    parts = urlsplit(url)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname or "", parts.port, timeout=timeout)
+    try:
+        parts = urlsplit(url)
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        connection = kind(parts.hostname or "", parts.port, timeout=timeout)
+    except (ValueError, http.client.HTTPException):
+        return None
     try:
         connection.request("GET", parts.path.rstrip("/") + path, headers={"Accept": "application/json"})
         answer = connection.getresponse()
         body = answer.read()
-    except (OSError, http.client.HTTPException):
+    # ValueError: a host that is none.
+    except (OSError, http.client.HTTPException, ValueError):
         return None
     finally:
         connection.close()

@@ -36,6 +36,7 @@ def ask(url: str | None, question: Callable[["Client"], Coroutine[Any, Any, T]])
     """
     from tailplane.client import Client, ClientOptions
     from tailplane.protocol.errors import ConnectionLost, UnknownWorkflow
+    from tailplane.protocol.urls import mask_url
 
     async def run(client: "Client") -> T:
         async with client:
@@ -51,7 +52,7 @@ def ask(url: str | None, question: Callable[["Client"], Coroutine[Any, Any, T]])
         return asyncio.run(run(client))
     except ConnectionLost as error:
         error.hint = (
-            f"is a control plane running at {client.url}? "
+            f"is a control plane running at {mask_url(client.url)}? "
             "`tailplane dev` starts one here; TAILPLANE_URL says where another is"
         )
         raise

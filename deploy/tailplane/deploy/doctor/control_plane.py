@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from tailplane.deploy import probe
 from tailplane.deploy.doctor.finding import Finding, Verdict
 from tailplane.deploy.doctor.installation import installed_version
-from tailplane.deploy.masking import mask
+from tailplane.protocol.urls import mask_url
 
 
 def check_control_plane(url: str, *, is_expected: bool) -> Iterator[Finding]:
@@ -15,16 +15,17 @@ def check_control_plane(url: str, *, is_expected: bool) -> Iterator[Finding]:
         what = "nobody answers" if health is None else f"/healthz answers {health[0]}: that is no control plane"
         if is_expected:
             remedy = "is TAILPLANE_URL right? Does the control plane run, and may this machine reach it?"
-            yield Finding("control plane", Verdict.FAILURE, f"{mask(url)}: {what}", remedy)
+            yield Finding("control plane", Verdict.FAILURE, f"{mask_url(url)}: {what}", remedy)
         else:
             remedy = "`tailplane dev` starts one here; TAILPLANE_URL says where another is"
-            yield Finding("control plane", Verdict.WARNING, f"{url}: {what}", remedy)
+            yield Finding("control plane", Verdict.WARNING, f"{mask_url(url)}: {what}", remedy)
         return
     ready = probe.get_json(url, "/readyz", timeout=8.0)
     if ready is None or ready[0] != 200:
         why = ready[1].get("detail") if ready and isinstance(ready[1], dict) else None
         remedy = "look at its log; most often its TAILPLANE_REDIS_URL is wrong or Redis is down"
-        yield Finding("control plane", Verdict.FAILURE, f"{mask(url)} is not ready: {why or 'no reason given'}", remedy)
+        detail = f"{mask_url(url)} is not ready: {why or 'no reason given'}"
+        yield Finding("control plane", Verdict.FAILURE, detail, remedy)
         return
     yield _check_version(url)
     yield from _check_fleet(url)
@@ -36,8 +37,8 @@ def _check_version(url: str) -> Finding:
     there, here = info.get("version"), installed_version()
     if there and here and there != here:
         remedy = "install the same version here and there"
-        return Finding("control plane", Verdict.WARNING, f"{mask(url)} runs {there}, here is {here}", remedy)
-    return Finding("control plane", Verdict.OK, f"{mask(url)} is ready, version {there or 'unknown'}")
+        return Finding("control plane", Verdict.WARNING, f"{mask_url(url)} runs {there}, here is {here}", remedy)
+    return Finding("control plane", Verdict.OK, f"{mask_url(url)} is ready, version {there or 'unknown'}")
 
 
 def _check_fleet(url: str) -> Iterator[Finding]:

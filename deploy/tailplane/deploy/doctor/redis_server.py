@@ -17,6 +17,7 @@ from tailplane.broker.connection import check_url
 from tailplane.deploy.doctor.finding import Finding, Verdict
 from tailplane.deploy.masking import mask
 from tailplane.protocol.errors import StoreUnavailable
+from tailplane.protocol.urls import mask_url
 
 # The oldest server with XADD NOMKSTREAM and ZRANGE BYLEX, which the scripts use.
 OLDEST_REDIS = (6, 2)
@@ -38,20 +39,20 @@ def check_redis(url: str, *, is_expected: bool, is_needed: bool = True) -> Itera
     except (RedisError, StoreUnavailable, OSError, ValueError) as error:
         if is_expected:
             remedy = "is TAILPLANE_REDIS_URL right, the server up, and the password the present one?"
-            yield Finding("redis", Verdict.FAILURE, f"{mask(url)}: {mask(str(error))}", remedy)
+            yield Finding("redis", Verdict.FAILURE, f"{mask_url(url)}: {mask(str(error))}", remedy)
         elif not is_needed:
             detail = f"not looked at: none at {url}; TAILPLANE_REDIS_URL says where the control plane's is"
             yield Finding("redis", Verdict.SKIPPED, detail)
         else:
             remedy = "only servers need it: TAILPLANE_REDIS_URL says where it is; `tailplane dev` brings its own"
-            yield Finding("redis", Verdict.WARNING, f"{url}: {mask(str(error))}", remedy)
+            yield Finding("redis", Verdict.WARNING, f"{mask_url(url)}: {mask(str(error))}", remedy)
         return
     if facts.info:
-        yield judge_server(mask(url), facts.info)
+        yield judge_server(mask_url(url), facts.info)
         yield judge_persistence(facts)
     else:
         remedy = "let its user run INFO, or look at its settings yourself"
-        yield Finding("redis", Verdict.WARNING, f"{mask(url)} answers, but tells nothing of itself", remedy)
+        yield Finding("redis", Verdict.WARNING, f"{mask_url(url)} answers, but tells nothing of itself", remedy)
     yield judge_eviction(facts.info)
     yield judge_clock(skew)
     yield judge_speed(took)

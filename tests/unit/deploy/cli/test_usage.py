@@ -67,6 +67,7 @@ def test_help_says_where_dev_keeps_its_data(capsys: pytest.CaptureFixture[str]) 
         ["ps", "--state", "asleep"],
         ["ps", "--limit", "0"],
         ["dead-letters", "bury"],
+        ["dead-letters", "--limit", "0"],
         ["dead-letters", "list", "--limit", "0"],
         ["dead-letters", "requeue"],
         ["dead-letters", "requeue", TASK, "--all"],
@@ -76,6 +77,7 @@ def test_help_says_where_dev_keeps_its_data(capsys: pytest.CaptureFixture[str]) 
         ["worker", "x", "--processes", "0"],
         ["dev", "--port", "70000"],
         ["ps", "--url", "ftp://somewhere"],
+        ["ps", "--url", "http://host:port"],
     ],
 )
 def test_wrong_usage_is_exit_code_2_and_no_traceback(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -95,6 +97,7 @@ def test_wrong_usage_is_exit_code_2_and_no_traceback(arguments: list[str], capsy
         ["ps", "--json"],
         ["cancel", TASK],
         ["dead-letters"],
+        ["dead-letters", "--json", "--limit", "3"],
         ["dead-letters", "list", "--json"],
         ["dead-letters", "requeue", TASK],
         ["dead-letters", "requeue", "--all"],
@@ -122,7 +125,20 @@ def test_a_password_in_the_url_is_not_shown(
     assert run(["ps"]) == 1
     shown = capsys.readouterr()
     assert "hunter2" not in shown.out + shown.err
-    assert "me:***@" in shown.err
+    assert "http://***@127" in shown.err
+
+
+@pytest.mark.parametrize("url", ["http://me:hunter2/more@127.0.0.1", "http://me:1/hunter2@127.0.0.1"])
+@pytest.mark.parametrize("command", ["ps", "doctor"])
+def test_nor_is_one_that_nobody_has_encoded(
+    url: str, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TAILPLANE_URL", url)
+    monkeypatch.setenv("TAILPLANE_REDIS_URL", "redis://:hunter2/more@127.0.0.1:6379/0")
+    assert run([command]) in (1, 2)
+    shown = capsys.readouterr()
+    assert "hunter2" not in shown.out + shown.err
+    assert "not foreseen" not in shown.err
 
 
 def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

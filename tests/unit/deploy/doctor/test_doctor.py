@@ -121,6 +121,12 @@ def test_something_else_at_the_address_is_told_from_a_control_plane() -> None:
     assert "no control plane" in finding.detail
 
 
+@pytest.mark.parametrize("url", ["http://host:port", "http://[", "http://..", "host"])
+def test_what_is_no_url_is_a_finding_too(url: str) -> None:
+    (finding,) = check_control_plane(url, is_expected=True)
+    assert finding.verdict == Verdict.FAILURE
+
+
 @pytest.mark.parametrize(("is_expected", "verdict"), [(True, Verdict.FAILURE), (False, Verdict.WARNING)])
 def test_an_absent_control_plane_is_a_failure_only_if_one_was_named(is_expected: bool, verdict: Verdict) -> None:
     (finding,) = check_control_plane(f"http://127.0.0.1:{free_port()}", is_expected=is_expected)
