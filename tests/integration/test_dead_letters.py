@@ -92,7 +92,7 @@ async def test_the_command_line_lists_requeues_and_drops(cluster: LocalCluster, 
 
     table = (await tailplane(cluster.url)).stdout
     assert re.search(rf"^{one.task_id} +fail +1 +\S+ \w+ ago +workflow_error: nothing there: ä$", table, re.MULTILINE)
-    document = json.loads((await tailplane(cluster.url, "list", "--json", "--workflow", "fail")).stdout)
+    document = json.loads((await tailplane(cluster.url, "--json", "--workflow", "fail")).stdout)
     assert {one.task_id, two.task_id} <= {letter["task_id"] for letter in document["dead_letters"]}
     assert json.loads((await tailplane(cluster.url, "list", "--json", "--limit", "1")).stdout)["has_more"]
 
@@ -107,6 +107,16 @@ async def test_the_command_line_lists_requeues_and_drops(cluster: LocalCluster, 
     refused = await tailplane(cluster.url, "requeue", two.task_id)
     assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr == f"error: task {two.task_id} was dropped before\n"
+    # What is wrong with one is no reason to leave out the others.
+    fourth = await failed(client)
+    await letter_of(client, fourth)
+    done = await tailplane(cluster.url, "requeue", two.task_id, fourth.task_id)
+    assert done.returncode == 1
+    assert done.stdout.startswith(f"{fourth.task_id} is requeued as ")
+    assert done.stderr == f"error: task {two.task_id} was dropped before\n"
+    await letter_of(client, client.task(done.stdout.split()[-1]))
+    done = await tailplane(cluster.url, "drop", again.task_id.replace("t_", "x_"), done.stdout.split()[-1])
+    assert (done.returncode, done.stdout.split()[1:]) == (1, ["is", "dropped"])
 
     assert (await tailplane(cluster.url, "requeue", "--all", "--workflow", "count")).stdout == ""
     done = await tailplane(cluster.url, "requeue", "--all", "--workflow", "fail", "--json")

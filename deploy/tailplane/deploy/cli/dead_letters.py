@@ -1,30 +1,39 @@
 """The commands about tasks that failed: `dead-letters`, and its own `list`, `requeue` and `drop`."""
 
-import contextlib
 import time
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from tailplane.deploy.cli import terminal
 from tailplane.deploy.cli.connection import AsJson, AsJsonLines, Url, ask
-from tailplane.protocol.errors import DeadLetterNotFound, TaskGone
+from tailplane.protocol.errors import DeadLetterNotFound, RequestError, TaskGone
 
 if TYPE_CHECKING:
     from tailplane.client import Client, DeadLetter
 
-app = typer.Typer(rich_markup_mode=None)
+
+class ListByDefault(TyperGroup):
+    """A group of commands where `list` may be left out, before its options too."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments."""
+        if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(rich_markup_mode=None, cls=ListByDefault)
 
 _IDS_HELP = "The failed tasks' ids."
 _Workflow = Annotated[str | None, typer.Option(help="Only runs of this workflow.")]
 
 
-@app.callback(invoke_without_command=True)
-def dead_letters(context: typer.Context) -> None:
+@app.callback()
+def dead_letters() -> None:
     """Look at the tasks that failed, run them again or drop them. Without a command: list them."""
-    if context.invoked_subcommand is None:
-        list_letters()
 
 
 @app.command("list")
@@ -67,27 +76,34 @@ def requeue(
     as_json: AsJsonLines = False,
     url: Url = None,
 ) -> None:
-    """Run failed tasks again, each as a new task with the same input."""
+    """Run failed tasks again, each as a new task with the same input. The exit code is 1 if one of them can't be."""
     if every == bool(task_ids):
         raise typer.BadParameter("give ids of tasks, or --all", param_hint="TASK_ID")
     if workflow and not every:
         raise typer.BadParameter("it goes with --all", param_hint="--workflow")
 
-    async def run_again(client: "Client") -> int:
-        count = 0
+    async def run_again(client: "Client") -> tuple[int, int]:
+        count = refused = 0
         async for task_id in _wanted(client, task_ids, workflow):
-            # Of all, somebody else may have dropped one meanwhile; one that was asked for by its id is told.
-            with contextlib.suppress(*([DeadLetterNotFound, TaskGone] if every else [])):
+            try:
                 task = await client.requeue(task_id)
-                count += 1
-                if as_json:
-                    terminal.print_json({"task_id": task.task_id, "requeue_of": task_id})
-                else:
-                    terminal.say(f"{task_id} is requeued as {task.task_id}")
-        return count
+            except RequestError as error:
+                # Of all, somebody else may have dropped one meanwhile; one that was asked for by its id is told.
+                if not (every and isinstance(error, DeadLetterNotFound | TaskGone)):
+                    refused += 1
+                    _report(task_id, error)
+                continue
+            count += 1
+            if as_json:
+                terminal.print_json({"task_id": task.task_id, "requeue_of": task_id})
+            else:
+                terminal.say(f"{task_id} is requeued as {task.task_id}")
+        return count, refused
 
-    if not ask(url, run_again) and not as_json:
+    count, refused = ask(url, run_again)
+    if not count and not refused and not as_json:
         terminal.say("there are no dead letters", stderr=True)
+    raise typer.Exit(1 if refused else 0)
 
 
 @app.command("drop")
@@ -95,14 +111,28 @@ def drop(
     task_ids: Annotated[list[str], typer.Argument(metavar="TASK_ID...", help=_IDS_HELP)],
     url: Url = None,
 ) -> None:
-    """Take failed tasks off the list for good."""
+    """Take failed tasks off the list for good. The exit code is 1 if one of them can't be."""
 
-    async def take_off(client: "Client") -> None:
+    async def take_off(client: "Client") -> int:
+        refused = 0
         for task_id in task_ids:
-            await client.drop_dead_letter(task_id)
-            terminal.say(f"{task_id} is dropped")
+            try:
+                await client.drop_dead_letter(task_id)
+            except RequestError as error:
+                refused += 1
+                _report(task_id, error)
+            else:
+                terminal.say(f"{task_id} is dropped")
+        return refused
 
-    ask(url, take_off)
+    raise typer.Exit(1 if ask(url, take_off) else 0)
+
+
+def _report(task_id: str, error: RequestError) -> None:
+    """Say why nothing becomes of one task: that is no reason to leave out the others."""
+    if task_id not in str(error):
+        terminal.say(f"error: {task_id} stays a dead letter", stderr=True)
+    terminal.report(error)
 
 
 async def _wanted(client: "Client", task_ids: list[str] | None, workflow: str | None) -> AsyncIterator[str]:
