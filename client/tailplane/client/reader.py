@@ -105,7 +105,7 @@ class Reader:
         where = path("tasks", self._task_id, "events")
         if self._cursor is None:
             return self._transport.stream(where, {"from": self._start}, {})
-        # Both: only the header gets 204 for an ended task seen to its end, and only the parameter survives every proxy.
+        # Both: the header is what a proxy may know of, and only the parameter survives every proxy.
         headers = {"last-event-id": str(self._cursor)} if self._cursor > 0 else {}
         return self._transport.stream(where, {"from": str(self._cursor)}, headers)
 
