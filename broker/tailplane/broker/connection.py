@@ -14,6 +14,7 @@ from redis.exceptions import (
     BusyLoadingError,
     ClusterDownError,
     ConnectionError,
+    InvalidResponse,
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -34,6 +35,8 @@ _AWAY = (
     TimeoutError,
     BusyLoadingError,
     ClusterDownError,
+    # Something else listens there, or stands in between.
+    InvalidResponse,
     OutOfMemoryError,
     ReadOnlyError,
     TryAgainError,
@@ -124,6 +127,10 @@ async def follow_primary(redis: Redis) -> None:
             await pool.get_master_address()
 
 
+class Refused(ConnectionError):
+    """The server answers, and does not take the connection: such as a database that it does not have."""
+
+
 class HandedOver(AbstractConnection):
     """A connection that can be taken over by a `Wire`, or else one on which a command can be cancelled at any time.
 
@@ -137,9 +144,19 @@ class HandedOver(AbstractConnection):
         assert self._writer is not None
         return cast(asyncio.Transport, self._writer.transport)
 
+    async def connect(self) -> None:
+        try:
+            await super().connect()  # type: ignore[no-untyped-call]
+        except ResponseError as error:
+            if _not_now(str(error)) is not None:
+                raise
+            # Not to be taken for the refusal of whatever command was to be sent. Up to the first comma: of an unknown
+            # command the server repeats what follows, and that of AUTH is the password.
+            raise Refused(str(error).partition(",")[0]) from None
+
     async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
         if not self.is_connected:
-            await self.connect()  # type: ignore[no-untyped-call]
+            await self.connect()
         elif check_health:
             await self.check_health()  # type: ignore[no-untyped-call]
         if isinstance(command, str):
@@ -165,6 +182,8 @@ def store_errors() -> Iterator[None]:
     except sentinel.NoPrimary as error:
         # Which of them says what, the error has for the doctor; it is no business of a caller of the HTTP API.
         raise StoreUnavailable("Redis does not answer: its sentinels name no primary") from error
+    except Refused as error:
+        raise StoreUnavailable(f"Redis refuses the connection: {error}") from error
     except _AWAY as error:
         raise StoreUnavailable(f"Redis does not answer: {type(error).__name__}") from error
     except ResponseError as error:

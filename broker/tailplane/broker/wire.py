@@ -54,7 +54,7 @@ class Line(asyncio.Protocol):
         with store_errors():
             # What a lost connection left behind in redis-py's object.
             await connection.disconnect(nowait=True)
-            await connection.connect()  # type: ignore[no-untyped-call]
+            await connection.connect()
         self._transport = connection.transport
         self._before = self._transport.get_protocol()
         self._transport.set_protocol(self)

@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from tailplane.broker import connect
+from tailplane.broker import connect, store_errors
 from tailplane.broker import wire as wire_module
 from tailplane.broker.wire import Wire
 from tailplane.deploy.embedded import EmbeddedServer
@@ -99,6 +99,44 @@ async def test_without_redis_each_call_is_told_so() -> None:
     results = await asyncio.gather(*(wire.run("PING") for _ in range(5)), return_exceptions=True)
     assert [type(result) for result in results] == [StoreUnavailable] * 5
     await nowhere.aclose(close_connection_pool=True)
+
+
+async def test_what_is_no_redis_is_one_that_is_away() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as other:
+        client = connect(f"redis://127.0.0.1:{other.sockets[0].getsockname()[1]}/0", Redis)
+        with pytest.raises(StoreUnavailable, match="InvalidResponse"):
+            await Wire(client).run("PING")
+        await client.aclose(close_connection_pool=True)
+
+
+async def test_a_server_that_refuses_the_connection_says_why(server: EmbeddedServer) -> None:
+    client = connect(f"redis://127.0.0.1:{server.port}/9999", Redis)
+    with pytest.raises(StoreUnavailable, match="refuses the connection: DB index is out of range"):
+        await Wire(client).run("PING")
+    with pytest.raises(StoreUnavailable, match="refuses the connection"), store_errors():
+        await client.info()
+    await client.aclose(close_connection_pool=True)
+
+
+async def test_a_refusal_does_not_repeat_the_password() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        writer.write(b"-ERR unknown command 'AUTH', with args beginning with: 'hunter2'\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as other:
+        client = connect(f"redis://:hunter2@127.0.0.1:{other.sockets[0].getsockname()[1]}/0", Redis)
+        with pytest.raises(StoreUnavailable, match="unknown command 'AUTH'") as refused:
+            await Wire(client).run("PING")
+        await client.aclose(close_connection_pool=True)
+    assert "hunter2" not in str(refused.value)
 
 
 async def test_a_reply_that_is_lost_with_the_connection_is_no_reply(
