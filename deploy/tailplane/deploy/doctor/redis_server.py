@@ -19,8 +19,8 @@ from tailplane.deploy.masking import mask
 from tailplane.protocol.errors import StoreUnavailable
 from tailplane.protocol.urls import mask_url
 
-# The oldest server with XADD NOMKSTREAM and ZRANGE BYLEX, which the scripts use.
-OLDEST_REDIS = (6, 2)
+# The oldest server that takes SET with both NX and GET, by which a session is made once and a dead letter dropped once.
+OLDEST_REDIS = (7, 0)
 # A skew shows as wrong delays; leases and retries go by the server's clock alone.
 SKEW_WARNING = 0.25
 SLOW_ANSWER = 0.02
@@ -90,7 +90,7 @@ def judge_server(url: str, info: Mapping[str, Any]) -> Finding:
     name = f"{url} is {'Valkey' if is_valkey else 'Redis'} {version}"
     numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
     if not is_valkey and numbers < OLDEST_REDIS:
-        return Finding("redis", Verdict.FAILURE, name, "Tailplane needs Redis 6.2 or newer, or any Valkey")
+        return Finding("redis", Verdict.FAILURE, name, "Tailplane needs Redis 7.0 or newer, or any Valkey")
     if info.get("role") in ("slave", "replica"):
         return Finding("redis", Verdict.FAILURE, f"{name}, a replica", "TAILPLANE_REDIS_URL must name the primary")
     return Finding("redis", Verdict.OK, name)

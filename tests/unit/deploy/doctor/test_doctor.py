@@ -200,8 +200,8 @@ def test_a_url_that_is_none_is_a_finding_and_no_crash() -> None:
     ("info", "verdict"),
     [
         ({"redis_version": "7.2.4", "role": "master"}, Verdict.OK),
-        ({"redis_version": "6.2.0"}, Verdict.OK),
-        ({"redis_version": "6.0.20"}, Verdict.FAILURE),
+        ({"redis_version": "7.0.0"}, Verdict.OK),
+        ({"redis_version": "6.2.20"}, Verdict.FAILURE),
         ({"redis_version": "7.2.4", "server_name": "valkey", "valkey_version": "8.0.1"}, Verdict.OK),
         ({"redis_version": "7.2.4", "role": "slave"}, Verdict.FAILURE),
         ({}, Verdict.FAILURE),
