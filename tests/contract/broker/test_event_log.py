@@ -1,11 +1,14 @@
 """Where readers begin: every cursor of a stream of several attempts, compared with a plain list."""
 
+from typing import Any
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from tailplane.broker import Broker, TaskRef
+from tailplane.broker.wire import Argument, Wire
 from tailplane.protocol.events import unpack_payload
 from tailplane.protocol.ids import EntryId, new_task_id
 from tailplane.protocol.states import Trigger
@@ -90,6 +93,25 @@ async def test_the_newest_events_are_found_over_many_entries(deployment: Deploym
         await broker.log.append([append(begun, "x", after=after)])
     for count in (1, 99, 100, 101, 250, 251, 252, 253, 10**9):
         assert await broker.log.newest(begun.record.ref, count) == max(0, 252 - count)
+
+
+async def test_looking_for_the_newest_events_reads_one_entry(
+    deployment: Deployment, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = await deployment.begin()
+    for after in range(2, 22):
+        await broker.log.append([append(begun, "x", after=after)])
+    read = []
+    run = Wire.run
+
+    async def count(wire: Wire, *command: Argument) -> Any:
+        read.append(await run(wire, *command))
+        return read[-1]
+
+    monkeypatch.setattr(Wire, "run", count)
+    assert await broker.log.newest(begun.record.ref, 10**9) == 0
+    ((entry,),) = read
+    assert entry[0] == b"1-22"
 
 
 async def test_streams_are_read_together_each_from_its_place(deployment: Deployment, broker: Broker) -> None:

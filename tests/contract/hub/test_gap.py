@@ -7,6 +7,7 @@ from redis.asyncio import Redis
 from tailplane.broker import Broker
 from tailplane.control_plane.formats import NDJSON, SSE
 from tailplane.control_plane.hub import Hub
+from tailplane.protocol.cursor import Last
 from tailplane.protocol.events import PlatformType
 from tailplane.protocol.ids import EntryId
 
@@ -41,6 +42,15 @@ async def test_a_reader_in_the_middle_is_told_what_is_behind_its_cursor(
     # One that has seen as much misses nothing.
     reader = await open_at(hub, author, 6)
     assert seqs_and_data(await read(reader, 8)) == [(7, 7), (8, 8)]
+    await reader.close()
+
+
+async def test_who_asks_for_more_than_is_kept_is_told_of_the_rest(hub: Hub, author: Author, broker: Broker) -> None:
+    for number in range(3, 9):
+        await author.write(number)
+    await cut(broker, author, 7)
+    reader = await hub.open(author.task, Last(4))
+    assert seqs_and_data(await read(reader, 8)) == [(6, {"from": 5, "to": 6}), (7, 7), (8, 8)]
     await reader.close()
 
 
