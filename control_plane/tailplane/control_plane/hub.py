@@ -9,6 +9,9 @@ import asyncio
 import itertools
 import math
 
+import structlog
+from redis.exceptions import ResponseError
+
 from tailplane.broker import Broker, Outage, Subscriptions, TaskRef, parse_published
 from tailplane.control_plane.feed import Feed
 from tailplane.control_plane.past import Turns
@@ -16,6 +19,8 @@ from tailplane.control_plane.reader import Reader, Stand
 from tailplane.protocol.cursor import After, Cursor, Last, Now, Position
 from tailplane.protocol.errors import CursorPastEnd, StoreUnavailable, TaskNotFound
 from tailplane.protocol.ids import EntryId
+
+log = structlog.get_logger(__name__)
 
 # Streams that are read in one round trip; each may bring a window full.
 READ_STREAMS = 64
@@ -180,12 +185,26 @@ class Hub:
             for feed in begun:
                 self._grown[feed] = None
             raise
+        except ResponseError as error:
+            await self._read_apart(begun, error)
+            return
         for feed, entries in zip(begun, found, strict=True):
             if entries:
                 asked = feed.read_count
                 feed.extend(entries)
                 if len(entries) >= asked and feed.task in self._feeds:
                     self._grown[feed] = None
+
+    async def _read_apart(self, feeds: list[Feed], refusal: ResponseError) -> None:
+        """Read streams of which one is refused, such as a key that somebody overwrote, without losing the others."""
+        if len(feeds) > 1:
+            for feed in feeds:
+                await self._read([feed])
+            return
+        for feed in feeds:
+            log.error("a stream can't be read", task_id=feed.task.task_id, reason=str(refusal))
+            feed.is_gone = True
+            feed.wake()
 
     async def _sweep(self) -> None:
         while True:

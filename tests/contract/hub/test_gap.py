@@ -2,14 +2,17 @@
 
 import json
 
+import pytest
 from redis.asyncio import Redis
 
-from tailplane.broker import Broker
+from tailplane.broker import Broker, NewTask, TaskRef
 from tailplane.control_plane.formats import NDJSON, SSE
 from tailplane.control_plane.hub import Hub
+from tailplane.protocol import codec
 from tailplane.protocol.cursor import Last
+from tailplane.protocol.errors import TaskGone
 from tailplane.protocol.events import PlatformType
-from tailplane.protocol.ids import EntryId
+from tailplane.protocol.ids import EntryId, new_task_id
 
 from .conftest import Author, open_at, read, seqs_and_data
 
@@ -90,3 +93,22 @@ async def test_a_hole_in_the_middle_is_told_too(hub: Hub, author: Author, redis:
     seen = seqs_and_data(await read(reader, 9))
     assert seen[2:] == [(3, "c"), (8, {"from": 4, "to": 8}), (9, "i")]
     await reader.close()
+
+
+async def test_a_stream_that_can_t_be_read_takes_no_other_with_it(
+    hub: Hub, author: Author, redis: Redis, broker: Broker
+) -> None:
+    task = TaskRef(new_task_id())
+    await broker.tasks.create(NewTask(task, "test", "1", codec.pack(None)))
+    spoiled = await hub.open(task, Last(1))
+    sound = await open_at(hub, author, 2)
+    await spoiled.chunk(SSE, 1.0)
+    await redis.set(broker.keys.stream(task), "no stream")
+    await redis.publish(broker.keys.bell(task), b"2")
+    with pytest.raises(TaskGone):
+        await read(spoiled, 2)
+    await author.write("c", rings=False)
+    await redis.publish(broker.keys.bell(author.task), b"3")
+    assert seqs_and_data(await read(sound, 3)) == [(3, "c")]
+    for reader in (spoiled, sound):
+        await reader.close()
