@@ -1,6 +1,7 @@
 """The buffer of one attempt: order, bounds, room, and its two ends."""
 
 import asyncio
+import contextlib
 import threading
 from concurrent.futures import Future
 from dataclasses import replace
@@ -236,6 +237,23 @@ class TestRoom:
         emitter.taken()
         await asyncio.sleep(0)
         assert emitter.take() is None
+
+    async def test_who_waited_on_a_loop_that_is_closed_does_no_harm(self, outlet: Outlet) -> None:
+        emitter = outlet.emitter(emit=SIZE)
+        emitter.write("x" * 100)
+
+        async def give_up() -> None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(context_over(emitter).emit("late"), 0.01)
+
+        # As a workflow in a thread does that runs async code of its own.
+        await asyncio.to_thread(asyncio.run, give_up())
+        waiting = asyncio.ensure_future(context_over(emitter).emit("in time"))
+        await asyncio.sleep(0)
+        emitter.take()
+        emitter.taken()
+        await asyncio.wait_for(waiting, PATIENCE)
+        assert data_of(emitter.take()) == ["in time"]
 
 
 class TestBlock:

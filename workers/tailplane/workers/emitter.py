@@ -5,6 +5,7 @@ I/O or blocks: a lock is held for the few instructions that move events.
 """
 
 import asyncio
+import contextlib
 import sys
 import threading
 from collections.abc import Callable
@@ -328,7 +329,9 @@ class Emitter:
 
 def _wake(waiters: list[Callable[[], object]]) -> None:
     for wake in waiters:
-        wake()
+        # A loop of the author's own may be closed since: whoever waited there is gone.
+        with contextlib.suppress(RuntimeError):
+            wake()
 
 
 def _resolve(future: asyncio.Future[None]) -> None:
