@@ -2,7 +2,7 @@
 
 from tailplane.broker.broker import Broker
 from tailplane.broker.connection import connect, store_errors
-from tailplane.broker.event_log import Append, Entry, EventLog, Refusal, parse_published
+from tailplane.broker.event_log import Append, Cut, Entry, EventLog, Refusal, parse_published
 from tailplane.broker.fitness import UnfitStore, mind_fitness, wait_until_fit
 from tailplane.broker.keys import Keys, TaskRef
 from tailplane.broker.outage import Outage
@@ -18,6 +18,7 @@ __all__ = [
     "Claim",
     "Claims",
     "Closing",
+    "Cut",
     "Enqueued",
     "Entry",
     "EventLog",

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from tailplane.broker import scripts
 from tailplane.broker.keys import Keys, TaskRef
-from tailplane.broker.wire import Argument, Command, Wire, raise_refusals
+from tailplane.broker.wire import Argument, Wire, raise_refusals
 from tailplane.protocol import frames
 from tailplane.protocol.cursor import Cursor
 from tailplane.protocol.errors import StoreUnavailable
@@ -62,6 +62,19 @@ class Append(NamedTuple):
     def after(self) -> Cursor:
         """The seq of the event before its first one."""
         return self.id.seq - _array_length(self.payload)
+
+
+class Cut(NamedTuple):
+    """Where the beginning of a stream is to end.
+
+    Attributes:
+        before: the entry before which others go.
+        entries: how many the stream must have: it is left as it is if it has lost some, or has another writer's.
+    """
+
+    task: TaskRef
+    before: EntryId
+    entries: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,19 +156,16 @@ class EventLog:
                 outcome.append(Refusal(None, reason=str(reply)))
         return outcome
 
-    async def trim(self, cuts: Sequence[tuple[TaskRef, EntryId]]) -> list[int]:
-        """Remove what lies before an entry in each of these streams, in one round trip.
+    async def trim(self, cuts: Sequence[Cut]) -> list[int | None]:
+        """Remove the beginnings of these streams, in one round trip.
 
         Returns:
-            How many entries each stream has then.
+            How many entries each stream has then; None where nothing was removed, for it is not as its writer knows it.
         """
-        commands: list[Command] = []
-        for task, before in cuts:
-            key = self.keys.stream(task)
-            commands += [("XTRIM", key, "MINID", "=", str(before)), ("XLEN", key)]
-        replies = await self.wire.call(commands)
-        raise_refusals(replies)
-        return list(replies[1::2])
+        keys = [self.keys.stream(cut.task) for cut in cuts]
+        args = [item for cut in cuts for item in (str(cut.before), cut.entries)]
+        reply = await scripts.TRIM.run(self.wire, keys, args)
+        return [None if entries < 0 else entries for entries in reply]
 
     async def _look(self, task: TaskRef) -> Refusal:
         key = self.keys.stream(task)

@@ -8,7 +8,7 @@ from unittest.mock import ANY
 import pytest
 from redis.asyncio import Redis
 
-from tailplane.broker import Broker, scripts
+from tailplane.broker import Broker, Cut, scripts
 from tailplane.broker.scripts import Script
 from tailplane.protocol.ids import EntryId
 from tailplane.protocol.states import State, Trigger
@@ -66,5 +66,6 @@ async def test_a_server_that_forgot_its_scripts_is_told_them_again(
     again = await deployment.begin()
     await redis.script_flush()
     assert await broker.log.append([append(again, "a")] * 120) == [None] + [ANY] * 119
-    assert await broker.tasks.repair(again.record.ref, 1, deployment.worker, EntryId(1, 3), []) == 3
+    assert await broker.log.trim([Cut(again.record.ref, EntryId(1, 2), 3)]) == [2]
+    assert await broker.tasks.repair(again.record.ref, 1, deployment.worker, EntryId(1, 3), []) == 2
     assert used | {"append"} == {script.name for script in ALL}

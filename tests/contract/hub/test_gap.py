@@ -5,7 +5,7 @@ import json
 import pytest
 from redis.asyncio import Redis
 
-from tailplane.broker import Broker, NewTask, TaskRef
+from tailplane.broker import Broker, Cut, NewTask, TaskRef
 from tailplane.control_plane.formats import NDJSON, SSE
 from tailplane.control_plane.hub import Hub
 from tailplane.protocol import codec
@@ -18,7 +18,8 @@ from .conftest import Author, open_at, read, seqs_and_data
 
 
 async def cut(broker: Broker, author: Author, before: int) -> None:
-    await broker.log.trim([(author.task, EntryId(author.begun.attempt, before))])
+    entries = await broker.log.wire.run("XLEN", broker.keys.stream(author.task))
+    await broker.log.trim([Cut(author.task, EntryId(author.begun.attempt, before), entries)])
 
 
 async def test_who_comes_too_late_is_told(hub: Hub, author: Author, broker: Broker) -> None:

@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
-from tailplane.broker import Append, Begun, Broker, Closing, NewTask, TaskRef
+from tailplane.broker import Append, Begun, Broker, Closing, EventLog, NewTask, TaskRef
 from tailplane.protocol.errors import TailplaneError, TaskLost
 from tailplane.protocol.events import PlatformType, pack_platform_event, unpack_payload
 from tailplane.protocol.ids import EntryId, new_task_id, new_worker_id
@@ -32,14 +33,14 @@ class Desk:
     writer: Writer
     losses: list[TailplaneError] = field(default_factory=list)
 
-    async def begin(self) -> Emitter:
+    async def begin(self, keep_last: int | None = None) -> Emitter:
         task = TaskRef(new_task_id())
         await self.broker.tasks.create(NewTask(task, "flow", "1", b"\xc0"))
-        return self.hold(await self.broker.tasks.begin(task, WORKER, "host-1"))
+        return self.hold(await self.broker.tasks.begin(task, WORKER, "host-1"), keep_last)
 
-    def hold(self, begun: Begun) -> Emitter:
+    def hold(self, begun: Begun, keep_last: int | None = None) -> Emitter:
         self.kept.add(begun.opening)
-        return Emitter(begun, LIMITS, Hooks(self.writer.ring, self.losses.append))
+        return Emitter(begun, LIMITS, Hooks(self.writer.ring, self.losses.append), keep_last=keep_last)
 
     async def write(self, emitter: Emitter, *values: object) -> None:
         """Write each value as an entry of its own."""
@@ -162,6 +163,46 @@ async def test_what_is_not_kept_any_more_is_lost(broker: Broker, redis: Redis) -
     assert (error.last, error.detail) == (2, "the store lost events 3 to 4")
     assert await desk.seen(emitter.task) == BEGUN
     running.cancel()
+
+
+async def test_a_stream_that_keeps_its_end_is_not_cut_where_events_are_lost(broker: Broker, redis: Redis) -> None:
+    kept = kept_over(broker, 1)
+    writer = Writer(broker.log, kept)
+    running = asyncio.ensure_future(writer.run())
+    desk = Desk(broker, redis, kept, writer)
+    emitter = await desk.begin(keep_last=8)
+    roll_back = await desk.remember(emitter.task)
+    await desk.write(emitter, *range(8))
+    await roll_back()
+    emitter.write("c")
+    async with asyncio.timeout(PATIENCE):
+        while not desk.losses:
+            await asyncio.sleep(0.002)
+    # What follows the loss in the writer's turn has been done when another task's event is there.
+    await desk.write(await desk.begin(), "d")
+    assert isinstance(desk.losses[0], EventsLost)
+    assert await desk.seen(emitter.task) == BEGUN
+    running.cancel()
+
+
+async def test_what_is_lost_just_before_a_cut_is_sent_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    emitter = await desk.begin(keep_last=8)
+    await desk.write(emitter, *range(6))
+    roll_back = await desk.remember(emitter.task)
+    trim = EventLog.trim
+
+    async def lose_and_trim(log: EventLog, *args: Any) -> list[int | None]:
+        monkeypatch.setattr(EventLog, "trim", trim)
+        await roll_back()
+        return await trim(log, *args)
+
+    monkeypatch.setattr(EventLog, "trim", lose_and_trim)
+    await desk.write(emitter, *range(6, 12))
+    seen = await desk.seen(emitter.task)
+    assert desk.losses == []
+    # Seq 3 is event 0.
+    assert seen == [(number + 3, number) for number in range(12 - len(seen), 12)]
+    assert len(seen) >= 8
 
 
 async def test_no_more_is_kept_than_the_bound(broker: Broker) -> None:

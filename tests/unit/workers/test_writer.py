@@ -10,7 +10,7 @@ import pytest
 import structlog
 from redis.asyncio import Redis
 
-from tailplane.broker import Append, Broker, Entry, EventLog, NewTask, Refusal, TaskRef, connect
+from tailplane.broker import Append, Broker, Cut, Entry, EventLog, NewTask, Refusal, TaskRef, connect
 from tailplane.deploy.embedded import EmbeddedServer
 from tailplane.protocol.errors import TailplaneError, TaskLost
 from tailplane.protocol.events import Event, unpack_payload
@@ -144,7 +144,7 @@ async def test_a_cut_whose_reply_is_lost_costs_nothing(
     monkeypatch.setattr(writer_module, "_RETRY_FIRST", 0.001)
     trim = EventLog.trim
 
-    async def lose_and_trim(log: EventLog, cuts: Sequence[tuple[TaskRef, EntryId]]) -> list[int]:
+    async def lose_and_trim(log: EventLog, cuts: Sequence[Cut]) -> list[int | None]:
         lose_next_reply()
         return await trim(log, cuts)
 

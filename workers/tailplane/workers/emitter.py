@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from tailplane.broker import Append, Begun
+from tailplane.broker import Append, Begun, Cut
 from tailplane.protocol.errors import BufferFull, TailplaneError, TaskLost, TooLarge
 from tailplane.protocol.events import join_events, pack_event
 from tailplane.protocol.ids import EntryId
@@ -272,15 +272,15 @@ class Emitter:
         self.idle.set()
         _wake(waiters)
 
-    def cut(self) -> EntryId | None:
-        """Return the entry before which the stream is to be cut; None: not now.
+    def cut(self) -> Cut | None:
+        """Return where the stream is to be cut; None: not now.
 
         Once for each eighth of what is kept: to cut costs a command.
         """
         if self._keep_last is None or self.seq - self._keep_last - self._cut_at < max(1, self._keep_last // 8):
             return None
         self._cut_at = self.seq - self._keep_last
-        return EntryId(self.attempt, self._cut_at + 1)
+        return Cut(self.task, EntryId(self.attempt, self._cut_at + 1), self.entries)
 
     def lose(self, reason: TailplaneError) -> None:
         """Refuse all further writes with `reason`, and drop what was not sent: it can't be appended any more."""
@@ -290,6 +290,8 @@ class Emitter:
             self._joint = None
             self._unsent = self._in_flight = 0
             self._return_grants()
+            # The stream does not end where this attempt believes, or is another's: a cut could leave nothing of it.
+            self._keep_last = None
         self.idle.set()
         _wake(waiters)
         self._hooks.lost(reason)

@@ -13,10 +13,9 @@ from typing import TypeVar
 
 import structlog
 
-from tailplane.broker import Append, EventLog, Outage, Refusal
+from tailplane.broker import Append, Cut, EventLog, Outage, Refusal
 from tailplane.broker.event_log import SCRIPT_ENTRIES
 from tailplane.protocol.errors import StoreUnavailable, TaskLost
-from tailplane.protocol.ids import EntryId
 from tailplane.workers.emitter import Emitter
 from tailplane.workers.kept import EventsLost, Kept
 
@@ -96,19 +95,20 @@ class Writer:
                 self._note_taken(emitter, append)
             else:
                 await self._settle(emitter, append, refusal)
-        await self._cut([(emitter, before) for emitter, _ in batch if (before := emitter.cut())])
+        await self._cut([(emitter, cut) for emitter, _ in batch if (cut := emitter.cut())])
 
-    async def _cut(self, cuts: list[tuple[Emitter, EntryId]]) -> None:
+    async def _cut(self, cuts: list[tuple[Emitter, Cut]]) -> None:
         if not cuts:
             return
         try:
-            lengths = await self._log.trim([(emitter.task, before) for emitter, before in cuts])
+            lengths = await self._log.trim([cut for _, cut in cuts])
         except StoreUnavailable as error:
             # They are cut the next time; their length is looked at before the next entry.
             self._outage.noticed(error)
             return
         for (emitter, _), entries in zip(cuts, lengths, strict=True):
-            emitter.entries = entries
+            if entries is not None:
+                emitter.entries = entries
 
     def _note_taken(self, emitter: Emitter, append: Append, entries: int | None = None) -> None:
         self._kept.add(append)

@@ -50,6 +50,7 @@ class Script:
 
 
 APPEND = Script.load("append")
+TRIM = Script.load("trim")
 REPAIR = Script.load("repair")
 CREATE = Script.load("create")
 BEGIN = Script.load("begin")
