@@ -874,6 +874,47 @@ class TestStoreAway:
             # Readers who had seen those see the end as well; others see that something is missing.
             assert [event.seq for event in await bench.events(task)] == [1, 8]
 
+    async def test_a_task_fails_whose_attempt_the_store_has_lost_with_its_events(
+        self, bench: Bench, broker: Broker, redis: Redis
+    ) -> None:
+        waiting: Future[None] = Future()
+        let_go = threading.Event()
+
+        def flow(ctx: Context) -> str:
+            if ctx.attempt == 1:
+                raise Retry(after=0)
+            waiting.set_result(None)
+            let_go.wait(PATIENCE)
+            return "done"
+
+        workflow = bench.workflow(flow, retries=1)
+        task = await bench.submit(workflow)
+        keys = [broker.keys.task(task), broker.keys.stream(task)]
+        finish = type(broker.tasks).finish
+        before: list[bytes] = []
+
+        async def remember_and_finish(self: Any, *args: Any) -> State:
+            before.extend([await redis.dump(key) for key in keys] if not before else [])
+            return await finish(self, *args)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(broker.tasks), "finish", remember_and_finish)
+            await bench.run(workflow)
+        running = begins(await bench.attempt(workflow))
+        await asyncio.wrap_future(waiting)
+        # What is lost begins with the end of the first attempt, which nobody keeps.
+        for key, value in zip(keys, before, strict=True):
+            await redis.restore(key, 0, value, replace=True)
+        let_go.set()
+        await asyncio.wait_for(running, PATIENCE)
+        record = await bench.record(task)
+        assert record.error is not None
+        assert (record.state, record.attempt, record.error["code"]) == (State.FAILED, 2, "events_lost")
+        assert await bench.said(task) == ["task.queued", "task.started", "task.failed"]
+        # After what readers may have seen: the retry, the rewind and the second beginning.
+        assert [event.seq for event in await bench.events(task)] == [1, 2, 6]
+        assert await bench.places(task, workflow) == []
+
 
 class TestExpired:
     async def test_a_task_whose_start_deadline_has_passed_expires(self, bench: Bench, broker: Broker) -> None:

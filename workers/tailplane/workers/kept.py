@@ -54,7 +54,8 @@ class Kept:
         """Give a stream that should end at `believed` back what it has lost; return how many entries it has then.
 
         Raises:
-            EventsLost: something of it is not kept any more.
+            EventsLost: something of it is not kept any more. What follows the stream's end without a hole was given
+                back all the same, and the record names the attempt again, so that it can end the task.
             TaskLost: the attempt does not hold the task.
             StoreUnavailable: Redis does not answer; again, please.
         """
@@ -65,14 +66,15 @@ class Kept:
             if newest.id.seq > believed:
                 raise TaskLost(f"the stream of task {task.task_id} goes on without attempt {attempt}")
             missing = self._behind(task, attempt, newest.id.seq)
-            if (missing[-1].id.seq if missing else newest.id.seq) < believed:
-                raise EventsLost(newest.id.seq, believed)
             try:
                 entries = await self._tasks.repair(task, attempt, self._worker, newest.id, missing)
             except TailMismatch:
                 continue
             if missing:
                 log.warning("the store lost events; they were sent again", task_id=task.task_id, entries=len(missing))
+            last = missing[-1].id.seq if missing else newest.id.seq
+            if last < believed:
+                raise EventsLost(last, believed)
             return entries
 
     def _behind(self, task: TaskRef, attempt: int, last: Cursor) -> list[Append]:

@@ -2,7 +2,8 @@
 -- KEYS  1 task record (hash)   2 stream   3 bell (channel)
 -- ARGV  1 moves `from=to;` that begin an attempt   2 attempt   3 worker id   4 id of the stream's last entry
 --       then for each entry: its id, payload
--- Where the record has lost the attempt as well, the first of these entries is the one that began it.
+-- Where the record has lost the attempt as well, it gets it back; the first of these entries is then the one that began
+-- it, or there are none: then the attempt can only fail.
 -- Returns {'done', number of entries now}, {'moved'}: the stream ends elsewhere, {'lost', state, attempt} or {'missing'}.
 local seen = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'worker')
 local state, attempt = seen[1], seen[2]
