@@ -833,7 +833,7 @@ class TestStoreAway:
         assert await lossy_bench.said(task) == ["task.queued", "task.expired"]
         assert await lossy_bench.places(task, workflow) == []
 
-    @pytest.mark.parametrize("kept", [1024, 0])
+    @pytest.mark.parametrize("kept", [64 * 1024, 0])
     async def test_what_the_store_has_lost_is_sent_again_or_never_called_a_success(
         self, bench: Bench, broker: Broker, redis: Redis, kept: int
     ) -> None:

@@ -1,6 +1,7 @@
 """What a failover loses from the end of a stream is sent again by the attempt that wrote it, and by nobody else."""
 
 import asyncio
+import tracemalloc
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +11,7 @@ from redis.asyncio import Redis
 
 from tailplane.broker import Append, Begun, Broker, Closing, EventLog, NewTask, TaskRef
 from tailplane.protocol.errors import TailplaneError, TaskLost
-from tailplane.protocol.events import PlatformType, pack_platform_event, unpack_payload
+from tailplane.protocol.events import PlatformType, join_events, pack_event, pack_platform_event, unpack_payload
 from tailplane.protocol.ids import EntryId, new_task_id, new_worker_id
 from tailplane.protocol.states import State, Trigger
 from tailplane.workers.emitter import Emitter, Hooks, Limits
@@ -206,11 +207,26 @@ async def test_what_is_lost_just_before_a_cut_is_sent_again(desk: Desk, monkeypa
 
 
 async def test_no_more_is_kept_than_the_bound(broker: Broker) -> None:
-    kept = kept_over(broker, 100)
+    kept = kept_over(broker, 3 * 270)
     task = TaskRef(new_task_id())
     for number in range(50):
         kept.add(Append(task, EntryId(1, number + 1), b"\x91" + b"x" * 29))
     assert [entry.id.seq for entry in kept._entries] == [48, 49, 50]
+
+
+async def test_small_entries_take_no_more_memory_than_the_bound(broker: Broker) -> None:
+    most = 1024 * 1024
+    kept = kept_over(broker, most)
+    task = TaskRef(new_task_id())
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(30_000):
+            kept.add(Append(task, EntryId(1, number + 1000), join_events([pack_event("token ")]), number + 1000))
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert most / 2 < taken < most * 1.25
 
 
 async def test_a_writer_that_is_told_of_another_length_looks_before_it_repeats(desk: Desk) -> None:

@@ -16,6 +16,9 @@ from tailplane.protocol.ids import WorkerId
 
 log = structlog.get_logger("tailplane.workers")
 
+# Bytes that an entry takes beside its payload. Those of a token each would else take fourteen times the bound.
+_OVERHEAD = 240
+
 
 class EventsLost(TailplaneError):
     """The store has lost events that are not kept any more.
@@ -33,7 +36,7 @@ class EventsLost(TailplaneError):
 
 
 class Kept:
-    """The entries that this worker sent last, up to `most` bytes of payload."""
+    """The entries that this worker sent last, up to `most` bytes of memory, about."""
 
     def __init__(self, event_log: EventLog, tasks: TaskStore, worker: WorkerId, most: int) -> None:
         self._log = event_log
@@ -46,9 +49,9 @@ class Kept:
     def add(self, entry: Append) -> None:
         """Keep an entry that the store has taken, and let the oldest go."""
         self._entries.append(entry)
-        self._bytes += len(entry.payload)
+        self._bytes += _size(entry)
         while self._bytes > self._most:
-            self._bytes -= len(self._entries.popleft().payload)
+            self._bytes -= _size(self._entries.popleft())
 
     async def repair(self, task: TaskRef, attempt: int, believed: Cursor) -> int:
         """Give a stream that should end at `believed` back what it has lost; return how many entries it has then.
@@ -85,3 +88,7 @@ class Kept:
                 found.append(entry)
                 last = entry.id.seq
         return found
+
+
+def _size(entry: Append) -> int:
+    return len(entry.payload) + _OVERHEAD

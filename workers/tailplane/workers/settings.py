@@ -56,9 +56,9 @@ class Settings(DeploymentSettings):
     """How many events a task's stream may have, over all attempts."""
 
     kept_bytes: int = Field(16 * 1024 * 1024, ge=0)
-    """How much of what was sent last the process keeps, to send it again where a failover has lost it.
+    """How much memory the process gives to what was sent last, to send it again where a failover has lost it.
 
-    At least what it writes in the time by which a replica lags behind its primary.
+    An entry takes 240 bytes more than what is in it. At least what it writes in the time by which a replica lags behind its primary.
     """
 
     blocked_after: Duration = timedelta(seconds=1)
