@@ -4,6 +4,7 @@ import asyncio
 import tracemalloc
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -99,6 +100,19 @@ async def test_a_lost_beginning_is_made_good(desk: Desk) -> None:
     assert await desk.seen(task) == [*BEGUN, (3, "a"), (4, "b")]
     assert await desk.redis.ttl(desk.broker.keys.stream(task)) == -1
     assert await desk.redis.ttl(desk.broker.keys.task(task)) == -1
+
+
+async def test_a_task_whose_beginning_was_made_good_is_bounded_from_its_next_attempt_on(desk: Desk) -> None:
+    task = TaskRef(new_task_id())
+    await desk.broker.tasks.create(NewTask(task, "flow", "1", b"\xc0"))
+    roll_back = await desk.remember(task)
+    hour = timedelta(hours=1)
+    emitter = desk.hold(await desk.broker.tasks.begin(task, WORKER, "host-1", total_timeout=hour))
+    await roll_back()
+    await desk.write(emitter, "a")
+    begun = await desk.broker.tasks.begin(task, new_worker_id(), "host-2", total_timeout=hour)
+    assert begun.record.started_at is not None
+    assert begun.record.end_by == pytest.approx(begun.record.started_at + 3600)
 
 
 async def test_a_lost_take_over_is_made_good_with_its_rewind(desk: Desk) -> None:

@@ -43,12 +43,13 @@ redis.call('HSET', KEYS[1], 'state', to, 'attempt', attempt, 'worker', ARGV[2], 
 if latest == '0' then
   redis.call('PERSIST', KEYS[1])
   redis.call('PERSIST', KEYS[2])
-  if ARGV[7] ~= '0' then
-    end_by = now + ARGV[7]
-    redis.call('HSET', KEYS[1], 'end_by', end_by)
-  end
 else
   redis.call('HSET', KEYS[1], 'superseded', last)
+end
+-- A later attempt finds none where a failover lost the first one's beginning: better late than never.
+if end_by == 0 and ARGV[7] ~= '0' then
+  end_by = now + ARGV[7]
+  redis.call('HSET', KEYS[1], 'end_by', end_by)
 end
 -- A frame, as `append` publishes it: readers need not read it.
 redis.call('PUBLISH', KEYS[3], '\147' .. cmsgpack.pack(attempt) .. cmsgpack.pack(seq) .. ARGV[5])
