@@ -260,6 +260,9 @@ class PlatformThread(threading.Thread):
 
     async def _run_attempt(self, claim: Claim) -> None:
         attempt = Attempt(self._platform, claim, self._workflows[claim.workflow])
+        if before := self._attempts.get(claim.task):
+            # The queue has it from somewhere else (a failover, a lease that was lost): only one of ours may write.
+            before.stop(Stop.LOST)
         self._attempts[claim.task] = attempt
         try:
             await attempt.run()
