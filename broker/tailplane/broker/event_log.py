@@ -16,7 +16,7 @@ from tailplane.broker.wire import Argument, Wire, raise_refusals
 from tailplane.protocol import frames
 from tailplane.protocol.cursor import Cursor
 from tailplane.protocol.errors import StoreUnavailable
-from tailplane.protocol.ids import EntryId
+from tailplane.protocol.ids import EntryId, WorkerId
 
 # Bytes of payload up to which an entry travels with its bell. Larger ones, those of a busy stream, are read by whoever
 # wants them: at their own pace, and not through a buffer of Redis' that would grow with a slow reader.
@@ -51,12 +51,14 @@ class Append(NamedTuple):
 
     Attributes:
         entries: how many the stream must have before it, for it has lost some if it has fewer; -1: any number.
+        worker: who must hold the attempt, unless any number of entries will do.
     """
 
     task: TaskRef
     id: EntryId
     payload: bytes
     entries: int = -1
+    worker: WorkerId | None = None
 
     @property
     def after(self) -> Cursor:
@@ -85,19 +87,23 @@ class Refusal:
         tail: where the stream really ends; None: there is no stream.
         entries: how many it has.
         reason: Redis' own words, where it was neither its place nor a missing stream.
+        is_foreign: another worker holds an attempt of the same number: a failover has lost the beginning of this one.
     """
 
     tail: EntryId | None
     entries: int = 0
     reason: str | None = None
+    is_foreign: bool = False
 
     def means_already_there(self, entry: EntryId) -> bool:
         """Whether the entry was refused because an earlier sending of it had arrived."""
-        return self.tail is not None and self.tail.fence == entry.fence and self.tail.seq >= entry.seq
+        if self.tail is None or self.is_foreign:
+            return False
+        return self.tail.fence == entry.fence and self.tail.seq >= entry.seq
 
     def means_fenced(self, entry: EntryId) -> bool:
         """Whether another attempt has the stream, or nobody: it has ended, or is gone."""
-        return self.tail is None or self.tail.fence > entry.fence
+        return self.tail is None or self.is_foreign or self.tail.fence > entry.fence
 
 
 def _array_length(payload: bytes) -> int:
@@ -151,7 +157,7 @@ class EventLog:
                 self.wire.noticed(reply)
                 raise reply
             elif reply == 0 or "equal or smaller" in str(reply):
-                outcome.append(await self._look(item.task))
+                outcome.append(await self._look(item))
             else:
                 outcome.append(Refusal(None, reason=str(reply)))
         return outcome
@@ -167,21 +173,30 @@ class EventLog:
         reply = await scripts.TRIM.run(self.wire, keys, args)
         return [None if entries < 0 else entries for entries in reply]
 
-    async def _look(self, task: TaskRef) -> Refusal:
-        key = self.keys.stream(task)
-        replies = await self.wire.call([("XREVRANGE", key, "+", "-", "COUNT", 1), ("XLEN", key)])
+    async def _look(self, item: Append) -> Refusal:
+        key, record = self.keys.stream(item.task), self.keys.task(item.task)
+        replies = await self.wire.call(
+            [
+                ("XREVRANGE", key, "+", "-", "COUNT", 1),
+                ("XLEN", key),
+                ("HMGET", record, "attempt", "worker"),
+            ]
+        )
         raise_refusals(replies)
-        rows, entries = replies
-        return Refusal(_parse_entries(rows)[0].id if rows else None, entries)
+        rows, entries, (attempt, worker) = replies
+        is_same = attempt is not None and int(attempt) == item.id.fence
+        is_foreign = is_same and item.worker is not None and worker != item.worker.encode()
+        return Refusal(_parse_entries(rows)[0].id if rows else None, entries, is_foreign=is_foreign)
 
     def _append_arguments(self, appends: Sequence[Append]) -> tuple[list[str], list[Argument]]:
         keys: list[str] = []
         arguments: list[Argument] = []
         for item in appends:
-            keys += (self.keys.stream(item.task), self.keys.bell(item.task))
+            keys += (self.keys.stream(item.task), self.keys.bell(item.task), self.keys.task(item.task))
             is_small = len(item.payload) <= PUBLISH_BYTES
             arguments += (
-                str(item.id), frames.frame_head(item.id), item.payload, "1" if is_small else "", item.entries
+                str(item.id), frames.frame_head(item.id), item.payload, "1" if is_small else "", item.entries,
+                item.worker or "",
             )  # fmt: skip
         return keys, arguments
 

@@ -109,6 +109,7 @@ class Closing:
         packed: the events of the entry, what the platform says last.
         fields: what the record gets, as alternating fields and values.
         lost: events that the store has lost in between: their seqs are left out, for readers may have seen them.
+        worker: who must hold the attempt; None: anybody.
     """
 
     trigger: Trigger
@@ -117,6 +118,7 @@ class Closing:
     packed: Sequence[bytes]
     fields: Sequence[bytes | str] = ()
     lost: int = 0
+    worker: WorkerId | None = None
 
 
 class StartTooLate(Exception):
@@ -315,6 +317,7 @@ class TaskStore:
                 closing.after + closing.lost + len(closing.packed),
                 _ms(self._kept_for(closing.trigger)) if ends else 0,
                 1 if closing.trigger in (Trigger.RETRY, Trigger.FAIL) else 0,
+                closing.worker or "",
                 *closing.fields,
                 *given_back,
             ],

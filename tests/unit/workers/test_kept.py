@@ -160,6 +160,40 @@ async def test_the_same_attempt_begun_by_another_worker_after_the_loss_is_left_a
     assert await desk.seen(task) == BEGUN
 
 
+@pytest.mark.parametrize("seen_by_old", [3, 4])
+async def test_an_attempt_of_another_worker_that_has_the_same_number_is_left_alone(
+    desk: Desk, broker: Broker, seen_by_old: int
+) -> None:
+    old = await desk.begin()
+    task = old.task
+    await desk.write(old, *range(seen_by_old - 2))
+    # A failover loses the claim, the beginning and what was written; the queue gives the task to another worker.
+    await broker.tasks.discard(task)
+    await broker.tasks.create(NewTask(task, "flow", "1", b"\xc0"))
+    worker = new_worker_id()
+    writer = Writer(broker.log, Kept(broker.log, broker.tasks, worker, 1024 * 1024))
+    running = asyncio.ensure_future(writer.run())
+    losses: list[TailplaneError] = []
+    begun = await broker.tasks.begin(task, worker, "host-2")
+    new = Emitter(begun, LIMITS, Hooks(writer.ring, losses.append))
+    # As many entries as the first one has written, so that their number tells nothing; or one more than it will have.
+    await desk.write(new, "a")
+    if seen_by_old == 3:
+        await desk.write(old, "old")
+    else:
+        await desk.write(new, "b", "c")
+        await desk.write(old, "old")
+    with pytest.raises(TaskLost):
+        last = pack_platform_event(PlatformType.FAILED, {"error": {}})
+        await broker.tasks.finish(task, Closing(Trigger.FAIL, 1, new.seq, [last], worker=WORKER))
+    await desk.write(new, "d")
+    assert [type(error) for error in desk.losses] == [TaskLost]
+    assert losses == []
+    said = ["a", "d"] if seen_by_old == 3 else ["a", "b", "c", "d"]
+    assert await desk.seen(task) == [*BEGUN, *enumerate(said, start=3)]
+    running.cancel()
+
+
 async def test_what_is_not_kept_any_more_is_lost(broker: Broker, redis: Redis) -> None:
     kept = kept_over(broker, 1)
     writer = Writer(broker.log, kept)

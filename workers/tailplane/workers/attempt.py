@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import Enum, auto
 from typing import Any
@@ -324,7 +324,9 @@ class Attempt:
     async def _close(self, begun: Begun, emitter: Emitter, ending: Ending) -> None:
         rest = await emitter.seal()
         packed = [*rest, ending.event]
-        closing = Closing(ending.trigger, begun.attempt, emitter.seq, packed, ending.fields)
+        closing = Closing(
+            ending.trigger, begun.attempt, emitter.seq, packed, ending.fields, worker=self._platform.worker
+        )
         while self._stop is not Stop.LOST:
             try:
                 state = await self._platform.broker.tasks.finish(self.claim.task, closing)
@@ -356,8 +358,14 @@ class Attempt:
             # Never call that success.
             log.error("the store lost events", **self._facts, believed=believed, last=error.last)
             ending = _failure(error.code, "", error.detail)
-            lost = believed - error.last
-            return Closing(ending.trigger, closing.attempt, error.last, [ending.event], ending.fields, lost)
+            return replace(
+                closing,
+                trigger=ending.trigger,
+                after=error.last,
+                packed=[ending.event],
+                fields=ending.fields,
+                lost=believed - error.last,
+            )
         return closing
 
     async def _note_if_failed(self, state: State | None) -> None:

@@ -82,6 +82,7 @@ class Emitter:
     ) -> None:
         self.task = begun.opening.task
         self.attempt = begun.attempt
+        self._worker = begun.record.worker_id
         self.seq = begun.seq
         self.entries = begun.entries
         self._limits = limits
@@ -229,7 +230,7 @@ class Emitter:
             self.idle.clear()
             self.seq += len(batch)
             self._count(size)
-        return Append(self.task, EntryId(self.attempt, self.seq), join_events(batch), self.entries)
+        return Append(self.task, EntryId(self.attempt, self.seq), join_events(batch), self.entries, self._worker)
 
     def _count(self, size: int) -> None:
         limits = self._limits
