@@ -58,8 +58,8 @@ class Settings(DeploymentSettings):
     kept_bytes: int = Field(16 * 1024 * 1024, ge=0)
     """How much memory the process gives to what was sent last, to send it again where a failover has lost it.
 
-    An entry takes 240 bytes more than what is in it. At least what the process writes in the time by which a replica lags
-    behind its primary.
+    An entry takes 240 bytes more than what is in it. At least what the process writes in the time by which a replica
+    lags behind its primary.
     """
 
     blocked_after: Duration = timedelta(seconds=1)

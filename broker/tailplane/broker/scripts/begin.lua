@@ -10,7 +10,7 @@
 local seen = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'worker', 'start_by', 'failures', 'given_back_by', 'end_by',
                         unpack(ARGV, 8))
 local state, latest, failures, given_back_by = seen[1], seen[2], seen[5], seen[6] or ''
--- Nothing is ever deleted from a stream: its last entry has the last id.
+-- Nothing is ever deleted but from a stream's beginning: its last entry has the last id.
 local tail = state and redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
 if not tail then
   return {'missing'}

@@ -6,7 +6,7 @@
 -- Who waits for the end (see `await.lua`) is told the record's key.
 -- Returns {'done', state}, {'refused', state, attempt, worker} or {'missing'}.
 local seen = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'worker', 'waiting')
--- Nothing is ever deleted from a stream: its last entry has the last id.
+-- Nothing is ever deleted but from a stream's beginning: its last entry has the last id.
 local tail = seen[1] and redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
 if not tail then
   return {'missing'}

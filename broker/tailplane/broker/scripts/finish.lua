@@ -7,7 +7,7 @@
 -- Returns {'done', state}, {'lost', state, attempt}, {'tail', last seq}: the stream does not end at ARGV[3], or {'missing'}.
 local seen = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'waiting', 'worker')
 local state, attempt = seen[1], seen[2]
--- Nothing is ever deleted from a stream: its last entry has the last id.
+-- Nothing is ever deleted but from a stream's beginning: its last entry has the last id.
 local tail = state and redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
 if not tail then
   return {'missing'}
