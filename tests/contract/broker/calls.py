@@ -102,10 +102,15 @@ class Calls:
         assert (begun.record.ref, begun.record.worker_id, begun.record.attempt) == (task, worker, begun.attempt)
         return begun.opening.id, begun.entries, begun.record.failures
 
-    async def append(self, entries: Sequence[tuple[TaskRef, EntryId, Sequence[Said], int]]) -> list[Refusal | None]:
-        """Append to streams; the last number is how many entries its writer believes there are before."""
+    async def append(
+        self, entries: Sequence[tuple[TaskRef, EntryId, Sequence[Said], int, WorkerId]]
+    ) -> list[Refusal | None]:
+        """Append to streams; the number is how many entries the writer, named behind it, believes there are before."""
         return await self.broker.log.append(
-            [Append(task, entry, join_events(pack(entry.fence, said)), before) for task, entry, said, before in entries]
+            [
+                Append(task, entry, join_events(pack(entry.fence, said)), before, worker)
+                for task, entry, said, before, worker in entries
+            ]
         )
 
     async def finish(self, task: TaskRef, finish: Finish) -> State:

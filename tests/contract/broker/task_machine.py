@@ -55,10 +55,11 @@ class Writer:
         finish: how it has ended; it writes nothing more.
     """
 
+    worker: WorkerId
     attempt: int
     seq: int
     entries: int
-    latest: tuple[TaskRef, EntryId, list[Said], int] | None = None
+    latest: tuple[TaskRef, EntryId, list[Said], int, WorkerId] | None = None
     finish: Finish | None = None
 
 
@@ -116,7 +117,7 @@ class TaskMachine(Machine):
         begun = self.agree(self.calls.begin(task.ref, worker, takes_over), partial(task.begin, worker, takes_over))
         if not isinstance(begun, Refused):
             opening, entries, _ = begun
-            self.writers.setdefault(task, []).append(Writer(opening.fence, opening.seq, entries))
+            self.writers.setdefault(task, []).append(Writer(worker, opening.fence, opening.seq, entries))
 
     @step(3, of=tasks, back=attempts_back, count=st.integers(1, 20), large=st.sampled_from([False, False, True]))
     def append(self, of: int, back: int, count: int, large: bool) -> None:
@@ -131,10 +132,11 @@ class TaskMachine(Machine):
         entries = []
         for task, writer in attempts:
             said = [*self.say(writer.attempt, count), *[Said(writer.attempt, None, LARGE)] * large]
-            entries.append((task.ref, EntryId(writer.attempt, writer.seq + len(said)), said, writer.entries))
+            entry = EntryId(writer.attempt, writer.seq + len(said))
+            entries.append((task.ref, entry, said, writer.entries, writer.worker))
         outcome = self.run(self.calls.append(entries))
         for (task, writer), sent, refusal in zip(attempts, entries, outcome, strict=True):
-            _, entry, said, _ = sent
+            _, entry, said, *_ = sent
             assert refusal == task.append(writer.attempt, said)
             if refusal is None:
                 writer.seq, writer.entries, writer.latest = entry.seq, writer.entries + 1, sent
