@@ -80,6 +80,18 @@ class TestDeclaration:
         with pytest.raises(ValueError, match=f"^{name} must be longer"):
             workflow(**{name: timedelta()})(coroutine)
 
+    def test_times_may_be_seconds(self) -> None:
+        record = workflow(timeout=1.5, total_timeout=60)(coroutine).record()  # type: ignore[call-overload]
+        assert (record.timeout_ms, record.total_timeout_ms) == (1500, 60_000)
+
+    def test_what_is_no_time_is_refused_by_name(self) -> None:
+        with pytest.raises(TypeError, match="timeout must be a timedelta, or a number of seconds, not '5s'"):
+            workflow(timeout="5s")(coroutine)  # type: ignore[call-overload]
+
+    def test_fewer_than_no_retries_are_refused(self) -> None:
+        with pytest.raises(ValueError, match="retries must be at least 0"):
+            workflow(retries=-1)(coroutine)
+
     def test_a_policy_that_there_is_not_is_refused(self) -> None:
         with pytest.raises(ValueError, match="on_full must be one of fail, block, coalesce, not 'drop'"):
             workflow(on_full="drop")(coroutine)  # type: ignore[call-overload]

@@ -30,7 +30,7 @@ class Shape(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What an author declares of a workflow.
+    """What an author declares of a workflow. A time is a timedelta, or a number of seconds.
 
     Attributes:
         name: how it is called by those who run it; None: the function's name.
@@ -69,10 +69,18 @@ class Options:
     on_full: OnFull = "fail"
 
     def __post_init__(self) -> None:
-        for name in ("timeout", "total_timeout", "start_within"):
+        for name in ("timeout", "total_timeout", "start_within", "retry_delay"):
             duration = getattr(self, name)
-            if duration is not None and duration <= timedelta():
+            if isinstance(duration, int | float) and not isinstance(duration, bool):
+                # Seconds, as everywhere else.
+                duration = timedelta(seconds=duration)
+                object.__setattr__(self, name, duration)
+            if not isinstance(duration, timedelta | None):
+                raise TypeError(f"{name} must be a timedelta, or a number of seconds, not {duration!r}")
+            if name != "retry_delay" and duration is not None and duration <= timedelta():
                 raise ValueError(f"{name} must be longer than nothing, not {duration}")
+        if self.retries < 0:
+            raise ValueError(f"retries must be at least 0, not {self.retries}")
         if self.keep_last is not None and self.keep_last < 1:
             raise ValueError(f"keep_last must be at least 1, not {self.keep_last}")
         if self.on_full not in get_args(OnFull):
