@@ -4,7 +4,7 @@ Each move is one script on the task's own slot that checks the state against the
 record and appends the event that says so. Every method raises StoreUnavailable when Redis does not answer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -240,7 +240,7 @@ class TaskStore:
             total_timeout: how long the task may take from now on, if this is its first attempt.
 
         Raises:
-            TimeIsUp: it has taken as long as it may: see `time_out`.
+            TimeIsUp: it has taken as long as it may: it is to `fail` with `OUT_OF_TIME`.
             HolderLost: it would be, but not with `takes_over` unset.
             TaskNotFound: it was removed.
             TransitionRefused: it has ended, or waits.
@@ -398,16 +398,20 @@ class TaskStore:
             case _:
                 raise TaskNotFound(f"there is no task {task.task_id}", task_id=task.task_id)
 
-    async def time_out(self, task: TaskRef, attempt: int) -> State | None:
-        """Let a task fail that has taken as long as it may, from outside: as `end` does."""
-        kept: list[bytes | str] = ["error", codec.pack(OUT_OF_TIME)]
-        return await self.end(task, Trigger.FAIL, attempt, PlatformType.FAILED, {"error": OUT_OF_TIME}, kept)
+    async def fail(self, task: TaskRef, latest: int, error: Mapping[str, Any]) -> State | None:
+        """Let a task fail from outside, as `end` does, with an Error of PROTOCOL.md 2."""
+        return await self.end(task, Trigger.FAIL, latest, PlatformType.FAILED, {"error": error}, record_fields(error))
 
     def _kept_for(self, trigger: Trigger) -> timedelta:
         return self.dead_letter_retention if trigger is Trigger.FAIL else self.retention
 
     async def _run(self, script: scripts.Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
         return await script.run(self.wire, keys, args)
+
+
+def record_fields(error: Mapping[str, Any]) -> list[bytes | str]:
+    """Return what the record of a task that fails gets, as alternating fields and values."""
+    return ["error", codec.pack(error)]
 
 
 def _lost(task: TaskRef, reply: Sequence[Any]) -> TaskLost:

@@ -8,6 +8,7 @@ from datetime import timedelta
 import structlog
 
 from tailplane.broker import Broker, TaskRecord, TaskRef, WorkflowRecord
+from tailplane.broker.tasks import OUT_OF_TIME
 from tailplane.control_plane.periodic import repeat
 from tailplane.protocol.errors import TaskNotFound
 from tailplane.protocol.events import PlatformType
@@ -104,7 +105,7 @@ class Housekeeper:
                 data = {"reason": "it did not start in time"}
                 state = await tasks.end(task, Trigger.EXPIRE, 0, PlatformType.EXPIRED, data)
             elif record.end_by is not None and now >= record.end_by:
-                state = await tasks.time_out(task, record.attempt)
+                state = await tasks.fail(task, record.attempt, OUT_OF_TIME)
             else:
                 return False
         except TaskNotFound:

@@ -1,6 +1,6 @@
 """One deployment, and one worker of it that does what the test says."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -20,6 +20,7 @@ from tailplane.broker import (
     WorkerRecord,
     WorkflowRecord,
 )
+from tailplane.deploy.embedded import EmbeddedServer
 from tailplane.protocol import codec
 from tailplane.protocol.events import Event, PlatformType, join_events, pack_event, pack_platform_event, unpack_payload
 from tailplane.protocol.ids import EntryId, WorkerId, new_task_id, new_worker_id
@@ -122,6 +123,13 @@ class Deployment:
         redis = self.broker.redis
         keys = self.broker.keys
         return await redis.pttl(keys.task(task)), await redis.pttl(keys.stream(task))
+
+
+@pytest.fixture(scope="module")
+def own() -> Iterator[EmbeddedServer]:
+    """A server of a module's own, whose settings its tests change."""
+    with EmbeddedServer() as running:
+        yield running
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Which servers may hold live streams: what the programs look at before they begin."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -10,13 +10,6 @@ from structlog.testing import capture_logs
 
 from tailplane.broker import UnfitStore, connect, fitness, mind_fitness, wait_until_fit
 from tailplane.deploy.embedded import EmbeddedServer
-
-
-@pytest.fixture(scope="module")
-def own() -> Iterator[EmbeddedServer]:
-    """A server whose settings these tests change."""
-    with EmbeddedServer() as running:
-        yield running
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """A server whose memory is full takes nothing new; what is there goes on."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
@@ -14,13 +14,6 @@ from tailplane.protocol.ids import new_worker_id
 from .conftest import LEASE, new_task
 
 MEGABYTE = 1024 * 1024
-
-
-@pytest.fixture(scope="module")
-def own() -> Iterator[EmbeddedServer]:
-    """A server of these tests' own, to be filled."""
-    with EmbeddedServer() as running:
-        yield running
 
 
 @pytest.fixture

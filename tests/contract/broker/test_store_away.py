@@ -42,7 +42,7 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "tasks.finish": (TASK, Closing(Trigger.FAIL, 1, 1, [b"\x90"])),
     "tasks.end": (TASK, Trigger.CANCEL, 1, PlatformType.CANCELLED, {}),
     "tasks.repair": (TASK, 1, WORKER, EntryId(1, 2), []),
-    "tasks.time_out": (TASK, 1),
+    "tasks.fail": (TASK, 1, {}),
     "log.trim": ([Cut(TASK, EntryId(1, 2), 2)],),
     "log.append": ([Append(TASK, EntryId(1, 2), b"\x90")],),
     "log.read_after": ([(TASK, EntryId(0, 0), 1)],),

@@ -1,6 +1,7 @@
 """The shared connection: each caller gets its own replies, within a deadline, whatever happens to the others."""
 
 import asyncio
+import contextlib
 import gc
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -101,15 +102,23 @@ async def test_without_redis_each_call_is_told_so() -> None:
     await nowhere.aclose(close_connection_pool=True)
 
 
-async def test_what_is_no_redis_is_one_that_is_away() -> None:
+@contextlib.asynccontextmanager
+async def answering(reply: bytes) -> AsyncIterator[int]:
+    """Whatever is asked, answer so; give the port."""
+
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1000)
-        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.write(reply)
         await writer.drain()
         writer.close()
 
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as other:
-        client = connect(f"redis://127.0.0.1:{other.sockets[0].getsockname()[1]}/0", Redis)
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()[1]
+
+
+async def test_what_is_no_redis_is_one_that_is_away() -> None:
+    async with answering(b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
+        client = connect(f"redis://127.0.0.1:{port}/0", Redis)
         with pytest.raises(StoreUnavailable, match="InvalidResponse"):
             await Wire(client).run("PING")
         await client.aclose(close_connection_pool=True)
@@ -125,14 +134,8 @@ async def test_a_server_that_refuses_the_connection_says_why(server: EmbeddedSer
 
 
 async def test_a_refusal_does_not_repeat_the_password() -> None:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read(1000)
-        writer.write(b"-ERR unknown command 'AUTH', with args beginning with: 'hunter2'\r\n")
-        await writer.drain()
-        writer.close()
-
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as other:
-        client = connect(f"redis://:hunter2@127.0.0.1:{other.sockets[0].getsockname()[1]}/0", Redis)
+    async with answering(b"-ERR unknown command 'AUTH', with args beginning with: 'hunter2'\r\n") as port:
+        client = connect(f"redis://:hunter2@127.0.0.1:{port}/0", Redis)
         with pytest.raises(StoreUnavailable, match="unknown command 'AUTH'") as refused:
             await Wire(client).run("PING")
         await client.aclose(close_connection_pool=True)

@@ -19,7 +19,8 @@ from tailplane.protocol.ids import new_task_id, new_worker_id
 from tailplane.protocol.states import State, Trigger
 from tailplane.workers import Context, Retry
 from tailplane.workers import attempt as attempt_module
-from tailplane.workers.attempt import Attempt, Stop, describe
+from tailplane.workers.attempt import Attempt, Stop
+from tailplane.workers.descriptions import describe
 from tailplane.workers.runner import Runner
 from tailplane.workers.workflow import Workflow
 from tailplane.workers.writer import Writer

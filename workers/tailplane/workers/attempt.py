@@ -7,7 +7,6 @@ can't be interrupted) the task ends without it, and what it still writes is refu
 
 import asyncio
 import contextlib
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -27,17 +26,13 @@ from tailplane.broker import (
     TaskRef,
     TimeIsUp,
 )
-from tailplane.broker.tasks import OUT_OF_TIME
-from tailplane.protocol import codec, events
+from tailplane.broker.tasks import OUT_OF_TIME, record_fields
+from tailplane.protocol import events
 from tailplane.protocol.errors import (
-    BufferFull,
-    InvalidInput,
     StoreUnavailable,
     TailplaneError,
     TaskLost,
     TaskNotFound,
-    TooLarge,
-    Unserialisable,
 )
 from tailplane.protocol.events import PlatformType
 from tailplane.protocol.ids import WorkerId
@@ -45,6 +40,7 @@ from tailplane.protocol.states import State, TransitionRefused, Trigger
 from tailplane.workers.acknowledgements import Acknowledgements
 from tailplane.workers.budget import Budget
 from tailplane.workers.context import Context
+from tailplane.workers.descriptions import describe, error_facts
 from tailplane.workers.emitter import Emitter, Hooks, Limits
 from tailplane.workers.kept import EventsLost, Kept
 from tailplane.workers.retries import delay_before_retry
@@ -56,7 +52,6 @@ log = structlog.get_logger("tailplane.workers")
 
 # However few retries an author allows, only a task that has lost so many workers counts as their cause.
 _CRASHES_BORNE = 3
-_MAX_TEXT = 64 * 1024
 _STORE_PAUSE = 0.2
 
 
@@ -187,14 +182,12 @@ class Attempt:
                 has_run=self.claim.task in platform.ran,
             )
         except HolderLost as lost:
-            error = _error("worker_lost", "", "its worker was lost while it ran, and it may not run twice")
-            told, kept = {"error": error}, _kept(error)
-            state = await tasks.end(self.claim.task, Trigger.FAIL, lost.attempt, PlatformType.FAILED, told, kept)
-            await self._note_if_failed(state)
+            error = error_facts("worker_lost", "", "its worker was lost while it ran, and it may not run twice")
+            await self._note_if_failed(await tasks.fail(self.claim.task, lost.attempt, error))
             platform.ran.discard(self.claim.task)
             return None
         except TimeIsUp as over:
-            await self._note_if_failed(await tasks.time_out(self.claim.task, over.attempt))
+            await self._note_if_failed(await tasks.fail(self.claim.task, over.attempt, OUT_OF_TIME))
             return None
         except StartTooLate:
             data = {"reason": "it did not start in time"}
@@ -277,7 +270,7 @@ class Attempt:
                 return Ending(Trigger.HAND_BACK, event, delay=timedelta())
             case _:
                 timeout = self._workflow.options.timeout
-                error = _error("timeout", "builtins.TimeoutError", f"the attempt took longer than {timeout}")
+                error = error_facts("timeout", "builtins.TimeoutError", f"the attempt took longer than {timeout}")
                 return self._retry_or_fail(begun, TimeoutError(), error)
 
     async def _until_ended_or_stopped(self, begun: Begun) -> None:
@@ -394,45 +387,10 @@ class Attempt:
         await asyncio.sleep(_STORE_PAUSE)
 
 
-def describe(error: BaseException) -> dict[str, Any]:
-    """Return what a workflow raised as the Error of PROTOCOL.md 2."""
-    kind = type(error)
-    text = "".join(traceback.format_exception(kind, error, error.__traceback__))
-    match error:
-        case InvalidInput() | Unserialisable() | TooLarge() | BufferFull():
-            code = error.code
-        case _:
-            code = "workflow_error"
-    described = _error(code, f"{kind.__module__}.{kind.__qualname__}", _message(error))
-    return described | {"traceback": _valid(text[-_MAX_TEXT:])}
-
-
-def _message(error: BaseException) -> str:
-    try:
-        return error.detail if isinstance(error, TailplaneError) else str(error)
-    except Exception as broken:
-        # The author's `__str__`; without this the attempt would break off instead of failing.
-        return f"<no message: {type(broken).__name__} in {type(error).__qualname__}.__str__>"
-
-
-def _error(code: str, kind: str, message: str) -> dict[str, Any]:
-    return {"code": code, "type": kind, "message": _valid(message[:_MAX_TEXT])}
-
-
-def _valid(text: str) -> str:
-    # Lone surrogates, such as those of undecodable file names, can't be sent.
-    return text.encode("utf-8", "replace").decode()
-
-
 def _failure(code: str, kind: str, message: str) -> Ending:
-    return _failed(_error(code, kind, message))
+    return _failed(error_facts(code, kind, message))
 
 
 def _failed(error: dict[str, Any]) -> Ending:
     event = events.pack_platform_event(PlatformType.FAILED, {"error": error})
-    return Ending(Trigger.FAIL, event, _kept(error))
-
-
-def _kept(error: dict[str, Any]) -> list[bytes | str]:
-    """Return what the record gets of an error."""
-    return ["error", codec.pack(error)]
+    return Ending(Trigger.FAIL, event, record_fields(error))
