@@ -88,9 +88,18 @@ class TestDeclaration:
         with pytest.raises(TypeError, match="timeout must be a timedelta, or a number of seconds, not '5s'"):
             workflow(timeout="5s")(coroutine)  # type: ignore[call-overload]
 
-    def test_fewer_than_no_retries_are_refused(self) -> None:
-        with pytest.raises(ValueError, match="retries must be at least 0"):
-            workflow(retries=-1)(coroutine)
+    @pytest.mark.parametrize(
+        ("options", "reason"),
+        [
+            ({"retries": -1}, "retries must be at least 0, not -1"),
+            ({"concurrency": 0}, "concurrency must be at least 1, not 0"),
+            ({"keep_last": 0}, "keep_last must be at least 1, not 0"),
+            ({"retry_delay": -1}, "retry_delay must be at least 0, not -1 day"),
+        ],
+    )
+    def test_numbers_that_mean_nothing_are_refused(self, options: dict[str, Any], reason: str) -> None:
+        with pytest.raises(ValueError, match=reason):
+            workflow(**options)(coroutine)
 
     def test_a_policy_that_there_is_not_is_refused(self) -> None:
         with pytest.raises(ValueError, match="on_full must be one of fail, block, coalesce, not 'drop'"):

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -107,7 +107,8 @@ class Emitter:
         self._cut_at = begun.seq
         self._taken_bytes = 0
         self._spent: TooLarge | None = None
-        self._waiters: list[Callable[[], object]] = []
+        # Who waits for room; a dict, for those who go away meanwhile.
+        self._waiters: dict[Callable[[], object], None] = {}
         self.idle = asyncio.Event()
         self.idle.set()
 
@@ -198,9 +199,14 @@ class Emitter:
         loop = asyncio.get_running_loop()
         while True:
             future = loop.create_future()
-            if not self._wait_with(partial(loop.call_soon_threadsafe, _resolve, future)):
+            wake = partial(loop.call_soon_threadsafe, _resolve, future)
+            if not self._wait_with(wake):
                 return
-            await future
+            try:
+                await future
+            finally:
+                with self._lock:
+                    self._waiters.pop(wake, None)
 
     def block_for_room(self) -> None:
         """Return when less than the `emit` bound is unsent. For threads that run no event loop."""
@@ -213,7 +219,7 @@ class Emitter:
         with self._lock:
             # Looked at under the lock: room that is made after this look finds the waiter.
             if not self.has_room:
-                self._waiters.append(wake)
+                self._waiters[wake] = None
             return not self.has_room
 
     def take(self) -> Append | None:
@@ -269,7 +275,7 @@ class Emitter:
             if self._unsent < self._limits.emit:
                 self.has_room = True
                 self._return_grants()
-            waiters, self._waiters = (self._waiters, []) if self.has_room else ([], self._waiters)
+            waiters, self._waiters = (self._waiters, {}) if self.has_room else ({}, self._waiters)
         self.idle.set()
         _wake(waiters)
 
@@ -297,12 +303,12 @@ class Emitter:
         _wake(waiters)
         self._hooks.lost(reason)
 
-    def _close(self, reason: TailplaneError) -> list[Callable[[], object]]:
+    def _close(self, reason: TailplaneError) -> Iterable[Callable[[], object]]:
         """Refuse all further writes, with the first reason; return who waits for room. With the lock held."""
         self._closed = self._closed or reason
         self._plenty = -1
         self.has_room = True
-        waiters, self._waiters = self._waiters, []
+        waiters, self._waiters = self._waiters, {}
         return waiters
 
     async def seal(self) -> list[bytes]:
@@ -330,7 +336,7 @@ class Emitter:
             self.idle.clear()
 
 
-def _wake(waiters: list[Callable[[], object]]) -> None:
+def _wake(waiters: Iterable[Callable[[], object]]) -> None:
     for wake in waiters:
         # A loop of the author's own may be closed since: whoever waited there is gone.
         with contextlib.suppress(RuntimeError):

@@ -1,8 +1,9 @@
 """The worker's settings, read once from the environment (`TAILPLANE_<FIELD>`), beside those of its deployment."""
 
 from datetime import timedelta
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tailplane.broker.settings import DeploymentSettings, Duration
 
@@ -64,3 +65,10 @@ class Settings(DeploymentSettings):
 
     blocked_after: Duration = timedelta(seconds=1)
     """How long the workflows' loop may stand still before the log names who blocks it."""
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        for less, more in (("renew_every", "lease"), ("emit_buffer_bytes", "task_buffer_bytes")):
+            if getattr(self, less) >= getattr(self, more):
+                raise ValueError(f"{less} must be less than {more}")
+        return self

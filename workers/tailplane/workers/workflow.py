@@ -79,10 +79,12 @@ class Options:
                 raise TypeError(f"{name} must be a timedelta, or a number of seconds, not {duration!r}")
             if name != "retry_delay" and duration is not None and duration <= timedelta():
                 raise ValueError(f"{name} must be longer than nothing, not {duration}")
-        if self.retries < 0:
-            raise ValueError(f"retries must be at least 0, not {self.retries}")
-        if self.keep_last is not None and self.keep_last < 1:
-            raise ValueError(f"keep_last must be at least 1, not {self.keep_last}")
+        if self.retry_delay < timedelta():
+            raise ValueError(f"retry_delay must be at least 0, not {self.retry_delay}")
+        for name, least in (("retries", 0), ("concurrency", 1), ("keep_last", 1)):
+            number = getattr(self, name)
+            if number is not None and number < least:
+                raise ValueError(f"{name} must be at least {least}, not {number}")
         if self.on_full not in get_args(OnFull):
             raise ValueError(f"on_full must be one of {', '.join(get_args(OnFull))}, not {self.on_full!r}")
 
