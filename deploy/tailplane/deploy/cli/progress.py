@@ -56,6 +56,11 @@ def describe(event: Event) -> str:
         # The result and the error follow after the last line, where there is room for them.
         reason = event.data.get("reason") if isinstance(event.data, dict) else None
         return f"{label} {reason or ''}".strip()
+    match event.data:
+        case {"error": {"type": kind, "message": message}, "delay_ms": delay} if event.type == "task.retrying":
+            # Its traceback is for those who read the task's JSON.
+            said = f"{kind}: {message}".replace("\n", "\\n")
+            return f"{label} {said}; the next attempt follows in {describe_age(delay / 1000)}"
     return f"{label} {describe_data(event.data)}".strip()
 
 

@@ -35,7 +35,8 @@ async def _look_once(client: Client, task: Task, patience_s: float, say: Callabl
     await asyncio.sleep(patience_s)
     with contextlib.suppress(TailplaneError):
         status = await task.status()
-        if status.state == State.QUEUED:
+        # One that waits for another attempt has said so, in an event.
+        if status.state == State.QUEUED and status.attempt == 0:
             why = explanation(status.workflow, await client.workers())
             before = f"; {before_it(status.position)}" if status.position else ""
             say(terminal.printable(why + before))

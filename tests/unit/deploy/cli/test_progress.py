@@ -77,6 +77,12 @@ def test_the_terminal_event_leaves_result_and_error_to_what_follows() -> None:
     assert describe(event({"reason": None}, "task.cancelled", kind=Kind.PLATFORM)) == "task.cancelled"
 
 
+def test_an_attempt_that_failed_is_told_in_a_line_without_its_traceback() -> None:
+    error = {"code": "failed", "type": "ValueError", "message": "no\nluck", "traceback": "Traceback ..."}
+    retrying = event({"error": error, "delay_ms": 1500}, "task.retrying", kind=Kind.PLATFORM)
+    assert describe(retrying) == "task.retrying ValueError: no\\nluck; the next attempt follows in 1.5 s"
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.0012, "1.2 ms"), (0.0999, "99.9 ms"), (0.25, "250 ms"), (1.5, "1,500 ms"), (-0.01, "-10.0 ms")],
