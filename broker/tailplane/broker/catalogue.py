@@ -105,6 +105,10 @@ class Catalogue:
         """Return ids of tasks, oldest first, newer than `after`."""
         return await self._oldest(self.keys.tasks(tenant), after, limit)
 
+    async def note_tasks(self, tenant: str, tasks: list[TaskId]) -> None:
+        """Put tasks into the index that it may have lost; done again, nothing changes."""
+        await self.wire.run("ZADD", self.keys.tasks(tenant), *(item for task in tasks for item in (0, task)))
+
     async def note_gone(self, tenant: str, tasks: list[TaskId], session: SessionId | None = None) -> None:
         """Remember that these tasks' records have been removed: their retention has passed.
 

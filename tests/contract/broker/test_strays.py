@@ -1,0 +1,92 @@
+"""Tasks that the queue has lost: which they are, and that they are queued again."""
+
+from datetime import timedelta
+
+from redis.asyncio import Redis
+
+from tailplane.broker import Broker, TaskRef, strays
+from tailplane.protocol.ids import TaskId
+from tailplane.protocol.states import State, Trigger
+
+from .conftest import Deployment
+
+TENANT = "default"
+
+
+async def look(broker: Broker, *, mend: bool = False) -> tuple[int, set[TaskRef]]:
+    found = await strays.survey(broker, [broker.redis], mend=mend, settle=0.0)
+    return found.records, {record.ref for record in found.strays}
+
+
+async def listed(broker: Broker) -> set[TaskId]:
+    return set(await broker.catalogue.task_ids(TENANT, None, None, 100))
+
+
+async def test_a_task_that_is_queued_held_or_ended_is_no_stray(deployment: Deployment) -> None:
+    await deployment.register()
+    running = await deployment.enqueue()
+    await deployment.claim()
+    await deployment.begin(running)
+    claimed = await deployment.enqueue()
+    await deployment.claim()
+    await deployment.enqueue(due=60)
+    ended = await deployment.begin()
+    await deployment.finish(ended)
+    assert claimed != running
+    assert await look(deployment.broker) == (4, set())
+
+
+async def test_a_task_that_the_queue_does_not_know_is_run_again(deployment: Deployment) -> None:
+    await deployment.register()
+    queued = await deployment.create()
+    begun = await deployment.begin()
+    lost = {queued, begun.record.ref}
+    assert await look(deployment.broker) == (2, lost)
+    assert await deployment.claim() == []
+    assert await look(deployment.broker, mend=True) == (2, lost)
+    assert {claim.task for claim in await deployment.claim()} == lost
+    # It is held now, and goes on where it was.
+    assert await look(deployment.broker) == (2, set())
+    again = await deployment.begin(begun.record.ref)
+    assert (again.attempt, again.record.failures) == (2, 1)
+    assert await deployment.said(again.record.ref) == [
+        "task.queued", "task.started", "task.worker_lost", "task.rewind", "task.started",
+    ]  # fmt: skip
+
+
+async def test_what_is_only_looked_at_stays_as_it_is(deployment: Deployment, redis: Redis) -> None:
+    await deployment.register()
+    await deployment.create()
+    before = {key: await redis.dump(key) for key in await redis.keys()}
+    await look(deployment.broker)
+    assert {key: await redis.dump(key) for key in await redis.keys()} == before
+
+
+async def test_lists_that_were_lost_are_made_again(deployment: Deployment, redis: Redis) -> None:
+    broker = deployment.broker
+    await deployment.register()
+    failed, succeeded = await deployment.begin(), await deployment.begin()
+    await deployment.finish(failed, Trigger.FAIL)
+    await deployment.finish(succeeded)
+    await redis.delete(broker.keys.tasks(TENANT), broker.keys.dead(TENANT))
+    await look(broker, mend=True)
+    assert await listed(broker) == {failed.record.task_id, succeeded.record.task_id}
+    assert await broker.catalogue.dead_letter_ids(TENANT, None, 10) == [failed.record.task_id]
+    assert (await deployment.record(failed.record.ref)).state is State.FAILED
+
+
+async def test_a_task_on_its_way_from_one_place_to_another_is_no_stray(deployment: Deployment) -> None:
+    # Seen in no place by the first look: between its record and its queue.
+    task = await deployment.create()
+    (candidate,) = (await strays.survey(deployment.broker, [deployment.broker.redis], mend=False, settle=0)).strays
+    await deployment.broker.queue.enqueue(task, "echo", delay=timedelta(minutes=1))
+    assert await strays._still_strays(deployment.broker, [candidate]) == []
+
+
+async def test_another_deployment_on_the_same_server_is_left_alone(deployment: Deployment, redis: Redis) -> None:
+    other = Deployment(
+        Broker.over(redis, prefix="other", retention=timedelta(hours=1), start_within=timedelta(hours=1))
+    )
+    await other.create()
+    assert await look(deployment.broker, mend=True) == (0, set())
+    assert (await look(other.broker))[0] == 1
