@@ -22,6 +22,10 @@ def _parse_duration(value: object) -> object:
     return value
 
 
+def _none_if_empty(value: object) -> object:
+    return None if value == "" else value
+
+
 Duration = Annotated[timedelta, BeforeValidator(_parse_duration), Field(gt=timedelta())]
 
 
@@ -51,3 +55,11 @@ class DeploymentSettings(BaseSettings):
 
     log_format: Literal["console", "json"] | None = None
     """`console` for people, `json` for collectors; None: `console` where standard error is a terminal."""
+
+    metrics_host: str = "127.0.0.1"
+    """The address on which probes and metrics are answered. There is no authentication: the default is reached from
+    this machine only; in a container it is 0.0.0.0."""
+
+    metrics_port: Annotated[int | None, BeforeValidator(_none_if_empty)] = Field(None, ge=1, le=65535)
+    """The port for `/livez`, `/readyz` and `/metrics`; None, or empty: none is opened. 9464 is the customary one. Of
+    the processes of `tailplane worker --processes N` the first one takes this port, each other one the next."""

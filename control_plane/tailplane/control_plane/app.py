@@ -17,6 +17,7 @@ from tailplane.control_plane.fleet import FleetMinder
 from tailplane.control_plane.housekeeping import Housekeeper
 from tailplane.control_plane.hub import Hub
 from tailplane.control_plane.queue import TaskQueue, open_queue
+from tailplane.control_plane.readiness import Vitals
 from tailplane.control_plane.services import Services
 from tailplane.control_plane.settings import Settings
 from tailplane.control_plane.submit import Submitter
@@ -40,6 +41,7 @@ def create_app(settings: Settings) -> FastAPI:
         async with open_queue(settings.redis_url, settings.prefix) as queue, asyncio.TaskGroup() as background:
             services = _build(settings, queue, app.state.drain)
             app.state.services = services
+            app.state.vitals.begin()
             minder = FleetMinder(services.broker.queue)
             running = [
                 background.create_task(services.hub.run()),
@@ -53,6 +55,7 @@ def create_app(settings: Settings) -> FastAPI:
                 yield
             finally:
                 app.state.drain.set()
+                app.state.vitals.end()
                 for task in running:
                     task.cancel()
 
@@ -69,6 +72,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.drain = asyncio.Event()
     # Why this process must not serve: an UnfitStore.
     app.state.refusal = None
+    app.state.services = None
+    app.state.vitals = Vitals(app)
     for router in routers.ALL:
         app.include_router(router)
     routes = [route for router in routers.ALL for route in router.routes]

@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import structlog
 import uvicorn
@@ -14,9 +15,11 @@ from fastapi import FastAPI
 from uvicorn.lifespan.on import LifespanOn
 
 from tailplane.broker.garbage import Leaver, collect_seldom
+from tailplane.broker.listener import Listener, Questions
 from tailplane.broker.logs import configure_logging
 from tailplane.control_plane.app import create_app
 from tailplane.control_plane.gathering import GatheringProtocol
+from tailplane.control_plane.readiness import Vitals
 from tailplane.control_plane.settings import Settings
 from tailplane.protocol.urls import mask_url
 
@@ -32,17 +35,34 @@ def serve(settings: Settings) -> None:
 
     Raises:
         UnfitStore: Redis may drop live streams.
+        PortTaken: there can be no probes and metrics on the port that is set for them.
     """
     configure_logging(settings.log_level, settings.log_format)
     app = create_app(settings)
     server = Server(app, settings)
     log.info("control plane starts", redis=mask_url(settings.redis_url), prefix=settings.prefix)
+    listener = _listen(app, settings)
     collect_seldom()
-    server.run()
+    try:
+        server.run()
+    finally:
+        if listener is not None:
+            listener.close()
     if app.state.refusal is not None:
         raise app.state.refusal
     if server.lost_its_app:
         raise SystemExit("the control plane's background work failed; see the log")
+
+
+def _listen(app: FastAPI, settings: Settings) -> Listener | None:
+    if settings.metrics_port is None:
+        return None
+    from tailplane.broker.exposition import expose
+    from tailplane.control_plane.metrics import registry
+
+    vitals: Vitals = app.state.vitals
+    metrics = partial(expose, registry(app))
+    return Listener(settings.metrics_host, settings.metrics_port, Questions(vitals.live, vitals.ready, metrics))
 
 
 class Server(uvicorn.Server):

@@ -19,7 +19,7 @@ from tailplane.deploy import probe
 from tailplane.deploy.child import Child, Output, Sink, tailplane_command
 from tailplane.deploy.embedded import EmbeddedServer
 from tailplane.deploy.errors import DeadlinePassed
-from tailplane.deploy.ports import HOST, free_port
+from tailplane.deploy.ports import HOST, free_port, metrics_variable
 
 _POLL_INTERVAL = 0.02
 
@@ -34,6 +34,8 @@ class Plan:
         control_planes: number of control plane processes.
         concurrency: tasks that one worker runs at once; None for the worker's own default.
         port: of the first control plane; None for a free one. The others get free ones.
+        metrics_port: for probes and metrics of the first control plane; the other processes get the ones that follow,
+            control planes first. None: none, whatever the environment says.
         data_dir: of Valkey, which then keeps an append-only file; None for a temporary directory and no persistence.
         env: variables for control planes and workers, over those of this process.
         cwd: directory of the processes, where the target is looked up; None for this process' own.
@@ -49,6 +51,7 @@ class Plan:
     control_planes: int = 1
     concurrency: int | None = None
     port: int | None = None
+    metrics_port: int | None = None
     data_dir: Path | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: Path | None = None
@@ -215,20 +218,25 @@ class LocalCluster:
     def _control_plane(self, index: int, port: int) -> Child:
         name = "control-plane" if self.plan.control_planes == 1 else f"control-plane-{index + 1}"
         env = {"TAILPLANE_HOST": HOST, "TAILPLANE_PORT": str(port)}
-        return self._child(name, ("control-plane",), env)
+        return self._child(name, index, ("control-plane",), env)
 
     def _worker(self, index: int) -> Child:
         assert self.plan.target is not None
         concurrency = () if self.plan.concurrency is None else ("--concurrency", str(self.plan.concurrency))
-        return self._child(f"worker-{index + 1}", ("worker", self.plan.target, *concurrency), {})
+        return self._child(
+            f"worker-{index + 1}", self.plan.control_planes + index, ("worker", self.plan.target, *concurrency), {}
+        )
 
-    def _child(self, name: str, arguments: tuple[str, ...], env: Mapping[str, str]) -> Child:
+    def _child(self, name: str, index: int, arguments: tuple[str, ...], env: Mapping[str, str]) -> Child:
         output: Output = self.plan.sink or self.log_dir / f"{name}.log"
         drain = os.environ.get("TAILPLANE_DRAIN_GRACE", f"PT{self.plan.drain:f}S")
         ours = {
             "TAILPLANE_REDIS_URL": self.redis_url,
             "TAILPLANE_URL": self.url,
             "TAILPLANE_DRAIN_GRACE": drain,
+            # One port can't be that of all.
+            "TAILPLANE_METRICS_PORT": "",
+            **metrics_variable(self.plan.metrics_port, index),
         }
         return Child(
             name,

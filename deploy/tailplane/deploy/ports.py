@@ -33,3 +33,8 @@ def is_free(port: int, host: str = HOST) -> bool:
         except OSError as error:
             return error.errno != errno.EADDRINUSE
     return True
+
+
+def metrics_variable(first: int | None, index: int) -> dict[str, str]:
+    """Return the variable that gives the process of this index its port for probes and metrics, from `first` on."""
+    return {} if first is None else {"TAILPLANE_METRICS_PORT": str(first + index)}

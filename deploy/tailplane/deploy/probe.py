@@ -1,10 +1,13 @@
-"""Small questions to a control plane, answered now or not at all: is it ready, which workers does it know.
+"""Small questions to a program, answered now or not at all: is it ready, which workers does it know.
 
-For readiness and the doctor, where the client's retries and its import time would be in the way.
+For readiness and the doctor, where the client's retries and its import time would be in the way. As a command it is a
+container's health check, in an image that has no curl: `python -m tailplane.deploy.probe http://127.0.0.1:9464/livez`
+exits with 0 where the answer is 200, else with 1.
 """
 
 import http.client
 import json
+import sys
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -53,3 +56,21 @@ def list_items(url: str, what: str, timeout: float = 1.0) -> list[dict[str, Any]
 def worker_pids(url: str, timeout: float = 1.0) -> set[int]:
     """Return the process ids of the workers that the control plane knows; empty if it doesn't say."""
     return {worker["pid"] for worker in list_items(url, "workers", timeout) or ()}
+
+
+def main(arguments: list[str]) -> int:
+    """Ask the URL that is given; say what it answered; return the exit code."""
+    if len(arguments) != 1:
+        sys.stderr.write("usage: python -m tailplane.deploy.probe URL\n")
+        return 2
+    parts = urlsplit(arguments[0])
+    answer = get_json(f"{parts.scheme}://{parts.netloc}", parts.path, timeout=3.0)
+    if answer is None:
+        sys.stderr.write(f"nobody answers at {arguments[0]}\n")
+        return 1
+    sys.stdout.write(f"{answer[0]} {json.dumps(answer[1])}\n")
+    return 0 if answer[0] == 200 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

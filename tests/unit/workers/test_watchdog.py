@@ -12,7 +12,7 @@ import structlog
 from tailplane.protocol import codec
 from tailplane.workers import Context
 from tailplane.workers.runner import Runner
-from tailplane.workers.watchdog import watch
+from tailplane.workers.watchdog import Watchdog
 from tailplane.workers.workflow import Workflow
 
 from .conftest import PATIENCE, Outlet, Watched, eventually
@@ -35,7 +35,7 @@ async def test_who_blocks_the_loop_is_named_again_as_the_time_doubles_until_it_r
     async def blocker(ctx: Context) -> None:
         let_go.wait(PATIENCE)
 
-    watching = asyncio.ensure_future(watch(runner.loop, PATIENT))
+    watching = asyncio.ensure_future(Watchdog(runner.loop, PATIENT).watch())
     context = Context("t_7", 1, "blocker", None, {}, outlet.emitter())
     running = Watched.start(runner, Workflow(blocker), context, codec.pack(None))
     await eventually(lambda: len(logs) >= 3)
@@ -54,7 +54,7 @@ async def test_who_blocks_the_loop_is_named_again_as_the_time_doubles_until_it_r
 async def test_what_is_no_workflow_is_unknown(runner: Runner, logs: Logs) -> None:
     let_go = threading.Event()
     runner.loop.call_soon_threadsafe(let_go.wait, PATIENCE)
-    watching = asyncio.ensure_future(watch(runner.loop, PATIENT))
+    watching = asyncio.ensure_future(Watchdog(runner.loop, PATIENT).watch())
     await eventually(lambda: bool(logs))
     let_go.set()
     watching.cancel()
@@ -69,7 +69,7 @@ async def test_a_loop_that_runs_is_not_reported(runner: Runner, logs: Logs) -> N
         nonlocal looks
         looks += 1
 
-    watching = asyncio.ensure_future(watch(runner.loop, patience))
+    watching = asyncio.ensure_future(Watchdog(runner.loop, patience).watch())
     runner.loop.call_soon_threadsafe(look)
     await eventually(lambda: looks == 1)
     watching.cancel()

@@ -1,6 +1,7 @@
 """The worker's lease: one per process, renewed from the platform thread however long the workflows' loop is blocked."""
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
@@ -43,12 +44,21 @@ class Lease:
         # What the last look found in the running set although nobody runs it.
         self._strays: set[TaskRef] = set()
         self._outage = Outage("the lease")
+        # Until when it lasts at least, by this process' monotonic clock.
+        self._lasts_until = 0.0
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it was begun or renewed so lately that it can't have run out. Thread-safe."""
+        return time.monotonic() < self._lasts_until
 
     async def begin(self) -> None:
         """Register; waits for Redis as long as it takes."""
         while True:
+            asked = time.monotonic()
             try:
                 await self._queue.register(self._worker, self._workflows, self._length)
+                self._note_held(asked)
                 return
             except StoreUnavailable as error:
                 self._outage.noticed(error)
@@ -62,6 +72,7 @@ class Lease:
                 await self._renew()
                 self._outage.over()
             except LeaseLapsed:
+                self._lasts_until = 0.0
                 lost = self._running()
                 log.error("lease lost", tasks=len(lost))
                 self._on_lost(lost)
@@ -70,8 +81,9 @@ class Lease:
                 self._outage.noticed(error)
 
     async def _renew(self) -> None:
-        before = self._running()
+        before, asked = self._running(), time.monotonic()
         held = await self._queue.renew(self._worker.worker_id, self._length)
+        self._note_held(asked)
         if held == len(before) and not self._strays:
             return
         # Tasks that ended meanwhile are in neither set; what is in `before` and `now` but not held was taken away.
@@ -81,6 +93,10 @@ class Lease:
         if missing:
             self._on_lost(missing)
         await self._give_back_strays({task: members[task] for task in members.keys() - before - now})
+
+    def _note_held(self, asked: float) -> None:
+        # It began when Redis got the command, which was not before it was sent.
+        self._lasts_until = asked + self._length.total_seconds()
 
     async def _give_back_strays(self, found: Mapping[TaskRef, str]) -> None:
         # The reply to a claim was lost, or an attempt ended without letting go of its task: while this worker lives

@@ -9,22 +9,73 @@ import structlog
 log = structlog.get_logger("tailplane.workers")
 
 
-async def watch(loop: asyncio.AbstractEventLoop, blocked_after: timedelta) -> None:
-    """Log a warning each time `loop` has not run for `blocked_after`, again as the time doubles, until cancelled."""
-    patience = blocked_after.total_seconds()
-    while True:
-        asked = time.monotonic()
-        answered = asyncio.Event()
+class Watchdog:
+    """Watches one loop.
+
+    Args:
+        blocked_after: how long the loop may stand still before it counts as blocked.
+
+    Attributes:
+        blocks: how many times it was.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, blocked_after: timedelta) -> None:
+        self.blocks = 0
+        self._loop = loop
+        self._patience = blocked_after.total_seconds()
+        # For how many seconds it was blocked before, and since when it has not answered (None: it has). As one, so that
+        # who looks from another thread never sees the sum go down.
+        self._stand: tuple[float, float | None] = (0.0, None)
+
+    @property
+    def blocked_for(self) -> float:
+        """For how many seconds the loop has been blocked by now; 0 where it is not. Thread-safe."""
+        return self._stalled(self._stand[1])
+
+    @property
+    def blocked_seconds(self) -> float:
+        """For how many seconds it has been blocked in all."""
+        before, asked = self._stand
+        return before + self._stalled(asked)
+
+    def _stalled(self, asked: float | None) -> float:
+        waited = 0.0 if asked is None else time.monotonic() - asked
+        return waited if waited > self._patience else 0.0
+
+    async def watch(self) -> None:
+        """Log a warning each time the loop is blocked, again as the time doubles, until cancelled."""
         here = asyncio.get_running_loop()
-        loop.call_soon_threadsafe(here.call_soon_threadsafe, answered.set)
-        wait = patience
+        while True:
+            asked = time.monotonic()
+            self._stand = self._stand[0], asked
+            answered = asyncio.Event()
+            self._loop.call_soon_threadsafe(here.call_soon_threadsafe, answered.set)
+            await self._until_set(answered, asked)
+            stalled = self._stalled(asked)
+            self._stand = self._stand[0] + stalled, None
+            if stalled:
+                log.info("the workflows' loop runs again", blocked_s=round(stalled, 1))
+            await asyncio.sleep(self._patience / 2)
+
+    async def _until_set(self, answered: asyncio.Event, asked: float) -> None:
+        wait = self._patience
         while not await _is_set_within(answered, wait):
-            stalled = time.monotonic() - asked
-            _report(loop, stalled)
-            wait = stalled
-        if (stalled := time.monotonic() - asked) > patience:
-            log.info("the workflows' loop runs again", blocked_s=round(stalled, 1))
-        await asyncio.sleep(patience / 2)
+            if wait == self._patience:
+                self.blocks += 1
+            wait = time.monotonic() - asked
+            self._report(wait)
+
+    def _report(self, stalled: float) -> None:
+        # The task that the loop is in the middle of is the one that does not let go.
+        task = asyncio.current_task(self._loop)
+        workflow, _, task_id = (task.get_name() if task else "").partition(" ")
+        log.warning(
+            "a workflow blocks its loop: others of this process wait",
+            workflow=workflow or "unknown",
+            task_id=task_id or None,
+            blocked_s=round(stalled, 1),
+            hint="await, or use a sync function (it gets a thread), or asyncio.to_thread",
+        )
 
 
 async def _is_set_within(event: asyncio.Event, seconds: float) -> bool:
@@ -35,16 +86,3 @@ async def _is_set_within(event: asyncio.Event, seconds: float) -> bool:
     except TimeoutError:
         return False
     return True
-
-
-def _report(loop: asyncio.AbstractEventLoop, stalled: float) -> None:
-    # The task that the loop is in the middle of is the one that does not let go.
-    task = asyncio.current_task(loop)
-    workflow, _, task_id = (task.get_name() if task else "").partition(" ")
-    log.warning(
-        "a workflow blocks its loop: others of this process wait",
-        workflow=workflow or "unknown",
-        task_id=task_id or None,
-        blocked_s=round(stalled, 1),
-        hint="await, or use a sync function (it gets a thread), or asyncio.to_thread",
-    )

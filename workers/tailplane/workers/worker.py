@@ -12,6 +12,7 @@ import socket
 import threading
 from collections.abc import Coroutine, Sequence
 from datetime import timedelta
+from functools import partial
 from importlib.metadata import version
 from types import FrameType
 from typing import Any
@@ -21,10 +22,11 @@ import uvloop
 
 from tailplane.broker import Broker, Claim, TaskRef, WorkerRecord, connect, wait_until_fit
 from tailplane.broker.garbage import collect_seldom
+from tailplane.broker.listener import Listener, Questions
 from tailplane.broker.logs import configure_logging
 from tailplane.protocol.ids import new_worker_id
 from tailplane.protocol.urls import mask_url
-from tailplane.workers import control, watchdog
+from tailplane.workers import control
 from tailplane.workers.acknowledgements import Acknowledgements
 from tailplane.workers.attempt import Attempt, Platform, Stop
 from tailplane.workers.budget import Budget
@@ -32,8 +34,10 @@ from tailplane.workers.emitter import Limits
 from tailplane.workers.kept import Kept
 from tailplane.workers.lease import Lease
 from tailplane.workers.queue import ArqRedis, LeasedWorker
+from tailplane.workers.readiness import Vitals
 from tailplane.workers.runner import Runner
 from tailplane.workers.settings import Settings
+from tailplane.workers.watchdog import Watchdog
 from tailplane.workers.workflow import Workflow
 from tailplane.workers.writer import Writer
 
@@ -50,6 +54,7 @@ def run_worker(workflows: Sequence[Workflow], settings: Settings) -> None:
     Raises:
         ValueError: no workflows, or two of one name.
         UnfitStore: Redis may drop live streams.
+        PortTaken: there can be no probes and metrics on the port that is set for them.
     """
     names = [workflow.name for workflow in workflows]
     if not names or len(set(names)) < len(names):
@@ -63,6 +68,7 @@ def run_worker(workflows: Sequence[Workflow], settings: Settings) -> None:
     def drain(signum: int, _: FrameType | None) -> None:
         platform.drain(signal.Signals(signum).name)
 
+    listener = _listen(platform, settings)
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, drain)
     collect_seldom()
@@ -75,8 +81,20 @@ def run_worker(workflows: Sequence[Workflow], settings: Settings) -> None:
         runner.close()
         platform.last_grace.cancel()
         loop.close()
+        if listener is not None:
+            listener.close()
     if platform.error is not None:
         raise platform.error
+
+
+def _listen(platform: "PlatformThread", settings: Settings) -> Listener | None:
+    if settings.metrics_port is None:
+        return None
+    from tailplane.broker.exposition import expose
+    from tailplane.workers.metrics import registry
+
+    vitals, metrics = platform.vitals, partial(expose, registry(platform.watchdog))
+    return Listener(settings.metrics_host, settings.metrics_port, Questions(vitals.live, vitals.ready, metrics))
 
 
 def _run_until_ended(loop: asyncio.AbstractEventLoop, platform: "PlatformThread") -> None:
@@ -118,6 +136,8 @@ class PlatformThread(threading.Thread):
         self._ended = asyncio.Event()
         self._attempts: dict[TaskRef, Attempt] = {}
         self.last_grace = threading.Timer(0, lambda: None)
+        self.watchdog = Watchdog(runner.loop, settings.blocked_after)
+        self.vitals = Vitals(self.watchdog, self._draining.is_set)
 
     def drain(self, why: str) -> None:
         """Take no new tasks, give running ones their grace, and end. From a signal handler or any thread."""
@@ -156,6 +176,7 @@ class PlatformThread(threading.Thread):
 
     async def _main(self) -> None:
         settings = self._settings
+        self.vitals.pulse.start()
         redis = connect(settings.redis_url, ArqRedis)
         # `start_within` is for those who create tasks.
         broker = Broker.over(
@@ -169,6 +190,7 @@ class PlatformThread(threading.Thread):
             await self._serve(broker)
         finally:
             await redis.aclose(close_connection_pool=True)
+            self.vitals.pulse.stop()
 
     async def _serve(self, broker: Broker) -> None:
         settings = self._settings
@@ -202,7 +224,7 @@ class PlatformThread(threading.Thread):
             budget=Budget(settings.worker_buffer_bytes),
             stop_grace=settings.stop_grace,
         )
-        lease = Lease(
+        lease = self.vitals.lease = Lease(
             broker.queue,
             me,
             [workflow.record() for workflow in self._workflows.values()],
@@ -231,7 +253,7 @@ class PlatformThread(threading.Thread):
             minders = [
                 group.create_task(writer.run()),
                 group.create_task(control.listen(broker, me.worker_id, self._cancel)),
-                group.create_task(watchdog.watch(self._runner.loop, settings.blocked_after)),
+                group.create_task(self.watchdog.watch()),
             ]
             claiming = group.create_task(queue.main())
             log.info("worker ready", worker_id=me.worker_id)

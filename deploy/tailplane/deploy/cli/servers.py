@@ -84,11 +84,16 @@ def worker(
         return
     from tailplane.deploy.worker_pool import run_workers
 
+    if (first := settings.metrics_port) is not None:
+        for port in range(first, first + processes):
+            if not is_free(port, settings.metrics_host):
+                raise PortInUse(port, "TAILPLANE_METRICS_PORT")
     raise typer.Exit(
         run_workers(
             target,
             processes,
             concurrency=concurrency,
+            metrics_port=first,
             # The drain itself, then the unwinding of what was cancelled and handed back.
             grace=settings.drain_grace.total_seconds() + 10,
             say=lambda name, what: terminal.say(f"{name} {what}", stderr=True),
