@@ -4,10 +4,14 @@ What travels: None, bool, int (64 bits), float, str, bytes, list and tuple (read
 (read back in UTC), and pydantic models (read back as dict, or as the model where the reader knows it).
 """
 
+import dataclasses
 import threading
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date, datetime, time
+from decimal import Decimal
+from pathlib import PurePath
 from typing import Any
+from uuid import UUID
 
 import msgpack
 import pydantic_core
@@ -29,10 +33,18 @@ def _refuse(value: object) -> object:
         raise Unserialisable("an int over 64 bits can't be sent: send it as a str")
     if isinstance(value, datetime):
         raise Unserialisable("a datetime without a time zone can't be sent: give it one, such as timezone.utc")
-    raise Unserialisable(
-        f"a {type(value).__module__}.{type(value).__qualname__} can't be sent",
-        hint="send str, numbers, bytes, list, dict, None, aware datetimes or pydantic models",
-    )
+    raise Unserialisable(f"a {type(value).__module__}.{type(value).__qualname__} can't be sent", hint=_hint(value))
+
+
+def _hint(value: object) -> str:
+    """Return what to send in a value's place."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return "send `dataclasses.asdict(it)`, or make it a pydantic model, whose readers get the model again"
+    if isinstance(value, set | frozenset):
+        return "a set has no order: send `sorted(it)`"
+    if isinstance(value, UUID | Decimal | PurePath | date | time):
+        return "send `str(it)`, or let it be the field of a pydantic model, which reads it back as what it is"
+    return "send str, numbers, bytes, list, dict, None, aware datetimes or pydantic models"
 
 
 def _jsonable(value: object) -> object:

@@ -5,6 +5,7 @@ import math
 import threading
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -112,6 +113,28 @@ def test_a_datetime_comes_back_as_the_same_moment_in_utc() -> None:
 def test_kinds_of_what_travels_travel_as_what_they_are_kinds_of(value: Any) -> None:
     plain = {Level: 3, Pair: [1, "b"], bytearray: b"x", memoryview: b"y"}[type(value)]
     assert codec.unpack(codec.pack(value)) == plain
+
+
+@dataclass
+class Size:
+    width: int
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (Size(1), "dataclasses.asdict(it)"),
+        ({1, 2}, "sorted(it)"),
+        (uuid.UUID(int=1), "str(it)"),
+        (Decimal(1), "str(it)"),
+        (Path("x"), "str(it)"),
+        (object(), "send str, numbers, bytes"),
+    ],
+)
+def test_what_can_t_be_sent_is_refused_with_what_would_do(value: object, words: str) -> None:
+    with pytest.raises(Unserialisable) as caught:
+        codec.pack({"inside": [value]})
+    assert words in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize(
