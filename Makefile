@@ -24,7 +24,7 @@ SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo dev test check lint format build bench bench-peers profile chaos clean
+.PHONY: help venv demo dev test check lint format build bench bench-peers profile chaos test-upgrade clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-20s%s\n", $$1, $$2 }'
@@ -69,6 +69,9 @@ profile: $(BENCH_STAMP) ## flame graphs of the processes under load, in benchmar
 chaos: $(DEV_STAMP) ## kill, stop, cut off and restart a fleet under load for MINUTES, and check every task; SEED repeats a run
 	@$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(TASKS),--tasks $(TASKS)) \
 	    $(if $(KINDS),--kinds $(KINDS)) $(if $(REPORT),--report $(REPORT))
+
+test-upgrade: $(DEV_STAMP) ## replace a fleet of the commit FROM by this tree's, under load, and check every task
+	@$(BIN)/python -m tests.upgrade --from $(FROM)
 
 clean: ## remove .venv, caches and dist/
 	@rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -41,7 +41,11 @@ _PATIENT = ClientOptions(retry_for=timedelta(minutes=5))
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run consists of: `seconds` of faults of these `kinds`; `at_once` tasks at the most."""
+    """What a run consists of: `seconds` of faults of these `kinds`; `at_once` tasks at the most.
+
+    Attributes:
+        upheaval: what happens to the fleet instead of such faults, noted as it happens.
+    """
 
     seed: int
     seconds: float
@@ -50,6 +54,7 @@ class Plan:
     workers: int = 3
     control_planes: int = 2
     kinds: tuple[Kind, ...] = tuple(Kind)
+    upheaval: Callable[[Fleet, list[Inflicted]], Awaitable[None]] | None = None
 
 
 async def run(plan: Plan, say: Say) -> Report:
@@ -112,7 +117,7 @@ async def _strain(plan: Plan, running: Fleet, load: Load, inflicted: list[Inflic
         async with asyncio.TaskGroup() as group:
             loading = group.create_task(load.run(orders(plan.seed, plan.tasks), plan.seconds, plan.at_once))
             # Each fault has deadlines of its own.
-            await inflict(running, faults, inflicted)
+            await (plan.upheaval(running, inflicted) if plan.upheaval else inflict(running, faults, inflicted))
             whole_at = clock()
             await asyncio.wait({loading}, timeout=_SETTLE)
             load.give_up()
