@@ -70,6 +70,8 @@ class TaskRecord(NamedTuple):
     position: int | None = None
     # The failed task that it does again.
     requeue_of: TaskId | None = None
+    # The trace context of the attempt that gave it back; None: no attempt has, or it had none.
+    given_back_trace: str | None = None
 
     @property
     def ref(self) -> TaskRef:
@@ -85,7 +87,17 @@ SUMMARY_FIELDS = (
 )  # fmt: skip
 OUTCOME_FIELDS = (*SUMMARY_FIELDS, "result", "error")
 # What a worker needs beside what its own `begin` has written.
-BEGUN_FIELDS = ("workflow", "version", "created_at", "start_by", "session_id", "metadata", "trace", "input")
+BEGUN_FIELDS = (
+    "workflow",
+    "version",
+    "created_at",
+    "start_by",
+    "session_id",
+    "metadata",
+    "trace",
+    "input",
+    "given_back_trace",
+)
 
 
 def task_fields(task: NewTask) -> list[bytes | str]:
@@ -145,7 +157,7 @@ def running_record(
     row: Sequence[bytes | None],
 ) -> TaskRecord:
     """Return the record of a task whose attempt has just begun; `row` has the values of `BEGUN_FIELDS`."""
-    workflow, version, created_at, start_by, session, metadata, trace, value = row
+    workflow, version, created_at, start_by, session, metadata, trace, value, given_back_trace = row
     return TaskRecord(
         task_id=task.task_id,
         tenant=task.tenant,
@@ -166,6 +178,7 @@ def running_record(
         result=None,
         error=None,
         end_by=end_by,
+        given_back_trace=given_back_trace.decode() if given_back_trace else None,
     )
 
 

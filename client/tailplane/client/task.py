@@ -15,6 +15,7 @@ from tailplane.client.outcome import error_of_task
 from tailplane.client.rewinds import OnRewind
 from tailplane.client.snapshots import Snapshots
 from tailplane.client.stream import EventStream, ResultStream
+from tailplane.client.tracing import submitting
 from tailplane.client.transport import Patience, path
 from tailplane.protocol.cursor import Cursor
 from tailplane.protocol.errors import ConnectionLost, ResultPending, Unavailable
@@ -160,8 +161,12 @@ async def submit(
     if metadata:
         body["metadata"] = dict(metadata)
     # Without the caller's key a fresh one: it makes repeating the request after a lost answer safe.
-    answer = await link.transport.request("POST", where, body=body, key=idempotency_key or secrets.token_hex(16))
-    return task_of(link, parse(TaskStatus, answer.value))
+    key = idempotency_key or secrets.token_hex(16)
+    with submitting(name, link.transport.url) as note_task:
+        answer = await link.transport.request("POST", where, body=body, key=key)
+        task = task_of(link, parse(TaskStatus, answer.value))
+        note_task(task.task_id)
+    return task
 
 
 def task_of(link: Link, status: TaskStatus) -> Task:

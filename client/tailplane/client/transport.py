@@ -24,6 +24,7 @@ from tailplane.client.options import ClientOptions
 from tailplane.client.outage import Outage
 from tailplane.client.problems import RETRIED_STATUSES, error_of
 from tailplane.client.route import http_to
+from tailplane.client.tracing import trace_headers
 from tailplane.protocol import codec
 from tailplane.protocol.errors import TailplaneError, Unavailable
 from tailplane.protocol.frames import MSGPACK_TYPE
@@ -115,7 +116,7 @@ class Transport:
             Unserialisable: msgpack can't carry `body`.
         """
         patience = patience or Patience(retry_for=self.options.retry_for)
-        headers = {"accept": _MSGPACK}
+        headers = {"accept": _MSGPACK, **trace_headers()}
         if body is not None:
             headers["content-type"] = _MSGPACK
         if key is not None:

@@ -17,7 +17,9 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from tailplane.control_plane.problems import answer_to
+from tailplane.control_plane.request_log import REQUEST
 from tailplane.control_plane.streaming import EventStream, StreamingApp
+from tailplane.control_plane.tracing import note_answer, serving
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -26,6 +28,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 class _Lane:
     path: re.Pattern[str]
     endpoint: Endpoint
+    route: Route
 
 
 class ExpressApp(StreamingApp):
@@ -45,35 +48,50 @@ class ExpressApp(StreamingApp):
         for route in routes:
             if isinstance(route, Route) and route.endpoint in wanted:
                 for method in route.methods or ():
-                    self._lanes.setdefault(method, []).append(_Lane(route.path_regex, route.endpoint))
+                    self._lanes.setdefault(method, []).append(_Lane(route.path_regex, route.endpoint, route))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a connection."""
-        endpoint = self._find(scope) if scope["type"] == "http" else None
-        if endpoint is None:
+        lane = None
+        if scope["type"] == "http":
+            lane = self._find(scope)
+            # The server makes a task of each request: it ends with it.
+            REQUEST.set(scope)
+        if lane is None:
             await super().__call__(scope, receive, send)
             return
-        scope["app"] = self
-        response = await _respond(endpoint, scope, receive)
+        # Where FastAPI leaves them.
+        scope["app"], scope["route"] = self, lane.route
+        response = await _respond(lane, scope, receive)
         if isinstance(response, EventStream):
             await response.run(scope, receive, send)
         elif response is not None:
             await response(scope, receive, send)
 
-    def _find(self, scope: Scope) -> Endpoint | None:
+    def _find(self, scope: Scope) -> _Lane | None:
         # Behind a prefix the router knows better.
         if not scope.get("root_path"):
             for lane in self._lanes.get(scope["method"], ()):
                 if match := lane.path.match(scope["path"]):
                     scope["path_params"] = match.groupdict()
-                    return lane.endpoint
+                    return lane
         return None
 
 
-async def _respond(endpoint: Endpoint, scope: Scope, receive: Receive) -> Response | None:
+async def _respond(lane: _Lane, scope: Scope, receive: Receive) -> Response | None:
     """Return the response; the request does not outlive this call, however long the response streams."""
     request = Request(scope, receive)
+    if scope["method"] != "POST":
+        return await _answer(lane, request)
+    # Submits alone have a span: reading and waiting would only show how long somebody listened.
+    with serving(request, lane.route.path) as span:
+        response = await _answer(lane, request)
+        note_answer(span, response)
+        return response
+
+
+async def _answer(lane: _Lane, request: Request) -> Response | None:
     try:
-        return await endpoint(request)
+        return await lane.endpoint(request)
     except Exception as error:
         return answer_to(request, error)

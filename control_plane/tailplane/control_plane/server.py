@@ -14,12 +14,14 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.lifespan.on import LifespanOn
 
+from tailplane.broker import trace_export
 from tailplane.broker.garbage import Leaver, collect_seldom
 from tailplane.broker.listener import Listener, Questions
 from tailplane.broker.logs import configure_logging
 from tailplane.control_plane.app import create_app
 from tailplane.control_plane.gathering import GatheringProtocol
 from tailplane.control_plane.readiness import Vitals
+from tailplane.control_plane.request_log import add_request
 from tailplane.control_plane.settings import Settings
 from tailplane.protocol.urls import mask_url
 
@@ -37,7 +39,8 @@ def serve(settings: Settings) -> None:
         UnfitStore: Redis may drop live streams.
         PortTaken: there can be no probes and metrics on the port that is set for them.
     """
-    configure_logging(settings.log_level, settings.log_format)
+    configure_logging(settings.log_level, settings.log_format, add_request)
+    end_of_traces = trace_export.start("tailplane-control-plane")
     app = create_app(settings)
     server = Server(app, settings)
     log.info("control plane starts", redis=mask_url(settings.redis_url), prefix=settings.prefix)
@@ -48,6 +51,7 @@ def serve(settings: Settings) -> None:
     finally:
         if listener is not None:
             listener.close()
+        end_of_traces()
     if app.state.refusal is not None:
         raise app.state.refusal
     if server.lost_its_app:

@@ -11,6 +11,7 @@ from tailplane.broker.records import SUMMARY_FIELDS
 from tailplane.control_plane.depths import Depth, Depths
 from tailplane.control_plane.lookup import find_task
 from tailplane.control_plane.queue import TaskQueue
+from tailplane.control_plane.tracing import enqueuing
 from tailplane.control_plane.validation import InputValidation
 from tailplane.control_plane.workflow_registry import WorkflowRegistry
 from tailplane.protocol import codec
@@ -81,15 +82,16 @@ class Submitter:
                 return await find_task(self._broker, standing, SUMMARY_FIELDS)
             raise
         depth = await self._depths.of(workflow.name)
-        with depth.joining() as position:
+        ref = wanted.task or TaskRef(new_task_id(), tenant)
+        with depth.joining() as position, enqueuing(ref, workflow.name, wanted.session, wanted.trace) as trace:
             task = NewTask(
-                ref=wanted.task or TaskRef(new_task_id(), tenant),
+                ref=ref,
                 workflow=workflow.name,
                 version=workflow.version,
                 input=codec.pack(wanted.input),
                 session_id=wanted.session,
                 metadata=wanted.metadata,
-                trace=wanted.trace,
+                trace=trace,
                 waiting=wanted.waiting,
                 start_within=workflow.start_within,
                 position=position,

@@ -43,3 +43,34 @@ def test_variables_do_not_get_into_the_log(form: str) -> None:
 
     assert "ValueError: broken" in text
     assert "hunter2" not in text
+
+
+FACTS = """
+import asyncio, logging, structlog
+from tailplane.broker.logs import about, configure_logging
+configure_logging("info", "json", lambda logger, name, event: event | {"where": "here"})
+
+async def main():
+    with about(task_id="t_1"):
+        with about(attempt=2):
+            logging.getLogger("theirs").info("inner")
+            await asyncio.to_thread(logging.getLogger("theirs").info, "in a thread")
+        structlog.get_logger("ours").info("outer", task_id="t_2")
+    logging.getLogger("theirs").info("outside")
+
+asyncio.run(main())
+"""
+
+
+def test_a_line_bears_the_facts_of_the_blocks_around_it() -> None:
+    done = subprocess.run([sys.executable, "-c", FACTS], capture_output=True, text=True, check=True, timeout=60)
+    lines = {line["event"]: line for line in map(orjson.loads, done.stderr.splitlines())}
+
+    assert {event: (line.get("task_id"), line.get("attempt")) for event, line in lines.items()} == {
+        "inner": ("t_1", 2),
+        "in a thread": ("t_1", 2),
+        # What a line says itself counts.
+        "outer": ("t_2", None),
+        "outside": (None, None),
+    }
+    assert {line["where"] for line in lines.values()} == {"here"}

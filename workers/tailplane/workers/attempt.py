@@ -7,13 +7,14 @@ can't be interrupted) the task ends without it, and what it still writes is refu
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import Enum, auto
 from typing import Any
 
 import structlog
+from opentelemetry.trace import INVALID_SPAN, Span
 
 from tailplane.broker import (
     Begun,
@@ -26,7 +27,9 @@ from tailplane.broker import (
     TaskRef,
     TimeIsUp,
 )
+from tailplane.broker.logs import about
 from tailplane.broker.tasks import OUT_OF_TIME, record_fields
+from tailplane.broker.tracing import note_exception
 from tailplane.protocol import events
 from tailplane.protocol.errors import (
     StoreUnavailable,
@@ -45,6 +48,7 @@ from tailplane.workers.emitter import Emitter, Hooks, Limits
 from tailplane.workers.kept import EventsLost, Kept
 from tailplane.workers.retries import delay_before_retry
 from tailplane.workers.runner import Outcome, Run, Runner
+from tailplane.workers.tracing import attempting, given_back_fields, note_outcome
 from tailplane.workers.workflow import Workflow
 from tailplane.workers.writer import Writer
 
@@ -90,12 +94,18 @@ class Platform:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How an attempt ends. `delay`: the task goes back to the queue, due after it; None: the task has ended."""
+    """How an attempt ends.
+
+    Attributes:
+        delay: the task goes back to the queue, due after it; None: the task has ended.
+        error: what the attempt failed with, as the Error of PROTOCOL.md 2.
+    """
 
     trigger: Trigger
     event: bytes
     fields: Sequence[bytes | str] = ()
     delay: timedelta | None = None
+    error: Mapping[str, Any] | None = None
 
 
 class Attempt:
@@ -115,6 +125,7 @@ class Attempt:
         self._outcome: Outcome | None = None
         self._unwound = asyncio.Event()
         self._began_at = 0.0
+        self._span: Span = INVALID_SPAN
 
     def stop(self, why: Stop, reason: str | None = None) -> None:
         """Stop the attempt; the first reason counts, but losing the task overrules all."""
@@ -128,14 +139,17 @@ class Attempt:
 
     async def run(self) -> None:
         """Take the task from its claim to its end, or back into the queue. Its code may run on: see `unwound`."""
-        try:
+        # What a workflow logs by itself says whose it is, too.
+        with about(task_id=self.claim.task.task_id, workflow=self.claim.workflow):
             begun = await self._begin()
             if begun is None:
                 return
-            log.debug("attempt started", **self._facts, waited_ms=self.claim.waited // timedelta(milliseconds=1))
-            await self._run_code(begun)
-        except TaskLost as error:
-            log.warning("attempt lost its task", **self._facts, reason=str(error))
+            with about(attempt=begun.attempt), attempting(begun, self.claim) as self._span:
+                try:
+                    log.debug("attempt started", waited_ms=self.claim.waited // timedelta(milliseconds=1))
+                    await self._run_code(begun)
+                except TaskLost as error:
+                    log.warning("attempt lost its task", reason=str(error))
 
     async def unwound(self) -> None:
         """Return when the workflow's code has really ended.
@@ -145,11 +159,6 @@ class Attempt:
         """
         if self._run is not None:
             await self._unwound.wait()
-
-    @property
-    def _facts(self) -> dict[str, Any]:
-        attempt = {} if self._emitter is None else {"attempt": self._emitter.attempt}
-        return {"task_id": self.claim.task.task_id, "workflow": self.claim.workflow} | attempt
 
     async def _begin(self) -> Begun | None:
         while self._stop is None:
@@ -162,7 +171,7 @@ class Attempt:
                 await self._pause()
             except (TransitionRefused, TaskNotFound) as error:
                 # Cancelled while it was on its way, or delivered twice: the record decides, there is nothing to run.
-                log.info("nothing to run", **self._facts, reason=str(error))
+                log.info("nothing to run", reason=str(error))
                 # Who ended it may have died before it could note a failure.
                 await self._acknowledge(error.state if isinstance(error, TransitionRefused) else None)
                 return None
@@ -304,7 +313,8 @@ class Attempt:
         return Ending(Trigger.SUCCEED, events.pack_succeeded(outcome.result), ["result", outcome.result])
 
     def _retry_or_fail(self, begun: Begun, raised: BaseException, error: dict[str, Any]) -> Ending:
-        log.info("attempt failed", **self._facts, error_type=error["type"], code=error["code"])
+        note_exception(self._span, raised)
+        log.info("attempt failed", error_type=error["type"], code=error["code"])
         delay = delay_before_retry(self._workflow.options, begun.record.failures, raised)
         left = self._left(begun)
         if delay is None or (left is not None and delay.total_seconds() >= left):
@@ -312,14 +322,13 @@ class Attempt:
         event = events.pack_platform_event(
             PlatformType.RETRYING, {"error": error, "delay_ms": delay // timedelta(milliseconds=1)}
         )
-        return Ending(Trigger.RETRY, event, delay=delay)
+        return Ending(Trigger.RETRY, event, delay=delay, error=error)
 
     async def _close(self, begun: Begun, emitter: Emitter, ending: Ending) -> None:
         rest = await emitter.seal()
         packed = [*rest, ending.event]
-        closing = Closing(
-            ending.trigger, begun.attempt, emitter.seq, packed, ending.fields, worker=self._platform.worker
-        )
+        fields = [*ending.fields, *(given_back_fields(self._span) if ending.delay is not None else ())]
+        closing = Closing(ending.trigger, begun.attempt, emitter.seq, packed, fields, worker=self._platform.worker)
         while self._stop is not Stop.LOST:
             try:
                 state = await self._platform.broker.tasks.finish(self.claim.task, closing)
@@ -328,7 +337,8 @@ class Attempt:
             except TailMismatch:
                 closing = await self._mended(closing)
             else:
-                log.debug("attempt ended", **self._facts, state=state.value)
+                log.debug("attempt ended", state=state.value)
+                note_outcome(self._span, closing.trigger.value, ending.error)
                 break
         else:
             return
@@ -349,7 +359,7 @@ class Attempt:
             await self._pause()
         except EventsLost as error:
             # Never call that success.
-            log.error("the store lost events", **self._facts, believed=believed, last=error.last)
+            log.error("the store lost events", believed=believed, last=error.last)
             ending = _failure(error.code, "", error.detail)
             return replace(
                 closing,
@@ -393,4 +403,4 @@ def _failure(code: str, kind: str, message: str) -> Ending:
 
 def _failed(error: dict[str, Any]) -> Ending:
     event = events.pack_platform_event(PlatformType.FAILED, {"error": error})
-    return Ending(Trigger.FAIL, event, record_fields(error))
+    return Ending(Trigger.FAIL, event, record_fields(error), error=error)

@@ -82,6 +82,7 @@ class Emitter:
     ) -> None:
         self.task = begun.opening.task
         self.attempt = begun.attempt
+        self.workflow = begun.record.workflow
         self._worker = begun.record.worker_id
         self.seq = begun.seq
         self.entries = begun.entries

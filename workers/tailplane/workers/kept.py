@@ -74,7 +74,7 @@ class Kept:
             except TailMismatch:
                 continue
             if missing:
-                log.warning("the store lost events; they were sent again", task_id=task.task_id, entries=len(missing))
+                log.warning("the store lost events; they were sent again", entries=len(missing))
             last = missing[-1].id.seq if missing else newest.id.seq
             if last < believed:
                 raise EventsLost(last, believed)

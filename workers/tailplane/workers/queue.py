@@ -170,5 +170,5 @@ class LeasedWorker(arq.Worker):
         if self.tasks.get(claim.task.member) is done:
             del self.tasks[claim.task.member]
         if not done.cancelled() and (error := done.exception()) is not None:
-            log.error("a task's attempt broke off", task_id=claim.task.task_id, exc_info=error)
+            log.error("a task's attempt broke off", task_id=claim.task.task_id, workflow=claim.workflow, exc_info=error)
         self._changed.set()

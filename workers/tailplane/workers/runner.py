@@ -46,7 +46,8 @@ class Run:
         self._name = name
         self._on_end = on_end
         self._task: asyncio.Task[Outcome] | None = None
-        loop.call_soon_threadsafe(self._start, code)
+        # In the attempt's context: what it bound for the log, and its span, are the workflow's too.
+        loop.call_soon_threadsafe(self._start, code, context=contextvars.copy_context())
 
     def cancel(self) -> None:
         """Cancel the author's coroutine where it next awaits; a thread can't be interrupted. Thread-safe."""
@@ -86,7 +87,7 @@ class Runner:
         Besides what the author raises, the outcome's error may be InvalidInput, Unserialisable or TooLarge (of the
         result).
         """
-        name = f"{context.workflow} {context.task_id}"
+        name = f"{context.workflow} {context.task_id} {context.attempt}"
         return Run(self.loop, self._run(workflow, context, value), name, on_end)
 
     def close(self) -> None:

@@ -68,11 +68,15 @@ class Watchdog:
     def _report(self, stalled: float) -> None:
         # The task that the loop is in the middle of is the one that does not let go.
         task = asyncio.current_task(self._loop)
-        workflow, _, task_id = (task.get_name() if task else "").partition(" ")
+        # Named so by the runner; an author's own task has a name without spaces.
+        match (task.get_name() if task else "").split(" "):
+            case [workflow, task_id, attempt]:
+                whose: dict[str, object] = {"workflow": workflow, "task_id": task_id, "attempt": int(attempt)}
+            case _:
+                whose = {"workflow": "unknown"}
         log.warning(
             "a workflow blocks its loop: others of this process wait",
-            workflow=workflow or "unknown",
-            task_id=task_id or None,
+            **whose,
             blocked_s=round(stalled, 1),
             hint="await, or use a sync function (it gets a thread), or asyncio.to_thread",
         )

@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
 from functools import partial
 from importlib.metadata import version
@@ -20,11 +20,11 @@ from typing import Any
 import structlog
 import uvloop
 
-from tailplane.broker import Broker, Claim, TaskRef, WorkerRecord, connect, wait_until_fit
+from tailplane.broker import Broker, Claim, TaskRef, WorkerRecord, connect, trace_export, wait_until_fit
 from tailplane.broker.garbage import collect_seldom
 from tailplane.broker.listener import Listener, Questions
-from tailplane.broker.logs import configure_logging
-from tailplane.protocol.ids import new_worker_id
+from tailplane.broker.logs import about, configure_logging
+from tailplane.protocol.ids import WorkerId, new_worker_id
 from tailplane.protocol.urls import mask_url
 from tailplane.workers import control
 from tailplane.workers.acknowledgements import Acknowledgements
@@ -60,10 +60,11 @@ def run_worker(workflows: Sequence[Workflow], settings: Settings) -> None:
     if not names or len(set(names)) < len(names):
         raise ValueError(f"a worker needs workflows of different names, not {names}")
     configure_logging(settings.log_level, settings.log_format)
+    end_of_traces = trace_export.start("tailplane-worker")
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     runner = Runner(loop, settings.concurrency, settings.max_event_bytes)
-    platform = PlatformThread(workflows, settings, runner)
+    platform = PlatformThread(workflows, settings, runner, end_of_traces)
 
     def drain(signum: int, _: FrameType | None) -> None:
         platform.drain(signal.Signals(signum).name)
@@ -83,6 +84,7 @@ def run_worker(workflows: Sequence[Workflow], settings: Settings) -> None:
         loop.close()
         if listener is not None:
             listener.close()
+        end_of_traces()
     if platform.error is not None:
         raise platform.error
 
@@ -123,13 +125,16 @@ class PlatformThread(threading.Thread):
         has_ended: whether it has; changed on the workflows' loop.
     """
 
-    def __init__(self, workflows: Sequence[Workflow], settings: Settings, runner: Runner) -> None:
+    def __init__(
+        self, workflows: Sequence[Workflow], settings: Settings, runner: Runner, end_of_traces: Callable[[], None]
+    ) -> None:
         super().__init__(name="platform", daemon=True)
         self.error: BaseException | None = None
         self.has_ended = False
         self._workflows = {workflow.name: workflow for workflow in workflows}
         self._settings = settings
         self._runner = runner
+        self._end_of_traces = end_of_traces
         self._loop = uvloop.new_event_loop()
         self._draining = asyncio.Event()
         # Set when an attempt has ended.
@@ -164,10 +169,14 @@ class PlatformThread(threading.Thread):
             self._loop.close()
             self._runner.loop.call_soon_threadsafe(self._end)
             # Its tasks are in other hands by now: code that blocks the process' end is left behind.
-            last = threading.Timer(_LAST_GRACE, os._exit, [1 if self.error else 0])
+            last = threading.Timer(_LAST_GRACE, self._leave_behind)
             last.daemon = True
             last.start()
             self.last_grace = last
+
+    def _leave_behind(self) -> None:
+        self._end_of_traces()
+        os._exit(1 if self.error else 0)
 
     def _end(self) -> None:
         # Noted where the loop is stopped: who looked at the thread instead could find it alive, and run on for ever.
@@ -186,16 +195,19 @@ class PlatformThread(threading.Thread):
             start_within=timedelta(),
             dead_letter_retention=settings.dead_letter_retention,
         )
+        worker_id = new_worker_id()
         try:
-            await self._serve(broker)
+            # All that this thread runs, attempts included, is a part of this context.
+            with about(worker_id=worker_id):
+                await self._serve(broker, worker_id)
         finally:
             await redis.aclose(close_connection_pool=True)
             self.vitals.pulse.stop()
 
-    async def _serve(self, broker: Broker) -> None:
+    async def _serve(self, broker: Broker, worker_id: WorkerId) -> None:
         settings = self._settings
         me = WorkerRecord(
-            worker_id=new_worker_id(),
+            worker_id=worker_id,
             host=socket.gethostname(),
             pid=os.getpid(),
             version=version("tailplane"),
@@ -241,7 +253,7 @@ class PlatformThread(threading.Thread):
             concurrency=settings.concurrency,
             poll_every=settings.poll_every,
         )
-        log.info("worker starts", worker_id=me.worker_id, redis=mask_url(settings.redis_url), workflows=me.workflows)
+        log.info("worker starts", redis=mask_url(settings.redis_url), workflows=me.workflows)
         # First: what nobody has claimed yet, a server that may drop streams can't lose by our fault.
         if not await self._unless_draining(wait_until_fit(broker.redis)):
             return
@@ -256,7 +268,7 @@ class PlatformThread(threading.Thread):
                 group.create_task(self.watchdog.watch()),
             ]
             claiming = group.create_task(queue.main())
-            log.info("worker ready", worker_id=me.worker_id)
+            log.info("worker ready")
             await self._draining.wait()
             queue.pause()
             await self._let_finish()
@@ -267,7 +279,7 @@ class PlatformThread(threading.Thread):
             await queue.abandon()
             for minder in minders:
                 minder.cancel()
-        log.info("worker ends", worker_id=me.worker_id)
+        log.info("worker ends")
 
     async def _unless_draining(self, coroutine: Coroutine[Any, Any, None]) -> bool:
         task = asyncio.ensure_future(coroutine)

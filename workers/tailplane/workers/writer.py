@@ -15,6 +15,7 @@ import structlog
 
 from tailplane.broker import Append, Cut, EventLog, Outage, Refusal
 from tailplane.broker.event_log import SCRIPT_ENTRIES
+from tailplane.broker.logs import about
 from tailplane.protocol.errors import StoreUnavailable, TaskLost
 from tailplane.workers.emitter import Emitter
 from tailplane.workers.kept import EventsLost, Kept
@@ -94,7 +95,8 @@ class Writer:
             if refusal is None:
                 self._note_taken(emitter, append)
             else:
-                await self._settle(emitter, append, refusal)
+                with about(task_id=emitter.task.task_id, workflow=emitter.workflow, attempt=emitter.attempt):
+                    await self._settle(emitter, append, refusal)
         await self._cut([(emitter, cut) for emitter, _ in batch if (cut := emitter.cut())])
 
     async def _cut(self, cuts: list[tuple[Emitter, Cut]]) -> None:
@@ -122,7 +124,6 @@ class Writer:
                 return
             log.warning(
                 "entry refused",
-                task_id=emitter.task.task_id,
                 entry=str(append.id),
                 tail=str(refusal.tail),
                 reason=refusal.reason,

@@ -7,7 +7,7 @@ from tailplane.control_plane.documents import also_msgpack, problems, reads
 from tailplane.control_plane.forms import DeadLetterPage, Task, dead_letter_form, task_form
 from tailplane.control_plane.parameters import TASK_ID, Limit, OfWorkflow, PageAfter, task_of, tenant_of
 from tailplane.control_plane.services import services_of
-from tailplane.control_plane.trace import trace_of
+from tailplane.control_plane.tracing import trace_of
 from tailplane.protocol.ids import parse_task_id
 
 router = APIRouter(prefix="/v1/dead-letters", tags=["dead letters"])

@@ -22,7 +22,7 @@ from tailplane.control_plane.parameters import (
 from tailplane.control_plane.services import services_of
 from tailplane.control_plane.streaming import format_of
 from tailplane.control_plane.submit import Submission
-from tailplane.control_plane.trace import trace_of
+from tailplane.control_plane.tracing import trace_of
 from tailplane.protocol.cursor import START, After
 from tailplane.protocol.errors import TaskNotFound
 from tailplane.protocol.frames import MSGPACK_TYPE

@@ -32,7 +32,7 @@ from tailplane.control_plane.parameters import (
 )
 from tailplane.control_plane.services import services_of
 from tailplane.control_plane.submit import Submission
-from tailplane.control_plane.trace import trace_of
+from tailplane.control_plane.tracing import trace_of
 from tailplane.control_plane.waiting import submit_and_wait, wait_for_outcome
 from tailplane.protocol.errors import TaskNotFound
 from tailplane.protocol.ids import SessionId, parse_session_id, parse_task_id

@@ -1,6 +1,6 @@
 import pytest
 
-from tailplane.control_plane.trace import trace_of
+from tailplane.control_plane.tracing import trace_of
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
