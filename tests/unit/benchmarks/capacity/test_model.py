@@ -3,6 +3,7 @@
 from dataclasses import fields, replace
 
 import pytest
+
 from benchmarks.capacity.costs import Costs
 from benchmarks.capacity.model import Limits, Load, hearing, size, use
 from benchmarks.capacity.simulation import simulate
