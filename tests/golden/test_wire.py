@@ -49,6 +49,12 @@ PLATFORM: dict[PlatformType, dict[str, object]] = {
     PlatformType.HANDED_BACK: {"worker_id": "w_01"},
     PlatformType.REWIND: {"to": 0, "reason": "failed"},
     PlatformType.GAP: {"from": 1, "to": 9},
+    PlatformType.LOG: {
+        "level": "error",
+        "logger": "shop.orders",
+        "message": "no answer",
+        "exception": "Traceback ...\n",
+    },
     PlatformType.SUCCEEDED: {"result": {"words": 3}},
     PlatformType.FAILED: {"error": ERROR},
     PlatformType.CANCELLED: {"reason": None},

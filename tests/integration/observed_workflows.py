@@ -39,3 +39,12 @@ async def one_by_one(ctx: Context) -> AsyncIterator[int]:
     with trace.get_tracer("shop").start_as_current_span("yielding"):
         await asyncio.to_thread(log.warning, "from a generator's thread")
         yield 1
+
+
+@workflow(log_events="DEBUG", retries=1, retry_delay=timedelta(milliseconds=20))
+async def talkative(ctx: Context) -> None:
+    """Log below what standard error shows, and fail once."""
+    log.debug("attempt %d begins", ctx.attempt)
+    ctx.write_event_to_stream(ctx.attempt)
+    if ctx.attempt == 1:
+        raise ConnectionError("no answer")

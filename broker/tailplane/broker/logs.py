@@ -48,6 +48,8 @@ def configure_logging(level: str, form: Literal["console", "json"] | None, *fact
     """
     shared = (structlog.contextvars.merge_contextvars, _add_facts, _add_trace, *facts, *_COMMON)
     handler = logging.StreamHandler(sys.stderr)
+    # The handler's too: where another one wants more, the root's is lowered.
+    handler.setLevel(level.upper())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

@@ -36,6 +36,7 @@ class PlatformType(StrEnum):
     HANDED_BACK = "task.handed_back"
     REWIND = "task.rewind"
     GAP = "task.gap"
+    LOG = "task.log"
     SUCCEEDED = "task.succeeded"
     FAILED = "task.failed"
     CANCELLED = "task.cancelled"

@@ -46,6 +46,7 @@ from tailplane.workers.context import Context
 from tailplane.workers.descriptions import describe, error_facts
 from tailplane.workers.emitter import Emitter, Hooks, Limits
 from tailplane.workers.kept import EventsLost, Kept
+from tailplane.workers.log_events import LogEvents, collecting
 from tailplane.workers.retries import delay_before_retry
 from tailplane.workers.runner import Outcome, Run, Runner
 from tailplane.workers.tracing import attempting, given_back_fields, note_outcome
@@ -126,6 +127,7 @@ class Attempt:
         self._unwound = asyncio.Event()
         self._began_at = 0.0
         self._span: Span = INVALID_SPAN
+        self._log_events: LogEvents | None = None
 
     def stop(self, why: Stop, reason: str | None = None) -> None:
         """Stop the attempt; the first reason counts, but losing the task overrules all."""
@@ -231,7 +233,11 @@ class Attempt:
         )
         if not options.retry_on_crash:
             platform.ran.add(self.claim.task)
-        self._run = platform.runner.start(self._workflow, context, record.input, self._tell_end)
+        if options.log_level is not None:
+            self._log_events = LogEvents(emitter, options.log_level, platform.limits.logs)
+        # There alone: what the platform's libraries log of this attempt is none of its stream's business.
+        with collecting(self._log_events):
+            self._run = platform.runner.start(self._workflow, context, record.input, self._tell_end)
         ending = await self._ending(begun, self._run)
         if ending is not None:
             await self._close(begun, emitter, ending)
@@ -325,6 +331,8 @@ class Attempt:
         return Ending(Trigger.RETRY, event, delay=delay, error=error)
 
     async def _close(self, begun: Begun, emitter: Emitter, ending: Ending) -> None:
+        if self._log_events is not None:
+            self._log_events.close()
         rest = await emitter.seal()
         packed = [*rest, ending.event]
         fields = [*ending.fields, *(given_back_fields(self._span) if ending.delay is not None else ())]

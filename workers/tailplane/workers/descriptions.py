@@ -31,7 +31,12 @@ def _message(error: BaseException) -> str:
 
 def error_facts(code: str, kind: str, message: str) -> dict[str, Any]:
     """Return an Error without a traceback; what can't be sent, or is too long, is left out of its message."""
-    return {"code": code, "type": kind, "message": _valid(message[:_MAX_TEXT])}
+    return {"code": code, "type": kind, "message": cut(message, _MAX_TEXT)}
+
+
+def cut(text: str, most: int) -> str:
+    """Return the first `most` characters of a text, without what can't be sent."""
+    return _valid(text[:most])
 
 
 def _valid(text: str) -> str:

@@ -35,6 +35,7 @@ class Limits:
         emit: of what it holds unsent before `emit` waits.
         output: of all that an attempt writes.
         events: how many events a task's stream may have, over all attempts.
+        logs: how many records of an attempt's log become events.
     """
 
     event: int
@@ -43,6 +44,7 @@ class Limits:
     emit: int
     output: int = sys.maxsize
     events: int = sys.maxsize
+    logs: int = sys.maxsize
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,22 @@ class Emitter:
         finally:
             self._release()
         self._hooks.ring(self)
+
+    def write_if_roomy(self, packed: bytes) -> bool:
+        """Append a packed event where no bound is near; return whether that was so.
+
+        Thread-safe; neither waits nor raises.
+        """
+        with self._lock:
+            unsent = self._unsent + len(packed)
+            if unsent > self._plenty:
+                return False
+            self._pending.append(packed)
+            self._unsent = unsent
+            rings, self._is_rung = not self._is_rung, True
+        if rings:
+            self._hooks.ring(self)
+        return True
 
     def _write_closely(self, packed: bytes, data: object, channel: str | None, step: str | None) -> None:
         """Append an event where a bound may be near. With the lock held."""

@@ -56,6 +56,10 @@ class Settings(DeploymentSettings):
     max_task_events: int = Field(10_000_000, ge=10)
     """How many events a task's stream may have, over all attempts."""
 
+    max_log_events: int = Field(10_000, ge=0)
+    """How many records of its log one attempt may turn into events (`log_events`); more are dropped, and counted. Far
+    below `max_task_events`: a log that runs away must not end the task."""
+
     kept_bytes: int = Field(16 * 1024 * 1024, ge=0)
     """How much memory the process gives to what was sent last, to send it again where a failover has lost it.
 

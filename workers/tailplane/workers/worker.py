@@ -26,7 +26,7 @@ from tailplane.broker.listener import Listener, Questions
 from tailplane.broker.logs import about, configure_logging
 from tailplane.protocol.ids import WorkerId, new_worker_id
 from tailplane.protocol.urls import mask_url
-from tailplane.workers import control
+from tailplane.workers import control, log_events
 from tailplane.workers.acknowledgements import Acknowledgements
 from tailplane.workers.attempt import Attempt, Platform, Stop
 from tailplane.workers.budget import Budget
@@ -60,6 +60,8 @@ def run_worker(workflows: Sequence[Workflow], settings: Settings) -> None:
     if not names or len(set(names)) < len(names):
         raise ValueError(f"a worker needs workflows of different names, not {names}")
     configure_logging(settings.log_level, settings.log_format)
+    if levels := [level for workflow in workflows if (level := workflow.options.log_level) is not None]:
+        log_events.install(min(levels))
     end_of_traces = trace_export.start("tailplane-worker")
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
@@ -232,6 +234,7 @@ class PlatformThread(threading.Thread):
                 emit=settings.emit_buffer_bytes,
                 output=settings.max_output_bytes,
                 events=settings.max_task_events,
+                logs=settings.max_log_events,
             ),
             budget=Budget(settings.worker_buffer_bytes),
             stop_grace=settings.stop_grace,

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import inspect
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -52,6 +53,8 @@ class Options:
         on_full: what `write_event_to_stream` does where Redis takes events slower than they come: `fail` raises
             BufferFull at the bound of the task's buffer; `block` waits before it, in workflows that run in a thread (an
             async one would hold up all others: let it use `emit`); `coalesce` joins texts of one channel into one.
+        log_events: from which level on, such as "INFO", the records of Python's `logging` that the workflow and its
+            threads make become events of the stream (`task.log`); None: none do.
     """
 
     name: str | None = None
@@ -67,6 +70,7 @@ class Options:
     concurrency: int | None = None
     keep_last: int | None = None
     on_full: OnFull = "fail"
+    log_events: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("timeout", "total_timeout", "start_within", "retry_delay"):
@@ -87,6 +91,13 @@ class Options:
                 raise ValueError(f"{name} must be at least {least}, not {number}")
         if self.on_full not in get_args(OnFull):
             raise ValueError(f"on_full must be one of {', '.join(get_args(OnFull))}, not {self.on_full!r}")
+        if self.log_events is not None and str(self.log_events).upper() not in logging.getLevelNamesMapping():
+            raise ValueError(f"log_events must be a level of logging, such as 'INFO', not {self.log_events!r}")
+
+    @property
+    def log_level(self) -> int | None:
+        """`log_events` as a number of `logging`."""
+        return None if self.log_events is None else logging.getLevelNamesMapping()[self.log_events.upper()]
 
 
 class Workflow:
@@ -151,6 +162,7 @@ def workflow(
     concurrency: int | None = None,
     keep_last: int | None = None,
     on_full: OnFull = "fail",
+    log_events: str | None = None,
 ) -> Callable[[WorkflowFunction], Workflow]: ...
 
 

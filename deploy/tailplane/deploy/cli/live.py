@@ -14,7 +14,7 @@ from rich.text import Text
 from tailplane.client import EventStream
 from tailplane.deploy.cli import terminal
 from tailplane.deploy.cli.progress import Fraction, describe, describe_delay, progress_of
-from tailplane.protocol.events import Event, Kind
+from tailplane.protocol.events import Event, Kind, PlatformType
 
 _LINE_LIMIT = 500
 _CLIENT_LOGGER = "tailplane.client"
@@ -125,6 +125,8 @@ class LiveView:
         self._console.print(Text(text, style="yellow"))
 
     def _move(self, event: Event, fraction: Fraction | None) -> None:
+        if event.type == PlatformType.LOG:
+            return
         if event.kind == Kind.PLATFORM:
             state = (event.type or "").removeprefix("task.").replace("_", " ")
             self._bar.update(self._line, description="running" if state == "started" else state)

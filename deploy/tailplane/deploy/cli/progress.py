@@ -61,6 +61,8 @@ def describe(event: Event) -> str:
             # Its traceback is for those who read the task's JSON.
             said = f"{kind}: {message}".replace("\n", "\\n")
             return f"{label} {said}; the next attempt follows in {describe_age(delay / 1000)}"
+        case {"level": level, "logger": logger, "message": message} if event.type == "task.log":
+            return f"{level} {logger}: {describe_data(message)}"
     return f"{label} {describe_data(event.data)}".strip()
 
 
