@@ -6,13 +6,14 @@ from tailplane.broker.event_log import Append, Cut, Entry, EventLog, Refusal, pa
 from tailplane.broker.fitness import UnfitStore, mind_fitness, wait_until_fit
 from tailplane.broker.keys import Keys, TaskRef
 from tailplane.broker.outage import Outage
-from tailplane.broker.queue import Claim, Claims, Enqueued, LeaseLapsed, Queue, Request
+from tailplane.broker.queue import Backlog, Claim, Claims, Enqueued, LeaseLapsed, Queue, Request
 from tailplane.broker.records import NewTask, SessionRecord, TaskRecord, WorkerRecord, WorkflowRecord
 from tailplane.broker.subscriptions import Subscriptions
 from tailplane.broker.tasks import Begun, Closing, HolderLost, StartTooLate, TailMismatch, TaskStore, TimeIsUp
 
 __all__ = [
     "Append",
+    "Backlog",
     "Begun",
     "Broker",
     "Claim",

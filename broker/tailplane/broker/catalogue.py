@@ -139,6 +139,11 @@ class Catalogue:
         """Return ids of dead letters, newest first, older than `before`."""
         return await self._newest(self.keys.dead(tenant), before, limit)
 
+    async def dead_letter_count(self, tenant: str) -> int:
+        """Return how many dead letters are listed, those that have gone since and were not swept yet included."""
+        count: int = await self.wire.run("ZCARD", self.keys.dead(tenant))
+        return count
+
     async def oldest_dead_letter_ids(self, tenant: str, after: TaskId | None, limit: int) -> list[TaskId]:
         """Return ids of dead letters, oldest first, newer than `after`."""
         return await self._oldest(self.keys.dead(tenant), after, limit)

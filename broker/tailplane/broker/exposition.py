@@ -14,6 +14,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from tailplane.broker.histogram import Histogram
+from tailplane.broker.outage import Outage
 
 S = TypeVar("S")
 Labels = tuple[str, ...]
@@ -85,6 +86,32 @@ def _family(row: Row[S], found: Iterable[tuple[Labels, Number | Histogram]]) -> 
                 buckets, total = value.cumulated()
                 histogram.add_metric(labels, buckets=buckets, sum_value=total)
             return histogram
+
+
+def store_rows(connections: Callable[[S], int], outages: Callable[[S], Sequence[Outage]]) -> list[Row[S]]:
+    """Return what both programs tell of Redis."""
+    return [
+        Row(
+            "tailplane_store_connections_total",
+            "counter",
+            "Connections made to Redis for commands; each one after the first follows a lost one.",
+            connections,
+        ),
+        Row(
+            "tailplane_store_outages_total",
+            "counter",
+            "Times that Redis went away, by what did not happen meanwhile.",
+            lambda source: {(outage.what,): outage.count for outage in outages(source)},
+            ("what",),
+        ),
+        Row(
+            "tailplane_store_away",
+            "gauge",
+            "Whether Redis is away now, by what does not happen meanwhile.",
+            lambda source: {(outage.what,): int(outage.is_on) for outage in outages(source)},
+            ("what",),
+        ),
+    ]
 
 
 class _Build(Collector):

@@ -12,10 +12,14 @@ class Outage:
 
     Args:
         what: what does not happen meanwhile, for the log.
+
+    Attributes:
+        count: how many outages there were.
     """
 
     def __init__(self, what: str) -> None:
-        self._what = what
+        self.what = what
+        self.count = 0
         self._since: float | None = None
 
     @property
@@ -27,10 +31,12 @@ class Outage:
         """Note that a try failed; the first one is logged."""
         if self._since is None:
             self._since = time.monotonic()
-            log.warning("Redis is away", waiting=self._what, reason=str(error) or type(error).__name__)
+            self.count += 1
+            log.warning("Redis is away", waiting=self.what, reason=str(error) or type(error).__name__)
 
     def over(self) -> None:
         """Note that a try succeeded; the first one after an outage is logged."""
         if self._since is not None:
-            log.info("Redis is back", waited=self._what, away_s=round(time.monotonic() - self._since, 1))
+            away = time.monotonic() - self._since
+            log.info("Redis is back", waited=self.what, away_s=round(away, 1))
             self._since = None

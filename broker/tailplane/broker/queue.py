@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from dataclasses import fields as dataclass_fields
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from tailplane.broker import scripts
 from tailplane.broker.connection import COMMAND_DEADLINE
@@ -49,6 +49,18 @@ class Enqueued:
     task_id: TaskId
     content: str
     depth: int | None
+
+
+class Backlog(NamedTuple):
+    """What waits in one queue.
+
+    Attributes:
+        depth: how many tasks, those that are not due yet included.
+        oldest_s: for how many seconds the first of them has been due, by the server's clock; 0: none is due.
+    """
+
+    depth: int
+    oldest_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +165,19 @@ class Queue:
         """Return how many tasks wait in a workflow's queue, those that are not due yet included."""
         waiting: int = await self.wire.run("ZCARD", self.keys.due(workflow))
         return waiting
+
+    async def backlogs(self, workflows: Sequence[str]) -> dict[str, Backlog]:
+        """Return what waits in the queues of these workflows."""
+        commands: list[Command] = []
+        for name in workflows:
+            commands += [("ZCARD", self.keys.due(name)), ("ZRANGE", self.keys.due(name), 0, 0, "WITHSCORES")]
+        now = await self._now_ms()
+        replies = await self.wire.call(commands)
+        raise_refusals(replies)
+        return {
+            name: Backlog(depth, max(0.0, (now - float(first[1])) / 1000) if first else 0.0)
+            for name, depth, first in zip(workflows, replies[::2], replies[1::2], strict=True)
+        }
 
     async def made_by(self, tenant: str, request: Request) -> tuple[TaskId, str] | None:
         """Return the task that an idempotency key has made, and the digest of the request that came with it."""

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from tailplane.broker import Broker, UnfitStore, mind_fitness, wait_until_fit
 from tailplane.control_plane import documents, problems, routers
 from tailplane.control_plane.cancel import Canceller
+from tailplane.control_plane.counts import Counts
 from tailplane.control_plane.dead_letters import DeadLetters
 from tailplane.control_plane.ends import Ends
 from tailplane.control_plane.express import ExpressApp
@@ -21,6 +22,7 @@ from tailplane.control_plane.readiness import Vitals
 from tailplane.control_plane.services import Services
 from tailplane.control_plane.settings import Settings
 from tailplane.control_plane.submit import Submitter
+from tailplane.control_plane.survey import Survey
 from tailplane.control_plane.workflow_registry import WorkflowRegistry
 
 _DESCRIPTION = """\
@@ -39,18 +41,19 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_queue(settings.redis_url, settings.prefix) as queue, asyncio.TaskGroup() as background:
-            services = _build(settings, queue, app.state.drain)
+            services = _build(settings, queue, app.state.drain, counts)
             app.state.services = services
             app.state.vitals.begin()
-            minder = FleetMinder(services.broker.queue)
             running = [
                 background.create_task(services.hub.run()),
                 background.create_task(services.ends.run()),
-                background.create_task(minder.run()),
-                background.create_task(Housekeeper(services.broker).run()),
+                background.create_task(services.minder.run()),
+                background.create_task(services.housekeeper.run()),
                 background.create_task(_wake_readers_on_drain(services)),
                 background.create_task(_mind_fitness(app, services)),
             ]
+            if settings.metrics_port is not None:
+                running.append(background.create_task(services.survey.run()))
             try:
                 yield
             finally:
@@ -59,7 +62,9 @@ def create_app(settings: Settings) -> FastAPI:
                 for task in running:
                     task.cancel()
 
+    counts = Counts()
     app = ExpressApp(
+        counts,
         title="Tailplane",
         version=_version(),
         description=_DESCRIPTION,
@@ -103,7 +108,7 @@ async def _mind_fitness(app: FastAPI, services: Services) -> None:
     await mind_fitness(services.broker.redis)
 
 
-def _build(settings: Settings, queue: TaskQueue, drain: asyncio.Event) -> Services:
+def _build(settings: Settings, queue: TaskQueue, drain: asyncio.Event, counts: Counts) -> Services:
     broker = Broker.over(
         queue,
         prefix=settings.prefix,
@@ -115,16 +120,20 @@ def _build(settings: Settings, queue: TaskQueue, drain: asyncio.Event) -> Servic
     queue.tasks = broker.queue
     ends = Ends(broker)
     registry = WorkflowRegistry(broker.queue)
-    submitter = Submitter(broker, queue, registry, settings.max_queued)
+    submitter = Submitter(broker, queue, registry, settings.max_queued, counts)
     return Services(
         settings=settings,
         broker=broker,
-        hub=Hub(broker),
+        hub=Hub(broker, counts),
         ends=ends,
         registry=registry,
         submitter=submitter,
         dead_letters=DeadLetters(broker, submitter),
         canceller=Canceller(broker, ends),
+        minder=FleetMinder(broker.queue),
+        housekeeper=Housekeeper(broker),
+        survey=Survey(broker),
+        counts=counts,
         drain=drain,
     )
 

@@ -7,6 +7,7 @@ missed. Whatever is not one of them goes the whole way.
 """
 
 import re
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +15,9 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
+from tailplane.control_plane.counts import Counts
 from tailplane.control_plane.problems import answer_to
 from tailplane.control_plane.request_log import REQUEST
 from tailplane.control_plane.streaming import EventStream, StreamingApp
@@ -32,10 +34,11 @@ class _Lane:
 
 
 class ExpressApp(StreamingApp):
-    """FastAPI, and an express lane for some of its routes."""
+    """FastAPI, and an express lane for some of its routes. Requests are counted on both ways."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, counts: Counts, **options: Any) -> None:
         super().__init__(**options)
+        self._counts = counts
         self._lanes: dict[str, list[_Lane]] = {}
 
     def express(self, routes: Iterable[BaseRoute], endpoints: Iterable[Endpoint]) -> None:
@@ -52,21 +55,35 @@ class ExpressApp(StreamingApp):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a connection."""
-        lane = None
-        if scope["type"] == "http":
-            lane = self._find(scope)
-            # The server makes a task of each request: it ends with it.
-            REQUEST.set(scope)
-        if lane is None:
+        if scope["type"] != "http":
             await super().__call__(scope, receive, send)
+            return
+        # The server makes a task of each request: it ends with it.
+        REQUEST.set(scope)
+        began, lane = time.monotonic(), self._find(scope)
+        if lane is None:
+            await super().__call__(scope, receive, self._counting(scope, send, began))
             return
         # Where FastAPI leaves them.
         scope["app"], scope["route"] = self, lane.route
         response = await _respond(lane, scope, receive)
+        if response is not None:
+            took = time.monotonic() - began
+            self._counts.note_request(scope["method"], lane.route.path, response.status_code, took)
         if isinstance(response, EventStream):
             await response.run(scope, receive, send)
         elif response is not None:
             await response(scope, receive, send)
+
+    def _counting(self, scope: Scope, send: Send, began: float) -> Send:
+        async def count(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                # The router has put the route there, if there is one.
+                route = getattr(scope.get("route"), "path", "none")
+                self._counts.note_request(scope["method"], route, message["status"], time.monotonic() - began)
+            await send(message)
+
+        return count
 
     def _find(self, scope: Scope) -> _Lane | None:
         # Behind a prefix the router knows better.

@@ -5,10 +5,12 @@ its own pace, until it meets the window again.
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
 from tailplane.broker import Entry, TaskRef
+from tailplane.control_plane.counts import Counts
 from tailplane.control_plane.formats import Format
 from tailplane.control_plane.past import Past, SharedEntry, gap_before
 from tailplane.protocol.cursor import Cursor
@@ -29,13 +31,15 @@ class Feed:
         floor: all that follows it, up to `tail`, is in the window.
         tail: the last entry that was read.
         end: the terminal state, once the terminal event has been read.
+        counts: of this control plane.
         is_gone: whether the stream was found to be removed.
         readers: how many hold this feed.
         opening: done when the feed has begun; fails where it could not.
     """
 
-    def __init__(self, task: TaskRef) -> None:
+    def __init__(self, task: TaskRef, counts: Counts) -> None:
         self.task = task
+        self.counts = counts
         self.floor = self.tail = EntryId(0, 0)
         self.end: str | None = None
         self.is_gone = False
@@ -47,19 +51,24 @@ class Feed:
         # A dict, for it keeps the order in which they came.
         self._watchers: dict[Callable[[], None], None] = {}
         self._is_waking = False
+        self._woken_at = 0.0
         self._chunks: dict[tuple[EntryId, str], tuple[bytes, int]] = {}
 
     def begin(self, newest: Entry) -> None:
         """Begin the window with the stream's newest entry."""
         self.floor = EntryId(newest.id.fence, newest.first_seq - 1)
-        self.extend([newest])
+        self._add([newest])
 
     def extend(self, entries: Sequence[Entry]) -> None:
         """Take what follows `tail`, and wake the readers that wait for it; what is there already is left out."""
+        # Came with its bell while it was read.
+        new = [entry for entry in entries if entry.id > self.tail]
+        for entry in new:
+            self.counts.note_entry(entry)
+        self._add(new)
+
+    def _add(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
-            if entry.id <= self.tail:
-                # Came with its bell while it was read.
-                continue
             self._window.append(SharedEntry(entry))
             self._bytes += len(entry.payload)
             self.end = entry.end or self.end
@@ -146,12 +155,16 @@ class Feed:
         """
         if not self._is_waking:
             self._is_waking = True
+            self._woken_at = time.monotonic()
             asyncio.get_running_loop().call_soon(self._wake_watchers)
 
     def _wake_watchers(self) -> None:
         self._is_waking = False
+        if not self._watchers:
+            return
         for woken in list(self._watchers):
             woken()
+        self.counts.handover.observe(time.monotonic() - self._woken_at)
 
 
 def join(entries: Sequence[SharedEntry], form: Format, after: Cursor, size: int) -> tuple[bytes, int]:

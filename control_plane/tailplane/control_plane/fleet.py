@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import structlog
 
-from tailplane.broker import Queue
+from tailplane.broker import Outage, Queue
 from tailplane.control_plane.periodic import repeat
 from tailplane.protocol.errors import StoreUnavailable
 from tailplane.protocol.ids import WorkerId
@@ -29,6 +29,11 @@ class FleetMinder:
 
     Args:
         trust_after: how long the store must have answered without a break before a stale lease means a lost worker.
+
+    Attributes:
+        lost: workers whose tasks this one gave back.
+        given_back: those tasks.
+        outage: whether Redis can't be asked.
     """
 
     def __init__(
@@ -43,12 +48,14 @@ class FleetMinder:
         self._every = every
         self._trust_after = trust_after.total_seconds()
         self._clock = clock
+        self.lost = self.given_back = 0
+        self.outage = Outage("minding the fleet")
         self._steady_since: float | None = None
         self._connections = 0
 
     async def run(self) -> None:
         """Mind the fleet until cancelled; Redis may come and go."""
-        await repeat(self.mind, self._every, "minding the fleet")
+        await repeat(self.mind, self._every, self.outage)
 
     async def mind(self) -> int:
         """Give back the tasks of every worker whose lease has run out; return how many tasks.
@@ -77,5 +84,7 @@ class FleetMinder:
         tasks = await self._queue.reap(worker)
         # Below 0: it has renewed its lease meanwhile.
         if tasks >= 0:
+            self.lost += 1
+            self.given_back += tasks
             log.warning("worker lost, its tasks were given back", worker_id=worker, tasks=tasks)
         return max(0, tasks)

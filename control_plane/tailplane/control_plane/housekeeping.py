@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import structlog
 
-from tailplane.broker import Broker, TaskRecord, TaskRef, WorkflowRecord
+from tailplane.broker import Broker, Outage, TaskRecord, TaskRef, WorkflowRecord
 from tailplane.broker.tasks import OUT_OF_TIME
 from tailplane.control_plane.periodic import repeat
 from tailplane.protocol.errors import TaskNotFound
@@ -23,11 +23,18 @@ log = structlog.get_logger(__name__)
 
 
 class Housekeeper:
-    """Keeps one deployment in order, for as long as it runs."""
+    """Keeps one deployment in order, for as long as it runs.
+
+    Attributes:
+        ended: queued tasks that it ended because their time had passed.
+        outage: whether Redis can't be asked.
+    """
 
     def __init__(self, broker: Broker, every: timedelta = EVERY) -> None:
         self._broker = broker
         self._every = every
+        self.ended = 0
+        self.outage = Outage("housekeeping")
         # How far the looks through the index and the dead letters have come; each begins anew at its end.
         self._seen: TaskId | None = None
         self._seen_dead: TaskId | None = None
@@ -36,7 +43,7 @@ class Housekeeper:
 
     async def run(self) -> None:
         """Keep house until cancelled; Redis may come and go."""
-        await repeat(self._keep, self._every, "housekeeping")
+        await repeat(self._keep, self._every, self.outage)
 
     async def _keep(self) -> None:
         await self.end_overdue()
@@ -81,6 +88,7 @@ class Housekeeper:
                 # Last: were it withdrawn first and we died, it would be neither in the queue nor ended.
                 await broker.queue.withdraw(task, workflow, None)
                 ended += 1
+        self.ended += ended
         return len(overdue), ended
 
     def _patience(self, workflow: WorkflowRecord) -> timedelta:

@@ -13,6 +13,7 @@ import structlog
 from redis.exceptions import ResponseError
 
 from tailplane.broker import Broker, Outage, Subscriptions, TaskRef, parse_published
+from tailplane.control_plane.counts import Counts
 from tailplane.control_plane.feed import Feed
 from tailplane.control_plane.past import Turns
 from tailplane.control_plane.reader import Reader, Stand
@@ -31,9 +32,15 @@ PAUSE = 0.25
 
 
 class Hub:
-    """All feeds of one control plane. `run` must be running."""
+    """All feeds of one control plane. `run` must be running.
 
-    def __init__(self, broker: Broker) -> None:
+    Attributes:
+        counts: what readers are given, in numbers.
+        outage: whether streams can't be read.
+    """
+
+    def __init__(self, broker: Broker, counts: Counts | None = None) -> None:
+        self.counts = counts or Counts()
         self._broker = broker
         self._feeds: dict[TaskRef, Feed] = {}
         self._by_channel: dict[str, Feed] = {}
@@ -41,7 +48,7 @@ class Hub:
         self._grown: dict[Feed, None] = {}
         self._work = asyncio.Event()
         self._turns = Turns()
-        self._outage = Outage("reading streams")
+        self.outage = Outage("reading streams")
         self._bells = Subscriptions(broker.redis, broker.keys.prefix, self._note_ring)
 
     @property
@@ -50,9 +57,14 @@ class Hub:
         return len(self._feeds)
 
     @property
+    def reader_count(self) -> int:
+        """How many read them. Thread-safe."""
+        return sum(feed.readers for feed in list(self._feeds.values()))
+
+    @property
     def window_bytes(self) -> int:
-        """How many bytes of payload all feeds keep."""
-        return sum(feed.window_bytes for feed in self._feeds.values())
+        """How many bytes of payload all feeds keep. Thread-safe."""
+        return sum(feed.window_bytes for feed in list(self._feeds.values()))
 
     async def run(self) -> None:
         """Listen, collect and sweep until cancelled."""
@@ -116,7 +128,7 @@ class Hub:
     async def _hold(self, task: TaskRef) -> Feed:
         feed = self._feeds.get(task)
         if feed is None:
-            feed = self._feeds[task] = Feed(task)
+            feed = self._feeds[task] = Feed(task, self.counts)
             self._by_channel[self._broker.keys.bell(task)] = feed
             # A task of its own: the reader who came first may go while others wait for it.
             feed.opening = asyncio.ensure_future(self._begin(feed))
@@ -168,9 +180,9 @@ class Hub:
             try:
                 while self._grown:
                     await self._read(list(itertools.islice(self._grown, READ_STREAMS)))
-                    self._outage.over()
+                    self.outage.over()
             except StoreUnavailable as error:
-                self._outage.noticed(error)
+                self.outage.noticed(error)
                 await asyncio.sleep(PAUSE)
                 self._work.set()
 

@@ -1,21 +1,194 @@
 """What a control plane tells Prometheus: every metric by name, and where its numbers are found.
 
-The numbers are plain attributes of the parts that count; they are read when somebody scrapes, from another thread.
+The numbers are plain attributes of the parts that count; they are read when somebody scrapes, from another thread. What
+is found out about the whole deployment is told by each control plane alike, from a look of at most half a minute ago,
+and not at all where there is none: take the greatest, never the sum. docs/observability.md has the same list.
 """
+
+from collections.abc import Callable, Mapping
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
-from tailplane.broker.exposition import Row, Table, registry_of
+from tailplane.broker.exposition import Labels, Row, Table, registry_of, store_rows
 from tailplane.control_plane.services import Services
+from tailplane.control_plane.survey import Standing
+
+_WORKFLOW = ("workflow",)
+
+
+def _standing(read: Callable[[Standing], Mapping[Labels, float]]) -> Callable[[Services], Mapping[Labels, float]]:
+    """Return what reads the last survey, and gives nothing where there is none."""
+
+    def read_latest(services: Services) -> Mapping[Labels, float]:
+        latest = services.survey.latest
+        return {} if latest is None else read(latest)
+
+    return read_latest
+
+
+_STORE: list[Row[Services]] = store_rows(
+    lambda services: services.broker.queue.wire.connections,
+    lambda services: [
+        services.hub.outage,
+        services.minder.outage,
+        services.housekeeper.outage,
+        services.survey.outage,
+    ],
+)
 
 ROWS: list[Row[Services]] = [
+    Row(
+        "tailplane_ready",
+        "gauge",
+        "Whether the program takes work: it is not about to stop, and Redis answered when it was asked last.",
+        lambda services: int(not services.drain.is_set() and not services.survey.outage.is_on),
+    ),
+    Row(
+        "tailplane_queue_depth_tasks",
+        "gauge",
+        "Tasks that wait in a workflow's queue, those that are not due yet included. Of the deployment.",
+        _standing(lambda found: {(name,): backlog.depth for name, backlog in found.backlogs.items()}),
+        _WORKFLOW,
+    ),
+    Row(
+        "tailplane_queue_oldest_age_seconds",
+        "gauge",
+        "For how long the first task of a queue has been due, by Redis' clock; 0 where none is. Of the deployment.",
+        _standing(lambda found: {(name,): backlog.oldest_s for name, backlog in found.backlogs.items()}),
+        _WORKFLOW,
+    ),
+    Row(
+        "tailplane_workflow_workers",
+        "gauge",
+        "Workers with a lease that run a workflow. Of the deployment.",
+        _standing(lambda found: {(name,): count for name, count in found.workers_of.items()}),
+        _WORKFLOW,
+    ),
+    Row(
+        "tailplane_workers",
+        "gauge",
+        "Workers with a lease. Of the deployment.",
+        _standing(lambda found: {(): len(found.workers)}),
+    ),
+    Row(
+        "tailplane_dead_letters",
+        "gauge",
+        "Failed tasks that nobody has requeued or dropped. Of the deployment.",
+        _standing(lambda found: {(): found.dead_letters}),
+    ),
+    Row(
+        "tailplane_survey_age_seconds",
+        "gauge",
+        "How long ago the figures of the deployment were found.",
+        _standing(lambda found: {(): found.age}),
+    ),
+    Row(
+        "tailplane_workers_lost_total",
+        "counter",
+        "Workers whose lease had run out and whose tasks this control plane gave back.",
+        lambda services: services.minder.lost,
+    ),
+    Row(
+        "tailplane_tasks_given_back_total",
+        "counter",
+        "Tasks that it gave back for them.",
+        lambda services: services.minder.given_back,
+    ),
+    Row(
+        "tailplane_tasks_ended_late_total",
+        "counter",
+        "Queued tasks that this control plane ended because their time had passed and no worker came.",
+        lambda services: services.housekeeper.ended,
+    ),
+    Row(
+        "tailplane_tasks_submitted_total",
+        "counter",
+        "Tasks that were queued.",
+        lambda services: dict(services.counts.submitted),
+        _WORKFLOW,
+    ),
+    Row(
+        "tailplane_tasks_refused_total",
+        "counter",
+        "Submits that were answered with 429 because the queue was full.",
+        lambda services: dict(services.counts.refused),
+        _WORKFLOW,
+    ),
+    Row(
+        "tailplane_http_requests_total",
+        "counter",
+        "Requests, by the route's template; `none` is a path that there is not.",
+        lambda services: dict(services.counts.requests),
+        ("method", "route", "status"),
+    ),
+    Row(
+        "tailplane_http_request_seconds",
+        "histogram",
+        "From a request's arrival until its response begins; waiting for a result is part of it.",
+        lambda services: dict(services.counts.request_seconds),
+        ("route",),
+    ),
+    Row("tailplane_readers", "gauge", "Responses that stream now.", lambda services: services.hub.reader_count),
     Row(
         "tailplane_streams_tailed",
         "gauge",
         "Streams that somebody reads through this control plane.",
         lambda services: services.hub.feed_count,
     ),
+    Row(
+        "tailplane_window_bytes",
+        "gauge",
+        "Bytes of entries that are kept for readers.",
+        lambda services: services.hub.window_bytes,
+    ),
+    Row(
+        "tailplane_stream_entries_total",
+        "counter",
+        "Entries that came while somebody read their stream; once, however many read it.",
+        lambda services: services.counts.entries,
+    ),
+    Row(
+        "tailplane_stream_bytes_total",
+        "counter",
+        "Bytes of those entries.",
+        lambda services: services.counts.entry_bytes,
+    ),
+    Row(
+        "tailplane_arrival_lag_seconds",
+        "histogram",
+        "For each of those entries, from the writing of its first event until it was here: the worker's wall clock and "
+        "the control plane's, so that their difference is part of it.",
+        lambda services: services.counts.arrival,
+    ),
+    Row(
+        "tailplane_handover_seconds",
+        "histogram",
+        "From the arrival of entries until all readers that waited for them were served: written to their connection's "
+        "transport, or, of slow ones, left to their own task. By the monotonic clock.",
+        lambda services: services.counts.handover,
+    ),
+    Row(
+        "tailplane_streams_ended_total",
+        "counter",
+        "Streaming responses that ended: with the stream (end), because the client left, because this control plane "
+        "drains, or because the stream was removed (gone).",
+        lambda services: dict(services.counts.ended),
+        ("why",),
+    ),
+    Row(
+        "tailplane_gaps_total",
+        "counter",
+        "Times that a reader was told that events are gone which it has not seen.",
+        lambda services: services.counts.gaps,
+    ),
+    Row(
+        "tailplane_slow_reader_waits_total",
+        "counter",
+        "Times that a stream waited for a client that did not read.",
+        lambda services: services.counts.slow,
+    ),
+    *_STORE,
 ]
 
 

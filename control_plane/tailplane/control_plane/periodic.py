@@ -13,15 +13,14 @@ from tailplane.protocol.errors import StoreUnavailable
 log = structlog.get_logger(__name__)
 
 
-async def repeat(work: Callable[[], Awaitable[object]], every: timedelta, what: str) -> None:
+async def repeat(work: Callable[[], Awaitable[object]], every: timedelta, outage: Outage) -> None:
     """Do `work` again and again until cancelled.
 
     Args:
         work: one round; what it raises is logged and does not end the repetition.
         every: how long between two rounds, about.
-        what: what the rounds are for, for the log.
+        outage: notes when Redis is away; says what the rounds are for.
     """
-    outage = Outage(what)
     while True:
         # Jitter keeps a deployment's control planes from asking all at once.
         await asyncio.sleep(every.total_seconds() * random.uniform(0.8, 1.2))
@@ -30,6 +29,6 @@ async def repeat(work: Callable[[], Awaitable[object]], every: timedelta, what: 
         except StoreUnavailable as error:
             outage.noticed(error)
         except Exception:
-            log.exception("a round failed", what=what)
+            log.exception("a round failed", what=outage.what)
         else:
             outage.over()

@@ -190,6 +190,7 @@ class Reader:
         gap = b""
         if entries[0].first_seq > self._cursor + 1:
             # Removed, because the stream keeps its last events only, or lost by the store.
+            self._feed.counts.gaps += 1
             gap = form.encode(gap_before(entries[0], self._cursor), 0)
             self._cursor = entries[0].first_seq - 1
         # Frames carry the entry's id; a reader that begins inside an entry gets it whole, or its rest.

@@ -10,12 +10,16 @@ from starlette.responses import Response
 
 from tailplane.broker import Broker, TaskRef
 from tailplane.control_plane.cancel import Canceller
+from tailplane.control_plane.counts import Counts
 from tailplane.control_plane.dead_letters import DeadLetters
 from tailplane.control_plane.ends import Ends
+from tailplane.control_plane.fleet import FleetMinder
+from tailplane.control_plane.housekeeping import Housekeeper
 from tailplane.control_plane.hub import Hub
 from tailplane.control_plane.settings import Settings
 from tailplane.control_plane.streaming import stream_events
 from tailplane.control_plane.submit import Submitter
+from tailplane.control_plane.survey import Survey
 from tailplane.control_plane.workflow_registry import WorkflowRegistry
 from tailplane.protocol.cursor import Position
 
@@ -36,6 +40,10 @@ class Services:
     submitter: Submitter
     dead_letters: DeadLetters
     canceller: Canceller
+    minder: FleetMinder
+    housekeeper: Housekeeper
+    survey: Survey
+    counts: Counts
     drain: asyncio.Event
 
     async def stream(

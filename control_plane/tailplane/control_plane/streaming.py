@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from tailplane.broker import TaskRef
+from tailplane.control_plane.counts import Counts
 from tailplane.control_plane.formats import Format, choose_format
 from tailplane.control_plane.gathering import TRANSPORT
 from tailplane.control_plane.hub import Hub
@@ -61,7 +62,7 @@ async def stream_events(
         await reader.close()
         # What ends a browser's EventSource for good.
         return Response(status_code=204)
-    return EventStream(reader, form, task, keep_alive, drain, headers or {})
+    return EventStream(reader, form, task, keep_alive, drain, headers or {}, hub.counts)
 
 
 def format_of(request: Request) -> Format:
@@ -101,6 +102,7 @@ class EventStream(Response):
         keep_alive: timedelta,
         drain: asyncio.Event,
         headers: Mapping[str, str],
+        counts: Counts,
     ) -> None:
         self.status_code = 200
         self.background = None
@@ -108,6 +110,7 @@ class EventStream(Response):
         self._form = form
         self._keep_alive_s = self._patience = keep_alive.total_seconds()
         self._drain = drain
+        self._counts = counts
         self._task_id = task.task_id
         self._clock = asyncio.get_running_loop().time
         self._sent_at = 0.0
@@ -141,10 +144,18 @@ class EventStream(Response):
             await self._send_events(leaving, send)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
+            self._counts.ended[self._why_ended(leaving),] += 1
             leaving.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await leaving
             await self._reader.close()
+
+    def _why_ended(self, leaving: "asyncio.Future[None]") -> str:
+        if self._reader.is_at_end:
+            return "end"
+        if leaving.done():
+            return "left"
+        return "drain" if self._drain.is_set() else "gone"
 
     async def _send_events(self, leaving: "asyncio.Future[None]", send: Send) -> None:
         reader, form = self._reader, self._form
@@ -152,6 +163,7 @@ class EventStream(Response):
         self._sent_at = self._clock()
         while not (reader.is_at_end or leaving.done() or self._drain.is_set()):
             if self._is_slow:
+                self._counts.slow += 1
                 # Waits until the client has read: nothing is made for it before that, and held meanwhile.
                 await send({"type": "http.response.body", "body": b"", "more_body": True})
             patience = max(0.0, self._sent_at + self._patience - self._clock())

@@ -8,6 +8,7 @@ import structlog
 
 from tailplane.broker import Broker, NewTask, Request, TaskRecord, TaskRef
 from tailplane.broker.records import SUMMARY_FIELDS
+from tailplane.control_plane.counts import Counts
 from tailplane.control_plane.depths import Depth, Depths
 from tailplane.control_plane.lookup import find_task
 from tailplane.control_plane.queue import TaskQueue
@@ -53,11 +54,14 @@ class Submitter:
         max_queued: how many tasks of one workflow may wait.
     """
 
-    def __init__(self, broker: Broker, queue: TaskQueue, registry: WorkflowRegistry, max_queued: int) -> None:
+    def __init__(
+        self, broker: Broker, queue: TaskQueue, registry: WorkflowRegistry, max_queued: int, counts: Counts
+    ) -> None:
         self._broker = broker
         self._queue = queue
         self._registry = registry
         self._max_queued = max_queued
+        self._counts = counts
         self._depths = Depths(broker.queue, max_queued)
         self._validation = InputValidation()
 
@@ -125,6 +129,7 @@ class Submitter:
                 requeue_of=task.requeue_of,
             )
         except QueueFull as full:
+            self._counts.refused[task.workflow,] += 1
             depth.tell(full.depth)
             full.retry_after = depth.wait_when_full()
             await self._broker.tasks.discard(task.ref)
@@ -133,6 +138,7 @@ class Submitter:
             await self._broker.tasks.discard(task.ref)
             raise
         if job.depth is not None:
+            self._counts.submitted[task.workflow,] += 1
             depth.tell(job.depth)
             return task.ref
         standing = TaskRef.from_member(job.job_id.encode())

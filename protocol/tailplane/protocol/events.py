@@ -6,6 +6,7 @@ is not repeated inside: the entry's id carries the seq of its last event, and th
 examples: PROTOCOL.md 4.2; tests/golden pins the bytes.
 """
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -154,6 +155,19 @@ def join_events(packed: Sequence[bytes]) -> bytes:
         return b"\x91" + packed[0]
     # One copy, where header and rest put together would be two.
     return b"".join((codec.array_header(len(packed)), *packed))
+
+
+_TIME = struct.Struct(">d")
+
+
+def first_time(payload: bytes) -> float | None:
+    """Return when the first event of an entry's payload was written, without unpacking it; None: it does not say."""
+    # The header of the array of events, that of the first event, and a time, always as a double.
+    at = 1 if payload[0] < 0xDC else 3 if payload[0] == 0xDC else 5
+    if len(payload) < at + 10 or payload[at + 1] != 0xCB:
+        return None
+    time: float = _TIME.unpack_from(payload, at + 2)[0]
+    return time
 
 
 def append_events(events: list[Event], fence: int, first: int, items: Sequence[Any]) -> None:

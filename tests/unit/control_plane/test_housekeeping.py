@@ -47,7 +47,8 @@ async def test_a_task_that_nobody_started_in_time_expires(broker: Broker, queue:
     while not await broker.queue.overdue("a", SOON, 10):
         pass
 
-    assert await Housekeeper(broker).end_overdue() == 1
+    keeper = Housekeeper(broker)
+    assert await keeper.end_overdue() == keeper.ended == 1
 
     assert (await broker.tasks.read(task)).state is State.EXPIRED
     (entries,) = await broker.log.read_after([(task, EntryId(0, 0), 10)])

@@ -544,6 +544,7 @@ class TestCancel:
         await broker.tasks.end(task, Trigger.CANCEL, 0, PlatformType.CANCELLED, {"reason": None})
         await bench.run(workflow)
         assert (seen, await bench.places(task, workflow)) == ([], [])
+        assert bench.platform.counts.refused == {(workflow.name,): 1}
 
     async def test_a_failed_task_is_a_dead_letter_before_its_claim_is_forgotten(
         self, bench: Bench, broker: Broker

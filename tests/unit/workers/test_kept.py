@@ -86,6 +86,7 @@ async def test_lost_entries_are_sent_again_before_the_next_one(desk: Desk) -> No
     await desk.write(emitter, "f", "g")
     assert await desk.seen(emitter.task) == [*BEGUN, *enumerate("abcdefg", start=3)]
     assert desk.losses == []
+    assert desk.kept.repaired > 0
 
 
 async def test_a_lost_beginning_is_made_good(desk: Desk) -> None:
@@ -210,6 +211,7 @@ async def test_what_is_not_kept_any_more_is_lost(broker: Broker, redis: Redis) -
     (error,) = desk.losses
     assert isinstance(error, EventsLost)
     assert (error.last, error.detail) == (2, "the store lost events 3 to 4")
+    assert kept.lost == 2
     assert await desk.seen(emitter.task) == BEGUN
     running.cancel()
 

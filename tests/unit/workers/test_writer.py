@@ -274,6 +274,7 @@ async def test_a_fenced_off_attempt_is_told_and_does_not_disturb_others(desk: De
     with pytest.raises(TaskLost):
         fenced.write("more")
     assert desk.losses == 1
+    assert desk.writer.written.fenced == 1
     assert [log["event"] for log in logs] == ["entry refused"]
     events = await desk.events(healthy)
     assert [event.data for event in events] == list(range(100))

@@ -43,6 +43,7 @@ from tailplane.protocol.states import State, TransitionRefused, Trigger
 from tailplane.workers.acknowledgements import Acknowledgements
 from tailplane.workers.budget import Budget
 from tailplane.workers.context import Context
+from tailplane.workers.counts import Counts
 from tailplane.workers.descriptions import describe, error_facts
 from tailplane.workers.emitter import Emitter, Hooks, Limits
 from tailplane.workers.kept import EventsLost, Kept
@@ -90,6 +91,7 @@ class Platform:
     limits: Limits
     budget: Budget
     stop_grace: timedelta
+    counts: Counts = field(default_factory=Counts)
     ran: set[TaskRef] = field(default_factory=set)
 
 
@@ -128,6 +130,9 @@ class Attempt:
         self._began_at = 0.0
         self._span: Span = INVALID_SPAN
         self._log_events: LogEvents | None = None
+        # Of its task, if it is the first attempt and has written nothing yet: how long it waited for its beginning.
+        self._waited: float | None = None
+        self._is_counted = False
 
     def stop(self, why: Stop, reason: str | None = None) -> None:
         """Stop the attempt; the first reason counts, but losing the task overrules all."""
@@ -152,6 +157,9 @@ class Attempt:
                     await self._run_code(begun)
                 except TaskLost as error:
                     log.warning("attempt lost its task", reason=str(error))
+                finally:
+                    if not self._is_counted:
+                        self._note_ended(None)
 
     async def unwound(self) -> None:
         """Return when the workflow's code has really ended.
@@ -162,11 +170,25 @@ class Attempt:
         if self._run is not None:
             await self._unwound.wait()
 
+    @property
+    def unsent_bytes(self) -> int:
+        """How many bytes of events Redis has not taken yet. Thread-safe."""
+        return 0 if self._emitter is None else self._emitter.unsent_bytes
+
+    @property
+    def _counts(self) -> Counts:
+        return self._platform.counts
+
+    def _note_ended(self, trigger: Trigger | None) -> None:
+        self._is_counted = True
+        self._counts.note_ended(self.claim.workflow, trigger, self._loop.time() - self._began_at)
+
     async def _begin(self) -> Begun | None:
         while self._stop is None:
             try:
                 begun = await self._begin_or_end()
                 if begun is None:
+                    self._counts.refused[self.claim.workflow,] += 1
                     await self._acknowledge()
                 return begun
             except StoreUnavailable:
@@ -174,6 +196,7 @@ class Attempt:
             except (TransitionRefused, TaskNotFound) as error:
                 # Cancelled while it was on its way, or delivered twice: the record decides, there is nothing to run.
                 log.info("nothing to run", reason=str(error))
+                self._counts.refused[self.claim.workflow,] += 1
                 # Who ended it may have died before it could note a failure.
                 await self._acknowledge(error.state if isinstance(error, TransitionRefused) else None)
                 return None
@@ -208,7 +231,10 @@ class Attempt:
     async def _run_code(self, begun: Begun) -> None:
         self._began_at = self._loop.time()
         platform, record = self._platform, begun.record
-        hooks = Hooks(platform.writer.ring, self._lose)
+        self._counts.note_begun(record.workflow, begun.attempt)
+        if begun.attempt == 1 and record.started_at is not None:
+            self._waited = record.started_at - record.created_at
+        hooks = Hooks(platform.writer.ring, self._lose, self._note_first_event, self._counts.note_full)
         options = self._workflow.options
         self._emitter = emitter = Emitter(
             begun,
@@ -243,6 +269,12 @@ class Attempt:
             await self._close(begun, emitter, ending)
             if self._stop is not Stop.LOST:
                 platform.ran.discard(self.claim.task)
+
+    def _note_first_event(self) -> None:
+        if self._waited is not None:
+            took = self._loop.time() - self._began_at
+            self._counts.note_first_event(self.claim.workflow, self._waited + took)
+            self._waited = None
 
     def _lose(self, reason: TailplaneError) -> None:
         self.stop(Stop.EVENTS_LOST if isinstance(reason, EventsLost) else Stop.LOST)
@@ -347,6 +379,9 @@ class Attempt:
             else:
                 log.debug("attempt ended", state=state.value)
                 note_outcome(self._span, closing.trigger.value, ending.error)
+                if rest:
+                    self._note_first_event()
+                self._note_ended(closing.trigger)
                 break
         else:
             return
@@ -383,6 +418,7 @@ class Attempt:
         # Before the claim is acknowledged: should we die in between, whoever gets it next does it.
         if state is State.FAILED:
             await self._platform.broker.catalogue.note_dead(self.claim.task)
+            self._counts.dead_letters[self.claim.workflow,] += 1
 
     async def _acknowledge(self, state: State | None = None) -> None:
         while self._stop is not Stop.LOST:

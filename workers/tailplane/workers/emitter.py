@@ -47,12 +47,25 @@ class Limits:
     logs: int = sys.maxsize
 
 
+def _ignore() -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """Whom an emitter tells: the writer, from any thread, that it holds something; its attempt, why it can't go on."""
+    """Whom an emitter tells.
+
+    Attributes:
+        ring: the writer, that it holds something; from any thread.
+        lost: its attempt, why it can't go on.
+        begun: its attempt, that Redis has taken its first entry; once.
+        full: whoever counts, that a write was refused for want of room; from any thread.
+    """
 
     ring: "Callable[[Emitter], None]"
     lost: Callable[[TailplaneError], None]
+    begun: Callable[[], None] = _ignore
+    full: Callable[[], None] = _ignore
 
 
 class Emitter:
@@ -112,6 +125,7 @@ class Emitter:
         self._spent: TooLarge | None = None
         # Who waits for room; a dict, for those who go away meanwhile.
         self._waiters: dict[Callable[[], object], None] = {}
+        self._has_begun = False
         self.idle = asyncio.Event()
         self.idle.set()
 
@@ -184,12 +198,14 @@ class Emitter:
     def _claim_room(self, size: int) -> None:
         unsent = self._unsent + size
         if unsent > self._limits.task:
+            self._hooks.full()
             raise BufferFull(
                 f"{self._unsent} bytes of events wait for Redis, {self._limits.task} are allowed", hint=_WAIT
             )
         if self._budget is not None and unsent > self._allowed:
             wanted = -(-(unsent - self._allowed) // _GRANT) * _GRANT
             if not self._budget.take(wanted):
+                self._hooks.full()
                 raise BufferFull(
                     f"the events of all tasks of this worker that wait for Redis are {self._budget.size} bytes beyond "
                     f"what each may hold by itself, and no more are allowed",
@@ -297,6 +313,14 @@ class Emitter:
             waiters, self._waiters = (self._waiters, {}) if self.has_room else ({}, self._waiters)
         self.idle.set()
         _wake(waiters)
+        if not self._has_begun:
+            self._has_begun = True
+            self._hooks.begun()
+
+    @property
+    def unsent_bytes(self) -> int:
+        """How many bytes Redis has not taken yet. Thread-safe."""
+        return self._unsent
 
     def cut(self) -> Cut | None:
         """Return where the stream is to be cut; None: not now.

@@ -36,13 +36,19 @@ class EventsLost(TailplaneError):
 
 
 class Kept:
-    """The entries that this worker sent last, up to `most` bytes of memory, about."""
+    """The entries that this worker sent last, up to `most` bytes of memory, about.
+
+    Attributes:
+        repaired: entries that were sent again because the store had lost them.
+        lost: events that the store lost and that were not kept any more.
+    """
 
     def __init__(self, event_log: EventLog, tasks: TaskStore, worker: WorkerId, most: int) -> None:
         self._log = event_log
         self._tasks = tasks
         self._worker = worker
         self._most = most
+        self.repaired = self.lost = 0
         self._bytes = 0
         self._entries: deque[Append] = deque()
 
@@ -74,9 +80,11 @@ class Kept:
             except TailMismatch:
                 continue
             if missing:
+                self.repaired += len(missing)
                 log.warning("the store lost events; they were sent again", entries=len(missing))
             last = missing[-1].id.seq if missing else newest.id.seq
             if last < believed:
+                self.lost += believed - last
                 raise EventsLost(last, believed)
             return entries
 

@@ -21,6 +21,12 @@ class Lease:
     Args:
         running: what the worker believes to hold.
         on_lost: called with the tasks that it holds no more: they were cancelled, or given to others.
+
+    Attributes:
+        renewals: how many there were.
+        late: those of them that came more than twice `renew_every` after the one before.
+        losses: how many times the lease had run out when it was to be renewed.
+        outage: whether Redis can't be asked.
     """
 
     def __init__(
@@ -43,14 +49,20 @@ class Lease:
         self._on_lost = on_lost
         # What the last look found in the running set although nobody runs it.
         self._strays: set[TaskRef] = set()
-        self._outage = Outage("the lease")
+        self.outage = Outage("the lease")
+        self.renewals = self.late = self.losses = 0
         # Until when it lasts at least, by this process' monotonic clock.
         self._lasts_until = 0.0
 
     @property
+    def left(self) -> float:
+        """How many seconds it lasts at least; 0 where it may have run out. Thread-safe."""
+        return max(0.0, self._lasts_until - time.monotonic())
+
+    @property
     def is_held(self) -> bool:
         """Whether it was begun or renewed so lately that it can't have run out. Thread-safe."""
-        return time.monotonic() < self._lasts_until
+        return self.left > 0
 
     async def begin(self) -> None:
         """Register; waits for Redis as long as it takes."""
@@ -61,7 +73,7 @@ class Lease:
                 self._note_held(asked)
                 return
             except StoreUnavailable as error:
-                self._outage.noticed(error)
+                self.outage.noticed(error)
                 await asyncio.sleep(_STORE_PAUSE)
 
     async def keep(self) -> None:
@@ -70,19 +82,23 @@ class Lease:
             await asyncio.sleep(self._renew_every.total_seconds())
             try:
                 await self._renew()
-                self._outage.over()
+                self.outage.over()
             except LeaseLapsed:
                 self._lasts_until = 0.0
+                self.losses += 1
                 lost = self._running()
                 log.error("lease lost", tasks=len(lost))
                 self._on_lost(lost)
                 await self.begin()
             except StoreUnavailable as error:
-                self._outage.noticed(error)
+                self.outage.noticed(error)
 
     async def _renew(self) -> None:
         before, asked = self._running(), time.monotonic()
         held = await self._queue.renew(self._worker.worker_id, self._length)
+        self.renewals += 1
+        if asked - (self._lasts_until - self._length.total_seconds()) > 2 * self._renew_every.total_seconds():
+            self.late += 1
         self._note_held(asked)
         if held == len(before) and not self._strays:
             return

@@ -38,6 +38,10 @@ class LeasedWorker(arq.Worker):
 
     Args:
         run: runs one claimed task to its end; must not raise.
+
+    Attributes:
+        busy: by workflow, how many slots are taken: by tasks that run, and by code that was left behind.
+        outage: whether Redis can't be asked.
     """
 
     def __init__(
@@ -69,9 +73,9 @@ class LeasedWorker(arq.Worker):
         self._broker = broker
         self._worker = worker
         self._limits = {workflow.name: workflow.options.concurrency or concurrency for workflow in workflows}
-        self._busy = dict.fromkeys(self._limits, 0)
+        self.busy = dict.fromkeys(self._limits, 0)
         self._poll_every = poll_every
-        self._outage = Outage("claims")
+        self.outage = Outage("claims")
         # Set when something changed that a claim may profit from: a slot is free, or no more claims are wanted.
         self._changed = asyncio.Event()
         # The wait for a doorbell that outlived its look at the queue, and the workflows that it is for.
@@ -97,9 +101,9 @@ class LeasedWorker(arq.Worker):
                 self._changed.clear()
                 try:
                     await self._claim_or_wait()
-                    self._outage.over()
+                    self.outage.over()
                 except StoreUnavailable as error:
-                    self._outage.noticed(error)
+                    self.outage.noticed(error)
                     await asyncio.sleep(_STORE_PAUSE)
                 except LeaseLapsed:
                     # The lease's keeper finds out as well, and begins a new one.
@@ -109,7 +113,7 @@ class LeasedWorker(arq.Worker):
 
     async def _claim_or_wait(self) -> None:
         free = self.max_jobs - self.job_counter
-        room = {name: min(free, limit - self._busy[name]) for name, limit in self._limits.items()}
+        room = {name: min(free, limit - self.busy[name]) for name, limit in self._limits.items()}
         open_to = [name for name, places in room.items() if places > 0]
         if not open_to:
             await self._changed.wait()
@@ -155,7 +159,7 @@ class LeasedWorker(arq.Worker):
         for claim in claims:
             await self.sem.acquire()
             self.job_counter += 1
-            self._busy[claim.workflow] += 1
+            self.busy[claim.workflow] += 1
             task = self.loop.create_task(self.run_job(claim))
             self.tasks[claim.task.member] = task
             task.add_done_callback(partial(self._free, claim))
@@ -166,7 +170,7 @@ class LeasedWorker(arq.Worker):
 
     def _free(self, claim: Claim, done: "asyncio.Task[None]") -> None:
         self._release_sem_dec_counter_on_complete()
-        self._busy[claim.workflow] -= 1
+        self.busy[claim.workflow] -= 1
         if self.tasks.get(claim.task.member) is done:
             del self.tasks[claim.task.member]
         if not done.cancelled() and (error := done.exception()) is not None:

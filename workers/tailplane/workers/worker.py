@@ -30,9 +30,11 @@ from tailplane.workers import control, log_events
 from tailplane.workers.acknowledgements import Acknowledgements
 from tailplane.workers.attempt import Attempt, Platform, Stop
 from tailplane.workers.budget import Budget
+from tailplane.workers.counts import Counts
 from tailplane.workers.emitter import Limits
 from tailplane.workers.kept import Kept
 from tailplane.workers.lease import Lease
+from tailplane.workers.parts import Parts
 from tailplane.workers.queue import ArqRedis, LeasedWorker
 from tailplane.workers.readiness import Vitals
 from tailplane.workers.runner import Runner
@@ -97,7 +99,7 @@ def _listen(platform: "PlatformThread", settings: Settings) -> Listener | None:
     from tailplane.broker.exposition import expose
     from tailplane.workers.metrics import registry
 
-    vitals, metrics = platform.vitals, partial(expose, registry(platform.watchdog))
+    vitals, metrics = platform.vitals, partial(expose, registry(lambda: platform.parts))
     return Listener(settings.metrics_host, settings.metrics_port, Questions(vitals.live, vitals.ready, metrics))
 
 
@@ -125,6 +127,7 @@ class PlatformThread(threading.Thread):
     Attributes:
         error: what ended it, if not a drain.
         has_ended: whether it has; changed on the workflows' loop.
+        parts: where the metrics are found; None before it has any.
     """
 
     def __init__(
@@ -145,6 +148,7 @@ class PlatformThread(threading.Thread):
         self.last_grace = threading.Timer(0, lambda: None)
         self.watchdog = Watchdog(runner.loop, settings.blocked_after)
         self.vitals = Vitals(self.watchdog, self._draining.is_set)
+        self.parts: Parts | None = None
 
     def drain(self, why: str) -> None:
         """Take no new tasks, give running ones their grace, and end. From a signal handler or any thread."""
@@ -219,6 +223,7 @@ class PlatformThread(threading.Thread):
         )
         kept = Kept(broker.log, broker.tasks, me.worker_id, settings.kept_bytes)
         writer = Writer(broker.log, kept)
+        counts = Counts(me.workflows)
         self._platform = Platform(
             broker=broker,
             acknowledgements=Acknowledgements(broker.queue, me.worker_id),
@@ -238,6 +243,7 @@ class PlatformThread(threading.Thread):
             ),
             budget=Budget(settings.worker_buffer_bytes),
             stop_grace=settings.stop_grace,
+            counts=counts,
         )
         lease = self.vitals.lease = Lease(
             broker.queue,
@@ -256,6 +262,7 @@ class PlatformThread(threading.Thread):
             concurrency=settings.concurrency,
             poll_every=settings.poll_every,
         )
+        self.parts = Parts(self.vitals, self.watchdog, counts, writer, kept, lease, queue, broker, self._attempts)
         log.info("worker starts", redis=mask_url(settings.redis_url), workflows=me.workflows)
         # First: what nobody has claimed yet, a server that may drop streams can't lose by our fault.
         if not await self._unless_draining(wait_until_fit(broker.redis)):
@@ -296,6 +303,7 @@ class PlatformThread(threading.Thread):
         return True
 
     async def _run_attempt(self, claim: Claim) -> None:
+        self._platform.counts.note_claim(claim.workflow, claim.waited)
         attempt = Attempt(self._platform, claim, self._workflows[claim.workflow])
         if before := self._attempts.get(claim.task):
             # The queue has it from somewhere else (a failover, a lease that was lost): only one of ours may write.

@@ -6,6 +6,7 @@ entry of a task is in a pipeline: if Redis took the second but not the first, th
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -17,6 +18,7 @@ from tailplane.broker import Append, Cut, EventLog, Outage, Refusal
 from tailplane.broker.event_log import SCRIPT_ENTRIES
 from tailplane.broker.logs import about
 from tailplane.protocol.errors import StoreUnavailable, TaskLost
+from tailplane.workers.counts import Written
 from tailplane.workers.emitter import Emitter
 from tailplane.workers.kept import EventsLost, Kept
 
@@ -34,16 +36,22 @@ _RETRY_FIRST, _RETRY_MOST = 0.05, 1.0
 
 
 class Writer:
-    """Takes what emitters hold and appends it, exactly once each, until it is cancelled."""
+    """Takes what emitters hold and appends it, exactly once each, until it is cancelled.
+
+    Attributes:
+        written: what came of it, in numbers.
+        outage: whether Redis takes nothing.
+    """
 
     def __init__(self, event_log: EventLog, kept: Kept) -> None:
         self._log = event_log
         self._kept = kept
+        self.written = Written()
         self._loop = asyncio.get_running_loop()
         self._rung: deque[Emitter] = deque()
         self._bell = asyncio.Event()
         self._is_awake = False
-        self._outage = Outage("events")
+        self.outage = Outage("events")
 
     def ring(self, emitter: Emitter) -> None:
         """Note that `emitter` has events to send. Thread-safe, does not wait."""
@@ -90,7 +98,11 @@ class Writer:
         return batch
 
     async def _send(self, batch: list[tuple[Emitter, Append]]) -> None:
-        outcome = await self._append([append for _, append in batch])
+        appends = [append for _, append in batch]
+        # Not the loop's own clock, which counts in milliseconds.
+        begun = time.monotonic()
+        outcome = await self._append(appends)
+        self.written.note_flush(appends, time.monotonic() - begun)
         for (emitter, append), refusal in zip(batch, outcome, strict=True):
             if refusal is None:
                 self._note_taken(emitter, append)
@@ -106,7 +118,7 @@ class Writer:
             lengths = await self._log.trim([cut for _, cut in cuts])
         except StoreUnavailable as error:
             # They are cut the next time; their length is looked at before the next entry.
-            self._outage.noticed(error)
+            self.outage.noticed(error)
             return
         for (emitter, _), entries in zip(cuts, lengths, strict=True):
             if entries is not None:
@@ -114,6 +126,7 @@ class Writer:
 
     def _note_taken(self, emitter: Emitter, append: Append, entries: int | None = None) -> None:
         self._kept.add(append)
+        self.written.note_taken(append)
         emitter.taken(entries)
 
     async def _settle(self, emitter: Emitter, append: Append, refusal: Refusal | None) -> None:
@@ -129,6 +142,7 @@ class Writer:
                 reason=refusal.reason,
             )
             if refusal.means_fenced(append.id):
+                self.written.fenced += 1
                 emitter.lose(TaskLost(f"task {emitter.task.task_id} is no longer held by attempt {emitter.attempt}"))
                 return
             try:
@@ -149,9 +163,9 @@ class Writer:
         while True:
             try:
                 outcome = await call()
-                self._outage.over()
+                self.outage.over()
                 return outcome
             except StoreUnavailable as error:
-                self._outage.noticed(error)
+                self.outage.noticed(error)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _RETRY_MOST)

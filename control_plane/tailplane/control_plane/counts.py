@@ -1,0 +1,56 @@
+"""What a control plane counts: plain numbers, changed on its loop, and read when somebody scrapes."""
+
+from collections import Counter
+from time import time
+
+from tailplane.broker import Entry
+from tailplane.broker.histogram import Histogram
+from tailplane.protocol.events import first_time
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+# Seconds.
+_FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class Counts:
+    """The numbers of one control plane.
+
+    Attributes:
+        requests: by method, route and status; a route is its template, so that no id gets into it.
+        request_seconds: by route, until the response began.
+        submitted, refused: tasks by workflow: queued, and refused because their queue was full.
+        entries, entry_bytes: that came into the windows while somebody read the stream.
+        arrival: seconds from the writing of an entry's first event until it was in the window: by the worker's wall
+            clock and by this machine's.
+        handover: seconds from then until all readers that waited for it had been given it, or its sending was theirs.
+        ended: responses that streamed, by what ended them.
+        gaps: times that a reader was told of events that it will never see.
+        slow: times that a response waited for a client that did not read.
+    """
+
+    def __init__(self) -> None:
+        self.requests: Counter[tuple[str, ...]] = Counter()
+        self.request_seconds: dict[tuple[str, ...], Histogram] = {}
+        self.submitted: Counter[tuple[str, ...]] = Counter()
+        self.refused: Counter[tuple[str, ...]] = Counter()
+        self.entries = self.entry_bytes = 0
+        self.arrival = Histogram(_FAST)
+        self.handover = Histogram(_FAST)
+        self.ended: Counter[tuple[str, ...]] = Counter({(why,): 0 for why in ("end", "left", "drain", "gone")})
+        self.gaps = self.slow = 0
+
+    def note_request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count a request whose response begins."""
+        self.requests[method if method in _METHODS else "other", route, str(status)] += 1
+        histogram = self.request_seconds.get((route,))
+        if histogram is None:
+            histogram = self.request_seconds[route,] = Histogram(_FAST)
+        histogram.observe(seconds)
+
+    def note_entry(self, entry: Entry) -> None:
+        """Count an entry that has come into a window."""
+        self.entries += 1
+        self.entry_bytes += len(entry.payload)
+        written = first_time(entry.payload)
+        if written is not None:
+            self.arrival.observe(max(0.0, time() - written))

@@ -1,0 +1,98 @@
+"""How the deployment stands: its queues, its workers, its dead letters. For metrics, and for whoever asks by HTTP.
+
+One look is some commands for each workflow and each worker, in four round trips; it is shared by all who ask within a
+second, and nobody who scrapes ever waits for one.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from tailplane.broker import Backlog, Broker, Outage, WorkerRecord
+from tailplane.control_plane.periodic import repeat
+from tailplane.protocol.ids import DEFAULT_TENANT
+
+# Seconds for which a look is believed by who asks, and for which the metrics show it when no newer one succeeds.
+FRESH = 1.0
+STALE = 30.0
+EVERY = timedelta(seconds=5)
+# Workflows that are looked at; beyond them a deployment's queues are not told apart in metrics.
+MOST_WORKFLOWS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What one look has found.
+
+    Attributes:
+        backlogs: by workflow, of all that workers have registered.
+        workers: those that hold a lease.
+        dead_letters: failed tasks that nobody has requeued or dropped.
+        at: when, by the monotonic clock.
+    """
+
+    backlogs: Mapping[str, Backlog]
+    workers: list[WorkerRecord]
+    dead_letters: int
+    at: float = field(default_factory=time.monotonic)
+
+    @property
+    def workers_of(self) -> dict[str, int]:
+        """Return how many workers run each workflow."""
+        found = dict.fromkeys(self.backlogs, 0)
+        for worker in self.workers:
+            for name in worker.workflows:
+                if name in found:
+                    found[name] += 1
+        return found
+
+    @property
+    def age(self) -> float:
+        """How many seconds ago it was found."""
+        return time.monotonic() - self.at
+
+
+class Survey:
+    """Looks at the deployment.
+
+    Attributes:
+        outage: whether Redis can't be asked.
+    """
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._last: Standing | None = None
+        self._looking = asyncio.Lock()
+        self.outage = Outage("the survey")
+
+    @property
+    def latest(self) -> Standing | None:
+        """What was found last; None where that is too long ago. Thread-safe."""
+        last = self._last
+        return None if last is None or last.age > STALE else last
+
+    async def run(self) -> None:
+        """Look once in a while until cancelled."""
+        await repeat(self.standing, EVERY, self.outage)
+
+    async def standing(self) -> Standing:
+        """Return how the deployment stands, a second ago at the most.
+
+        Raises:
+            StoreUnavailable: Redis does not answer.
+        """
+        async with self._looking:
+            if self._last is None or self._last.age > FRESH:
+                self._last = await self._look()
+            return self._last
+
+    async def _look(self) -> Standing:
+        queue = self._broker.queue
+        names = list(await queue.workflows())[:MOST_WORKFLOWS]
+        return Standing(
+            backlogs=await queue.backlogs(names),
+            workers=await queue.workers(),
+            dead_letters=await self._broker.catalogue.dead_letter_count(DEFAULT_TENANT),
+        )

@@ -1,0 +1,136 @@
+"""What a worker counts of its attempts and of what they write. Plain numbers, changed on the platform's loop.
+
+What hot paths count is a few additions for each flush, none for an event; Prometheus' own counters take a lock each.
+"""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable
+from datetime import timedelta
+
+from tailplane.broker import Append
+from tailplane.broker.histogram import Histogram
+from tailplane.protocol.events import first_time
+from tailplane.protocol.states import Trigger
+
+_OUTCOMES = {
+    Trigger.SUCCEED: "succeeded",
+    Trigger.FAIL: "failed",
+    Trigger.CANCEL: "cancelled",
+    Trigger.RETRY: "retried",
+    Trigger.HAND_BACK: "handed_back",
+}
+LOST = "lost"
+
+# Seconds.
+_FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_SLOW = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 1800, 3600)
+_SIZES = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 5000)
+_BYTES = (256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304)
+
+
+class Written:
+    """What the writer has sent.
+
+    Attributes:
+        events, bytes, entries: that Redis has taken.
+        fenced: entries that it refused because another attempt holds the task.
+        flush_events, flush_bytes, flush_seconds: of each flush; seconds from its sending to Redis' reply.
+        lag: seconds from the writing of an entry's first event to Redis' reply, by this machine's wall clock.
+    """
+
+    def __init__(self) -> None:
+        self.events = self.bytes = self.entries = self.fenced = 0
+        self.flush_events = Histogram(_SIZES)
+        self.flush_bytes = Histogram(_BYTES)
+        self.flush_seconds = Histogram(_FAST)
+        self.lag = Histogram(_FAST)
+
+    def note_flush(self, appends: Iterable[Append], seconds: float) -> None:
+        """Count a flush that was answered."""
+        events = size = 0
+        for append in appends:
+            events += append.id.seq - append.after
+            size += len(append.payload)
+        self.flush_events.observe(events)
+        self.flush_bytes.observe(size)
+        self.flush_seconds.observe(seconds)
+
+    def note_taken(self, append: Append) -> None:
+        """Count an entry that Redis has taken."""
+        self.entries += 1
+        self.events += append.id.seq - append.after
+        self.bytes += len(append.payload)
+        written = first_time(append.payload)
+        if written is not None:
+            self.lag.observe(max(0.0, time.time() - written))
+
+
+class Counts:
+    """What the attempts of a worker come to. By workflow, of those that it runs.
+
+    Attributes:
+        claims: tasks taken out of the queue.
+        waits: how long each was due by then, in seconds, by Redis' clock.
+        outcomes: attempts that have ended, by workflow and outcome.
+        rewinds: attempts that superseded what an earlier one wrote.
+        first_events: seconds from the task's recording to Redis' reply that it has the first event of its first
+            attempt. Up to the attempt's beginning by Redis' clock, from there by this process' monotonic one.
+        durations: seconds from an attempt's beginning to the end of its workflow's code, or to its being stopped.
+        dead_letters: tasks that failed.
+        refused: claims that came to nothing, since the task had ended or was delivered twice.
+        full: writes that raised BufferFull.
+    """
+
+    def __init__(self, workflows: Iterable[str] = ()) -> None:
+        self._names = tuple(workflows)
+        self.claims: Counter[tuple[str, ...]] = Counter(self._zeros())
+        self.outcomes: Counter[tuple[str, ...]] = Counter(
+            {(name, outcome): 0 for name in self._names for outcome in (*_OUTCOMES.values(), LOST)}
+        )
+        self.rewinds: Counter[tuple[str, ...]] = Counter(self._zeros())
+        self.dead_letters: Counter[tuple[str, ...]] = Counter(self._zeros())
+        self.refused: Counter[tuple[str, ...]] = Counter(self._zeros())
+        self.waits = self._histograms()
+        self.first_events = self._histograms()
+        self.durations = self._histograms()
+        self.full = 0
+        self._lock = threading.Lock()
+
+    def _zeros(self) -> dict[tuple[str, ...], int]:
+        # A counter that is not there before it first moves has no rate then.
+        return {(name,): 0 for name in self._names}
+
+    def _histograms(self) -> dict[tuple[str, ...], Histogram]:
+        return {(name,): Histogram(_SLOW) for name in self._names}
+
+    def note_claim(self, workflow: str, waited: timedelta) -> None:
+        """Count a task that was taken out of the queue."""
+        self.claims[workflow,] += 1
+        self._observe(self.waits, workflow, waited.total_seconds())
+
+    def note_begun(self, workflow: str, attempt: int) -> None:
+        """Count an attempt that has begun."""
+        if attempt > 1:
+            self.rewinds[workflow,] += 1
+
+    def note_first_event(self, workflow: str, seconds: float) -> None:
+        """Count a first event."""
+        self._observe(self.first_events, workflow, seconds)
+
+    def note_ended(self, workflow: str, trigger: Trigger | None, seconds: float) -> None:
+        """Count an attempt that has ended; `trigger` is None where its task was lost."""
+        self.outcomes[workflow, LOST if trigger is None else _OUTCOMES[trigger]] += 1
+        self._observe(self.durations, workflow, seconds)
+
+    def note_full(self) -> None:
+        """Count a write that raised BufferFull. From any thread: they meet here seldom, and raise an error anyway."""
+        with self._lock:
+            self.full += 1
+
+    def _observe(self, histograms: dict[tuple[str, ...], Histogram], workflow: str, value: float) -> None:
+        histogram = histograms.get((workflow,))
+        if histogram is None:
+            histogram = histograms[workflow,] = Histogram(_SLOW)
+        histogram.observe(value)

@@ -1,0 +1,34 @@
+"""The parts of a running worker, as its metrics look at them: from another thread, without changing anything."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tailplane.broker import Broker, TaskRef
+from tailplane.workers.attempt import Attempt
+from tailplane.workers.counts import Counts
+from tailplane.workers.kept import Kept
+from tailplane.workers.lease import Lease
+from tailplane.workers.queue import LeasedWorker
+from tailplane.workers.readiness import Vitals
+from tailplane.workers.watchdog import Watchdog
+from tailplane.workers.writer import Writer
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What is looked at. `attempts` are those that run."""
+
+    vitals: Vitals
+    watchdog: Watchdog
+    counts: Counts
+    writer: Writer
+    kept: Kept
+    lease: Lease
+    queue: LeasedWorker
+    broker: Broker
+    attempts: Mapping[TaskRef, Attempt]
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Bytes of events that Redis has not taken yet."""
+        return sum(attempt.unsent_bytes for attempt in list(self.attempts.values()))
