@@ -3,7 +3,7 @@
 from tailplane.broker.broker import Broker
 from tailplane.broker.connection import connect, store_errors
 from tailplane.broker.event_log import Append, Cut, Entry, EventLog, Refusal, parse_published
-from tailplane.broker.fitness import UnfitStore, mind_fitness, wait_until_fit
+from tailplane.broker.fitness import RightsMissing, UnfitStore, mind_fitness, wait_until_fit
 from tailplane.broker.keys import Keys, TaskRef
 from tailplane.broker.outage import Outage
 from tailplane.broker.queue import Backlog, Claim, Claims, Enqueued, LeaseLapsed, Queue, Request
@@ -31,6 +31,7 @@ __all__ = [
     "Queue",
     "Refusal",
     "Request",
+    "RightsMissing",
     "SessionRecord",
     "StartTooLate",
     "Subscriptions",

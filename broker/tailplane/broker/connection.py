@@ -2,6 +2,7 @@
 
 import asyncio
 import builtins
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
@@ -15,6 +16,7 @@ from redis.exceptions import (
     ClusterDownError,
     ConnectionError,
     InvalidResponse,
+    NoPermissionError,
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -24,7 +26,7 @@ from redis.exceptions import (
 )
 
 from tailplane.broker import sentinel
-from tailplane.protocol.errors import StoreUnavailable
+from tailplane.protocol.errors import StoreForbidden, StoreUnavailable
 
 # Seconds. Far above the longest script; below what a caller of the HTTP API would wait.
 COMMAND_DEADLINE = 5.0
@@ -56,6 +58,9 @@ _NOT_NOW = {
     "TRYAGAIN": "its cluster moves the key",
     "UNBLOCKED": "it has become a replica",
 }
+
+# How a refusal for want of a right begins: of a command, and of one that a script runs, in Redis 7.0 and later.
+_FORBIDDEN = ("NOPERM ", "ERR ACL failure in script", "ERR The user executing the script can't")
 
 _SCHEMES = ("redis", "rediss", "unix", *sentinel.SCHEMES)
 
@@ -106,6 +111,9 @@ def _pool(url: str) -> ConnectionPool:
         "socket_keepalive": True,
         "retry": Retry(NoBackoff(), 0),
         "max_connections": 10_000,
+        # Two commands less for each connection, and a right less: servers before 7.2 don't know them.
+        "lib_name": None,
+        "lib_version": None,
     }
     if url.partition("://")[0] in sentinel.SCHEMES:
         return sentinel.primary_pool(url, HandedOver, **options)
@@ -186,6 +194,8 @@ def store_errors() -> Iterator[None]:
         raise StoreUnavailable(f"Redis refuses the connection: {error}") from error
     except _AWAY as error:
         raise StoreUnavailable(f"Redis does not answer: {type(error).__name__}") from error
+    except NoPermissionError as error:
+        raise _forbidden(str(error)) from error
     except ResponseError as error:
         if (refusal := _not_now(str(error))) is None:
             raise
@@ -207,6 +217,20 @@ def reply_error(text: str) -> StoreUnavailable | ResponseError:
 
 
 def _not_now(text: str) -> StoreUnavailable | None:
+    if text.startswith(_FORBIDDEN):
+        return _forbidden(text)
     code = text.partition(" ")[0]
     meaning = _NOT_NOW.get(code)
     return None if meaning is None else StoreUnavailable(f"Redis takes nothing now: {meaning} ({code})")
+
+
+def _forbidden(text: str) -> StoreForbidden:
+    if command := re.search(r"'([\w|]+)' command", text):
+        what = f"to run {command[1].replace('|', ' ').upper()}"
+    elif "channel" in text:
+        what = "to a channel that it uses"
+    elif " key" in text:
+        what = "to a key that it uses"
+    else:
+        what = "to a command that one of its scripts runs"
+    return StoreForbidden(f"Redis gives the program's user no right {what}")

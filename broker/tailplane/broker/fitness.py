@@ -5,7 +5,7 @@ the same. The judgements are pure.
 """
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,9 @@ from redis.exceptions import ResponseError
 
 from tailplane.broker.connection import store_errors
 from tailplane.broker.outage import Outage
-from tailplane.protocol.errors import StoreUnavailable, TailplaneError
+from tailplane.broker.rights import lacking
+from tailplane.broker.wire import Command
+from tailplane.protocol.errors import StoreForbidden, StoreUnavailable, TailplaneError
 
 log = structlog.get_logger("tailplane.broker")
 
@@ -29,6 +31,12 @@ class UnfitStore(TailplaneError):
 
     code = "unfit_store"
     title = "The store may drop live streams"
+
+
+class RightsMissing(UnfitStore):
+    """The server refuses to the program's user what it needs."""
+
+    title = "The store's user lacks rights"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +68,9 @@ async def read_facts(redis: Redis) -> Facts:
         StoreUnavailable: it does not answer.
     """
     info = await _told(redis.info("everything"))
+    if info and info.get("aof_enabled"):
+        # What snapshots there are does not matter then; and CONFIG is a right that a program should not have.
+        return Facts(info, None)
     config = await _told(redis.config_get("save"))
     return Facts(info or {}, config.get("save") if config else None)
 
@@ -68,7 +79,7 @@ async def _told(question: Awaitable[Mapping[str, Any]]) -> Mapping[str, Any] | N
     try:
         with store_errors():
             return await question
-    except ResponseError:
+    except (ResponseError, StoreForbidden):
         return None
 
 
@@ -102,21 +113,29 @@ def judge_persistence(facts: Facts) -> Fault | None:
             return Fault("snapshots only: a crash of the server loses what came after the last one", remedy)
 
 
-async def wait_until_fit(redis: Redis) -> None:
+async def wait_until_fit(redis: Redis, needs: Sequence[Command] = ()) -> None:
     """Return when the server was reached, however long that takes, and may hold live streams. Log what else is wrong.
+
+    Args:
+        needs: what the program's user must be allowed, see `rights`.
 
     Raises:
         UnfitStore: it may drop them.
+        RightsMissing: it refuses some of `needs`.
     """
     outage = Outage("the look at the store's settings")
     while True:
         try:
             facts = await read_facts(redis)
+            refused = await lacking(redis, needs)
             break
         except StoreUnavailable as error:
             outage.noticed(error)
             await asyncio.sleep(PAUSE)
     outage.over()
+    if refused:
+        hint = "deploy/redis/users.acl has what each program needs; ACL LOG on the server tells what it refused"
+        raise RightsMissing(f"Redis refuses to the program's user: {'; '.join(refused)}", hint=hint)
     for fault in (judge_eviction(facts.info), judge_persistence(facts)):
         if fault and fault.is_fatal:
             raise UnfitStore(f"Redis is not fit for live streams: {fault.detail}", hint=fault.remedy)

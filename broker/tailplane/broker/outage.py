@@ -4,6 +4,8 @@ import time
 
 import structlog
 
+from tailplane.protocol.errors import StoreForbidden
+
 log = structlog.get_logger(__name__)
 
 
@@ -32,7 +34,11 @@ class Outage:
         if self._since is None:
             self._since = time.monotonic()
             self.count += 1
-            log.warning("Redis is away", waiting=self.what, reason=str(error) or type(error).__name__)
+            # Nobody waits for a refusal to pass by itself.
+            say, what = (
+                (log.error, "Redis refuses") if isinstance(error, StoreForbidden) else (log.warning, "Redis is away")
+            )
+            say(what, waiting=self.what, reason=str(error) or type(error).__name__)
 
     def over(self) -> None:
         """Note that a try succeeded; the first one after an outage is logged."""

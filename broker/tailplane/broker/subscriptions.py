@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from tailplane.broker.connection import HandedOver, follow_primary
 from tailplane.broker.outage import Outage
 from tailplane.broker.wire import Line, Wire
-from tailplane.protocol.errors import StoreUnavailable
+from tailplane.protocol.errors import StoreForbidden, StoreUnavailable
 
 log = structlog.get_logger("tailplane.broker")
 
@@ -122,7 +122,7 @@ class Subscriptions:
 
     def _take(self, reply: Any) -> None:
         self._heard_at = asyncio.get_running_loop().time()
-        if isinstance(reply, StoreUnavailable):
+        if isinstance(reply, StoreUnavailable) and not isinstance(reply, StoreForbidden):
             # Whose subscription it was is not said: on a new connection all are asked for again.
             log.warning("subscription refused", reason=str(reply))
             if self._line is not None:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from tailplane.broker import Broker, UnfitStore, mind_fitness, wait_until_fit
+from tailplane.broker import Broker, UnfitStore, mind_fitness, rights, wait_until_fit
 from tailplane.control_plane import documents, problems, routers
 from tailplane.control_plane.cancel import Canceller
 from tailplane.control_plane.counts import Counts
@@ -99,7 +99,7 @@ async def _wake_readers_on_drain(services: Services) -> None:
 
 async def _mind_fitness(app: FastAPI, services: Services) -> None:
     try:
-        await wait_until_fit(services.broker.redis)
+        await wait_until_fit(services.broker.redis, rights.of_control_plane(services.broker.keys))
     except UnfitStore as error:
         app.state.refusal = error
         # Whoever serves this application may not know of refusals: at least it takes no more requests.

@@ -19,6 +19,7 @@
     |   `-- Unserialisable           a value that msgpack can't carry
     |-- Unavailable                  try again later: `retry_after` says when
     |   |-- StoreUnavailable         Redis can't be reached
+    |   |   `-- StoreForbidden       its user lacks a right
     |   `-- QueueFull              its workflow has as many tasks waiting as the deployment takes
     |-- ConnectionLost               the client gave up reconnecting
     |-- StreamGap                    the stream lacks events, also when it is read again
@@ -215,6 +216,13 @@ class StoreUnavailable(Unavailable):
 
     code = "store_unavailable"
     title = "The store does not answer"
+
+
+class StoreForbidden(StoreUnavailable):
+    """Redis refuses a command, key or channel to the program's user; whoever gives rights can mend it meanwhile."""
+
+    code = "store_forbidden"
+    title = "The store refuses what the program needs"
 
 
 class QueueFull(Unavailable):

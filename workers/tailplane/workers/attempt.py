@@ -32,6 +32,7 @@ from tailplane.broker.tasks import OUT_OF_TIME, record_fields
 from tailplane.broker.tracing import note_exception
 from tailplane.protocol import events
 from tailplane.protocol.errors import (
+    StoreForbidden,
     StoreUnavailable,
     TailplaneError,
     TaskLost,
@@ -133,6 +134,7 @@ class Attempt:
         # Of its task, if it is the first attempt and has written nothing yet: how long it waited for its beginning.
         self._waited: float | None = None
         self._is_counted = False
+        self._is_refused = False
 
     def stop(self, why: Stop, reason: str | None = None) -> None:
         """Stop the attempt; the first reason counts, but losing the task overrules all."""
@@ -191,8 +193,8 @@ class Attempt:
                     self._counts.refused[self.claim.workflow,] += 1
                     await self._acknowledge()
                 return begun
-            except StoreUnavailable:
-                await self._pause()
+            except StoreUnavailable as error:
+                await self._pause(error)
             except (TransitionRefused, TaskNotFound) as error:
                 # Cancelled while it was on its way, or delivered twice: the record decides, there is nothing to run.
                 log.info("nothing to run", reason=str(error))
@@ -372,8 +374,8 @@ class Attempt:
         while self._stop is not Stop.LOST:
             try:
                 state = await self._platform.broker.tasks.finish(self.claim.task, closing)
-            except StoreUnavailable:
-                await self._pause()
+            except StoreUnavailable as error:
+                await self._pause(error)
             except TailMismatch:
                 closing = await self._mended(closing)
             else:
@@ -398,8 +400,8 @@ class Attempt:
         believed = closing.after + closing.lost
         try:
             await self._platform.kept.repair(self.claim.task, closing.attempt, believed)
-        except StoreUnavailable:
-            await self._pause()
+        except StoreUnavailable as error:
+            await self._pause(error)
         except EventsLost as error:
             # Never call that success.
             log.error("the store lost events", believed=believed, last=error.last)
@@ -426,18 +428,22 @@ class Attempt:
                 await self._note_if_failed(state)
                 await self._platform.acknowledgements.send(self.claim.task)
                 return
-            except StoreUnavailable:
-                await self._pause()
+            except StoreUnavailable as error:
+                await self._pause(error)
 
     async def _requeue(self, delay: timedelta) -> None:
         while self._stop is not Stop.LOST:
             try:
                 await self._platform.broker.queue.requeue(self._platform.worker, self.claim, delay)
                 return
-            except StoreUnavailable:
-                await self._pause()
+            except StoreUnavailable as error:
+                await self._pause(error)
 
-    async def _pause(self) -> None:
+    async def _pause(self, why: StoreUnavailable) -> None:
+        # Of a store that is away others tell; what only this attempt asks for may be refused to nobody else.
+        if isinstance(why, StoreForbidden) and not self._is_refused:
+            self._is_refused = True
+            log.error("Redis refuses", reason=str(why))
         await asyncio.sleep(_STORE_PAUSE)
 
 

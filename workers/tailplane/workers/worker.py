@@ -20,7 +20,7 @@ from typing import Any
 import structlog
 import uvloop
 
-from tailplane.broker import Broker, Claim, TaskRef, WorkerRecord, connect, trace_export, wait_until_fit
+from tailplane.broker import Broker, Claim, TaskRef, WorkerRecord, connect, rights, trace_export, wait_until_fit
 from tailplane.broker.garbage import collect_seldom
 from tailplane.broker.listener import Listener, Questions
 from tailplane.broker.logs import about, configure_logging
@@ -55,7 +55,7 @@ def run_worker(workflows: Sequence[Workflow], settings: Settings) -> None:
 
     Raises:
         ValueError: no workflows, or two of one name.
-        UnfitStore: Redis may drop live streams.
+        UnfitStore: Redis may drop live streams, or refuses what a worker needs.
         PortTaken: there can be no probes and metrics on the port that is set for them.
     """
     names = [workflow.name for workflow in workflows]
@@ -265,7 +265,7 @@ class PlatformThread(threading.Thread):
         self.parts = Parts(self.vitals, self.watchdog, counts, writer, kept, lease, queue, broker, self._attempts)
         log.info("worker starts", redis=mask_url(settings.redis_url), workflows=me.workflows)
         # First: what nobody has claimed yet, a server that may drop streams can't lose by our fault.
-        if not await self._unless_draining(wait_until_fit(broker.redis)):
+        if not await self._unless_draining(wait_until_fit(broker.redis, rights.of_worker(broker.keys))):
             return
         if not await self._unless_draining(lease.begin()):
             return

@@ -4,15 +4,16 @@ Imports redis-py, which a client-only install does not have.
 """
 
 import asyncio
+import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from tailplane.broker import connect, fitness
+from tailplane.broker import Keys, connect, fitness, rights
 from tailplane.broker.connection import check_url
 from tailplane.deploy.doctor.finding import Finding, Verdict
 from tailplane.deploy.masking import mask
@@ -35,7 +36,7 @@ def check_redis(url: str, *, is_expected: bool, is_needed: bool = True) -> Itera
         is_needed: no control plane answers; one that does has a server of its own, wherever that is.
     """
     try:
-        facts, skew, took = asyncio.run(_ask(url))
+        facts, skew, took, refused = asyncio.run(_ask(url))
     except (RedisError, StoreUnavailable, OSError, ValueError) as error:
         if is_expected:
             remedy = "is TAILPLANE_REDIS_URL right, the server up, and the password the present one?"
@@ -53,21 +54,33 @@ def check_redis(url: str, *, is_expected: bool, is_needed: bool = True) -> Itera
     else:
         remedy = "let its user run INFO, or look at its settings yourself"
         yield Finding("redis", Verdict.WARNING, f"{mask_url(url)} answers, but tells nothing of itself", remedy)
+    yield judge_rights(refused)
     yield judge_eviction(facts.info)
     yield judge_clock(skew)
     yield judge_speed(took)
 
 
-async def _ask(url: str) -> tuple[fitness.Facts, float, float]:
-    """Return what the server says of itself, its clock's skew, and the shortest time that an answer took."""
+async def _ask(url: str) -> tuple[fitness.Facts, float, float, Mapping[str, Sequence[str]]]:
+    """Return what the server says of itself, its clock's skew, the shortest time that an answer took, and what of each
+    program's work it refuses to this user.
+    """
     # As the programs connect, through sentinels where the URL names them; the first command does: it is not timed.
     client = connect(check_url(url), Redis)
     try:
         await client.ping()
         skew, took = await _clock_skew(client)
-        return await fitness.read_facts(client), skew, took
+        return await fitness.read_facts(client), skew, took, await _refused(client)
     finally:
         await client.aclose(close_connection_pool=True)
+
+
+async def _refused(client: Redis) -> Mapping[str, Sequence[str]]:
+    keys = Keys(os.environ.get("TAILPLANE_PREFIX", "tailplane"))
+    refused = {"control planes": await rights.lacking(client, rights.of_control_plane(keys))}
+    if refused["control planes"]:
+        # What a worker may not is written down by the server; so it is asked for no more than is needed.
+        refused["workers"] = await rights.lacking(client, rights.of_worker(keys))
+    return refused
 
 
 async def _clock_skew(client: Redis) -> tuple[float, float]:
@@ -94,6 +107,16 @@ def judge_server(url: str, info: Mapping[str, Any]) -> Finding:
     if info.get("role") in ("slave", "replica"):
         return Finding("redis", Verdict.FAILURE, f"{name}, a replica", "TAILPLANE_REDIS_URL must name the primary")
     return Finding("redis", Verdict.OK, name)
+
+
+def judge_rights(refused: Mapping[str, Sequence[str]]) -> Finding:
+    """Judge what the server refuses to the user of the URL, by program: one of them should get all that it needs."""
+    for program, commands in refused.items():
+        if not commands:
+            return Finding("redis rights", Verdict.OK, f"the user may do what {program} need")
+    program, commands = min(refused.items(), key=lambda item: len(item[1]))
+    detail = f"the user may not do what {program} need: {'; '.join(commands)}"
+    return Finding("redis rights", Verdict.FAILURE, detail, "give it the rights of deploy/redis/users.acl")
 
 
 def judge_eviction(info: Mapping[str, Any]) -> Finding:

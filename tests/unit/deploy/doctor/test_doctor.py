@@ -138,7 +138,7 @@ def test_an_absent_control_plane_is_a_failure_only_if_one_was_named(is_expected:
 def test_a_real_server_with_an_append_only_file_has_no_faults() -> None:
     with EmbeddedServer(persist=True) as server:
         found = verdicts(check_redis(server.url, is_expected=True))
-    assert len(found) == 5
+    assert len(found) == 6
     assert found.pop("redis latency") in (Verdict.OK, Verdict.WARNING)
     assert set(found.values()) == {Verdict.OK}
 

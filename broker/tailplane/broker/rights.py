@@ -1,0 +1,107 @@
+"""What the programs' users need to be allowed in Redis, as commands that can be tried without being carried out.
+
+`deploy/redis/users.acl` gives just these rights, and a few that only a cluster or the doctor asks for. Both programs
+try them at their start (`wait_until_fit`), and `doctor` does: a right that is missing shows there, by name, and not in
+the middle of a task.
+"""
+
+from collections.abc import Sequence
+
+from redis.asyncio import Redis
+
+from tailplane.broker.keys import Keys, TaskRef
+from tailplane.broker.wire import Command, Wire, raise_refusals
+from tailplane.protocol.errors import StoreForbidden
+from tailplane.protocol.ids import DEFAULT_TENANT, SessionId, TaskId, WorkerId
+
+_TASK = TaskRef(TaskId("t_probe"))
+_WORKER = WorkerId("probe")
+_WORKFLOW = "probe"
+_SCRIPT = "0" * 40
+
+
+def of_control_plane(keys: Keys) -> list[Command]:
+    """Return what a control plane does: each of its commands, and each kind of key and channel, at least once."""
+    record, stream, due = keys.task(_TASK), keys.stream(_TASK), keys.due(_WORKFLOW)
+    session, tasks = keys.session(DEFAULT_TENANT, SessionId("probe")), keys.tasks(DEFAULT_TENANT)
+    of_session = keys.session_tasks(DEFAULT_TENANT, SessionId("probe"))
+    request, gone, dead = keys.request(DEFAULT_TENANT, "probe"), keys.gone(DEFAULT_TENANT), keys.dead(DEFAULT_TENANT)
+    return [
+        # Scripts are given channels among their keys.
+        ("EVALSHA", _SCRIPT, 3, record, stream, keys.bell(_TASK)),
+        ("EVAL", "return 1", 7, due, keys.doorbell(_WORKFLOW), tasks, request, session, of_session, dead),
+        ("TIME",),
+        ("EXISTS", stream), ("DEL", record, stream, keys.worker(_WORKER), keys.running(_WORKER)),
+        ("EXPIRE", keys.doorbell(_WORKFLOW), 60), ("PEXPIRE", stream, 1),
+        ("GET", request), ("SET", request, "", "PX", 1, "NX", "GET"),
+        ("LPUSH", keys.doorbell(_WORKFLOW), "1"), ("LTRIM", keys.doorbell(_WORKFLOW), 0, 0),
+        ("HGET", record, "state"), ("HMGET", record, "state"), ("HGETALL", keys.workflows),
+        ("HVALS", keys.running(_WORKER)), ("HLEN", keys.running(_WORKER)), ("HSET", record, "state", ""),
+        ("HSETNX", session, "closed", "0"), ("HDEL", keys.running(_WORKER), _TASK.member),
+        ("ZADD", tasks, 0, _TASK.task_id), ("ZREM", of_session, _TASK.task_id),
+        ("ZREMRANGEBYSCORE", gone, 0, 0), ("ZCARD", due), ("ZSCORE", gone, _TASK.task_id),
+        ("ZRANGE", keys.workers, 0, 0), ("ZRANGEBYSCORE", due, 0, 0),
+        ("ZRANGEBYLEX", dead, "-", "+"), ("ZREVRANGEBYLEX", dead, "+", "-"),
+        ("XADD", stream, "NOMKSTREAM", "0-1", "e", ""), ("XLEN", stream),
+        ("XRANGE", stream, "-", "+"), ("XREVRANGE", stream, "+", "-"),
+        ("PUBLISH", keys.control(_WORKER), ""), ("PUBLISH", keys.bell(_TASK), ""),
+        ("SUBSCRIBE", keys.bell(_TASK), keys.ends("probe")), ("UNSUBSCRIBE", keys.bell(_TASK)),
+    ]  # fmt: skip
+
+
+def of_worker(keys: Keys) -> list[Command]:
+    """Return what a worker does, likewise."""
+    record, stream, due = keys.task(_TASK), keys.stream(_TASK), keys.due(_WORKFLOW)
+    doorbell, running, worker = keys.doorbell(_WORKFLOW), keys.running(_WORKER), keys.worker(_WORKER)
+    return [
+        ("EVALSHA", _SCRIPT, 3, record, stream, keys.bell(_TASK)),
+        ("EVAL", "return 1", 5, keys.workers, worker, running, due, doorbell),
+        ("EVAL", "return 1", 2, keys.dead(DEFAULT_TENANT), keys.request(DEFAULT_TENANT, _TASK.task_id)),
+        ("TIME",),
+        ("EXISTS", record), ("DEL", worker, running), ("DEL", doorbell),
+        ("EXPIRE", doorbell, 60), ("PEXPIRE", stream, 1), ("PERSIST", record),
+        ("LPUSH", doorbell, "1"), ("LTRIM", doorbell, 0, 0), ("BLPOP", doorbell, "0.1"),
+        ("HGET", record, "state"), ("HMGET", record, "state"), ("HGETALL", running), ("HVALS", running),
+        ("HLEN", running), ("HSET", keys.workflows, "probe", ""), ("HINCRBY", record, "attempt", 1),
+        ("HDEL", running, _TASK.member),
+        ("ZADD", keys.dead(DEFAULT_TENANT), 0, _TASK.task_id), ("ZREM", due, _TASK.member),
+        ("ZSCORE", keys.workers, _WORKER), ("ZRANGE", due, 0, 0),
+        ("XADD", stream, "NOMKSTREAM", "0-1", "e", ""), ("XLEN", stream), ("XREVRANGE", stream, "+", "-"),
+        ("XTRIM", stream, "MINID", "0-1"),
+        ("PUBLISH", keys.bell(_TASK), ""), ("PUBLISH", keys.ends("probe"), ""),
+        ("SUBSCRIBE", keys.control(_WORKER)), ("UNSUBSCRIBE", keys.control(_WORKER)),
+    ]  # fmt: skip
+
+
+async def lacking(redis: Redis, needs: Sequence[Command]) -> list[str]:
+    """Return which of these commands the server would refuse to this user, in words; nothing is carried out.
+
+    Raises:
+        StoreUnavailable: it does not answer.
+    """
+    wire = Wire(redis)
+    try:
+        # First alone: without MULTI, what follows would be carried out.
+        frame = await wire.call([("MULTI",), ("DISCARD",)])
+        if any(isinstance(reply, StoreForbidden) for reply in frame):
+            return ["MULTI or DISCARD, by which the other rights are tried"]
+        raise_refusals(frame)
+        # Rights are looked at when a command is queued.
+        replies = await wire.call([("MULTI",), *needs, ("DISCARD",)])
+    finally:
+        wire.abandon()
+    return [
+        _in_words(need) for need, reply in zip(needs, replies[1:], strict=False) if isinstance(reply, StoreForbidden)
+    ]
+
+
+def _in_words(need: Command) -> str:
+    verb, *arguments = map(str, need)
+    match verb:
+        case "EVAL" | "EVALSHA":
+            names = arguments[2:]
+        case "DEL" | "SUBSCRIBE":
+            names = arguments
+        case _:
+            names = arguments[:1]
+    return f"{verb} of {', '.join(names)}" if names else verb
