@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -17,7 +16,7 @@ from tailplane.deploy import probe
 from tailplane.deploy.child import Child, tailplane_command
 from tailplane.deploy.ports import HOST, free_port
 from tailplane.deploy.valkey_binary import find_binary
-from tests.guarded_server import GuardedServer, password_of
+from tests.guarded_server import GuardedServer, password_of, redis_with_tls
 from tests.sentinel_process import until
 
 from .conftest import WORKFLOWS
@@ -29,17 +28,12 @@ PATIENCE = 60
 
 @pytest.fixture(params=["valkey", "redis-with-tls"])
 def guarded(request: pytest.FixtureRequest) -> Iterator[GuardedServer]:
-    """A server with the users' file; the Redis of Debian 12 is 7.0, the oldest that Tailplane takes."""
+    """A server with the users' file."""
     if request.param == "valkey":
         with GuardedServer(find_binary(), is_encrypted=False) as server:
             yield server
         return
-    binary = shutil.which("redis-server")
-    if binary is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("redis-server is not installed")
-        pytest.skip("redis-server is not installed: the embedded server knows no TLS")
-    with GuardedServer(Path(binary), is_encrypted=True) as server:
+    with GuardedServer(redis_with_tls(), is_encrypted=True) as server:
         yield server
 
 

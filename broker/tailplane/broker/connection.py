@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 from redis.asyncio import Redis
-from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.asyncio.connection import AbstractConnection, ConnectionPool, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
@@ -145,6 +145,12 @@ class HandedOver(AbstractConnection):
     redis-py sends by `asyncio.wait_for`, which up to Python 3.11 swallows a cancellation that comes when the bytes are
     just out: a task that is to end would wait for the reply instead, and go on.
     """
+
+    def __init__(self, **options: Any) -> None:
+        if isinstance(self, SSLConnection):
+            # redis-py would take any certificate of an authority that is trusted, whoever's it is.
+            options.setdefault("ssl_check_hostname", options.get("ssl_cert_reqs", "required") == "required")
+        super().__init__(**options)
 
     @property
     def transport(self) -> asyncio.Transport:

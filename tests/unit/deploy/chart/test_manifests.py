@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tailplane.broker.settings import DeploymentSettings
 from tailplane.control_plane import Settings as ControlPlaneSettings
 from tailplane.workers import Settings as WorkerSettings
 
@@ -137,6 +138,18 @@ def test_the_default_drains_are_the_programs(manifests: list[Manifest]) -> None:
     defaults = yaml.safe_load((CHART / "values.yaml").read_text())
     for part, settings in (("controlPlane", ControlPlaneSettings), ("workerDefaults", WorkerSettings)):
         assert defaults[part]["drainGrace"] == settings.model_fields["drain_grace"].default.total_seconds()
+
+
+def test_what_the_chart_sets_are_settings(manifests: list[Manifest]) -> None:
+    for _, container in programs(manifests):
+        settings: type[DeploymentSettings] = (
+            ControlPlaneSettings if container["name"] == "control-plane" else WorkerSettings
+        )
+        known = {f"TAILPLANE_{name.upper()}" for name in settings.model_fields}
+        given = {name for name in variables(container) if name.startswith("TAILPLANE_")}
+        # Not a setting yet: streams are with the queue.
+        assert given - known <= {"TAILPLANE_STREAMS_URL"}
+        assert len(container["env"]) == len(variables(container))
 
 
 def test_no_pod_may_do_more_than_it_needs(manifests: list[Manifest]) -> None:
