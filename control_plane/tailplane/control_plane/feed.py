@@ -51,7 +51,8 @@ class Feed:
         # A dict, for it keeps the order in which they came.
         self._watchers: dict[Callable[[], None], None] = {}
         self._is_waking = False
-        self._woken_at = 0.0
+        # When an entry came whose handing over is measured.
+        self._timed_from: float | None = None
         self._chunks: dict[tuple[EntryId, str], tuple[bytes, int]] = {}
 
     def begin(self, newest: Entry) -> None:
@@ -64,7 +65,8 @@ class Feed:
         # Came with its bell while it was read.
         new = [entry for entry in entries if entry.id > self.tail]
         for entry in new:
-            self.counts.note_entry(entry)
+            if self.counts.note_entry(entry):
+                self._timed_from = time.monotonic()
         self._add(new)
 
     def _add(self, entries: Sequence[Entry]) -> None:
@@ -155,16 +157,15 @@ class Feed:
         """
         if not self._is_waking:
             self._is_waking = True
-            self._woken_at = time.monotonic()
             asyncio.get_running_loop().call_soon(self._wake_watchers)
 
     def _wake_watchers(self) -> None:
         self._is_waking = False
-        if not self._watchers:
-            return
         for woken in list(self._watchers):
             woken()
-        self.counts.handover.observe(time.monotonic() - self._woken_at)
+        if self._timed_from is not None:
+            self.counts.handover.observe(time.monotonic() - self._timed_from)
+            self._timed_from = None
 
 
 def join(entries: Sequence[SharedEntry], form: Format, after: Cursor, size: int) -> tuple[bytes, int]:

@@ -157,14 +157,14 @@ ROWS: list[Row[Services]] = [
     Row(
         "tailplane_arrival_lag_seconds",
         "histogram",
-        "For each of those entries, from the writing of its first event until it was here: the worker's wall clock and "
-        "the control plane's, so that their difference is part of it.",
+        "Of one in eight of those entries, from the writing of its first event until it was here: by the worker's wall "
+        "clock and the control plane's, so that their difference is part of it.",
         lambda services: services.counts.arrival,
     ),
     Row(
         "tailplane_handover_seconds",
         "histogram",
-        "From the arrival of entries until all readers that waited for them were served: written to their connection's "
+        "Of the same, from the arrival until all readers that waited were served: written to their connection's "
         "transport, or, of slow ones, left to their own task. By the monotonic clock.",
         lambda services: services.counts.handover,
     ),

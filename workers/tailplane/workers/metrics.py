@@ -117,8 +117,8 @@ ROWS: list[Row[Parts]] = [
     Row(
         "tailplane_append_lag_seconds",
         "histogram",
-        "For each entry, from the writing of its first event until Redis said that it has it; both by the worker's "
-        "wall clock.",
+        "Of each flush's first entry, from the writing of its first event until Redis said that it has it; both by the "
+        "worker's wall clock.",
         lambda parts: parts.writer.written.lag,
     ),
     Row("tailplane_flush_events", "histogram", "Events in a flush.", lambda parts: parts.writer.written.flush_events),

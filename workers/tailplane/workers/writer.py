@@ -102,7 +102,8 @@ class Writer:
         # Not the loop's own clock, which counts in milliseconds.
         begun = time.monotonic()
         outcome = await self._append(appends)
-        self.written.note_flush(appends, time.monotonic() - begun)
+        took = time.monotonic() - begun
+        self.written.note_flush([append for append, no in zip(appends, outcome, strict=True) if no is None], took)
         for (emitter, append), refusal in zip(batch, outcome, strict=True):
             if refusal is None:
                 self._note_taken(emitter, append)
@@ -126,13 +127,13 @@ class Writer:
 
     def _note_taken(self, emitter: Emitter, append: Append, entries: int | None = None) -> None:
         self._kept.add(append)
-        self.written.note_taken(append)
         emitter.taken(entries)
 
     async def _settle(self, emitter: Emitter, append: Append, refusal: Refusal | None) -> None:
         """See to an entry that Redis did not take at once."""
         while refusal is not None:
             if refusal.means_already_there(append.id):
+                self.written.note_taken([append])
                 self._note_taken(emitter, append, refusal.entries)
                 return
             log.warning(
@@ -152,6 +153,7 @@ class Writer:
                 return
             append = append._replace(entries=entries)
             (refusal,) = await self._append([append])
+        self.written.note_taken([append])
         self._note_taken(emitter, append, append.entries + 1)
 
     async def _append(self, appends: list[Append]) -> list[Refusal | None]:
