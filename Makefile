@@ -24,7 +24,7 @@ SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo dev test check lint format build bench bench-peers profile chaos test-upgrade clean
+.PHONY: help venv demo dev test check lint format docs build bench bench-peers profile chaos test-upgrade clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-20s%s\n", $$1, $$2 }'
@@ -53,6 +53,9 @@ lint: $(DEV_STAMP) ## ruff, mypy and the import contracts
 format: $(DEV_STAMP) ## let ruff sort imports, fix what it can and format
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
+
+docs: $(DEV_STAMP) ## write docs/configuration.md anew from the source
+	@$(BIN)/python -m tailplane.deploy.configuration > docs/configuration.md
 
 build: $(DEV_STAMP) ## the sdist and the wheel, in dist/
 	@$(BIN)/python -m build

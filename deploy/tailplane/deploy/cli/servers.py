@@ -61,7 +61,11 @@ def control_plane(
     host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port.", show_default="8420")] = None,
 ) -> None:
-    """Run one control plane. Its settings are TAILPLANE_* variables, above all TAILPLANE_REDIS_URL."""
+    """Run one control plane.
+
+    Its settings are TAILPLANE_* variables, above all TAILPLANE_REDIS_URL; docs/configuration.md has them all, and
+    `python -m tailplane.deploy.configuration` prints them where `tailplane[all]` is installed.
+    """
     from tailplane.control_plane import Settings, serve
 
     settings = _settings(Settings, host=host, port=port)
@@ -75,7 +79,11 @@ def worker(
     processes: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
     concurrency: Concurrency = None,
 ) -> None:
-    """Run workflows. The settings are TAILPLANE_* variables, above all TAILPLANE_REDIS_URL."""
+    """Run workflows.
+
+    The settings are TAILPLANE_* variables, above all TAILPLANE_REDIS_URL; docs/configuration.md has them all, and
+    `python -m tailplane.deploy.configuration` prints them where `tailplane[all]` is installed.
+    """
     from tailplane.workers import Settings, run_worker
 
     settings = _settings(Settings, concurrency=concurrency)
