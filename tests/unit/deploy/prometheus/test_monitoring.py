@@ -80,10 +80,12 @@ def test_panels_do_not_overlap_and_ask_the_chosen_prometheus() -> None:
 
 
 def test_each_alert_says_where_its_runbook_is() -> None:
+    headings = set(re.findall(r"^### (\S+)$", (ROOT / "docs" / "operations.md").read_text(), re.MULTILINE))
     for group in yaml.safe_load(RULES.read_text())["groups"]:
         for rule in group["rules"]:
             kebab = re.sub(r"(?<!^)([A-Z])", r"-\1", rule["alert"]).lower()
             assert rule["annotations"]["runbook_url"] == f"docs/operations.md#{kebab}"
+            assert kebab in headings
             assert rule["labels"]["severity"] in {"critical", "warning", "info"}
 
 
