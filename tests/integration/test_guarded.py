@@ -7,15 +7,17 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from tailplane.client import Client, Task, TaskCancelled, TaskFailed, TaskGone
+from tailplane.client import Client, ClientOptions, Task, TaskCancelled, TaskFailed, TaskGone
 from tailplane.deploy import probe
 from tailplane.deploy.child import Child, tailplane_command
 from tailplane.deploy.ports import HOST, free_port
 from tailplane.deploy.valkey_binary import find_binary
+from tailplane.protocol.errors import StoreForbidden
 from tests.guarded_server import GuardedServer, password_of, redis_with_tls
 from tests.sentinel_process import until
 
@@ -166,6 +168,24 @@ async def forget(client: Client, task: Task) -> None:
         await task.status()
 
 
+async def take_a_right_and_give_it_back(guarded: GuardedServer, fleet: Fleet, client: Client) -> None:
+    """Let no attempt begin for a while: the worker says why, and loses nothing."""
+    guarded.ask("ACL", "SETUSER", "worker", "-xrevrange")
+    task = await client.run_workflow("echo", 1)
+    logs = fleet.workers
+    await eventually(
+        lambda: any("Redis refuses" in child.log_tail() for child in logs), "a worker says what is refused"
+    )
+    assert (await task.status()).state == "queued"
+    guarded.ask("ACL", "LOAD")
+    assert await task.result(timeout=PATIENCE) == 1
+    guarded.ask("ACL", "SETUSER", "control-plane", "-hmget")
+    with pytest.raises(StoreForbidden, match="no right to run HMGET"):
+        await Client(fleet.url, options=ClientOptions(retry_for=timedelta(seconds=0.1))).task(task.task_id).status()
+    guarded.ask("ACL", "LOAD")
+    assert (await task.status()).state == "succeeded"
+
+
 async def diagnosis(guarded: GuardedServer, fleet: Fleet) -> str:
     """Return what the doctor writes, asked by who has the control plane's URL."""
     run = await asyncio.to_thread(
@@ -187,13 +207,34 @@ async def test_all_that_tasks_go_through_is_allowed(guarded: GuardedServer, flee
     doctor, _ = await asyncio.gather(diagnosis(guarded, fleet), lose_a_worker(client, fleet))
     assert "the user may do what control planes need" in doctor
     await forget(client, forgotten)
+    assert guarded.refused() == []
+    await take_a_right_and_give_it_back(guarded, fleet, client)
     for child in fleet.children:
         child.terminate()
     for child in fleet.children:
         assert await asyncio.to_thread(child.wait, PATIENCE) == 0, child.log_tail()
 
-    assert guarded.refused() == []
     written = doctor + "".join(child.log_tail() for child in fleet.children)
     assert "p@ss" not in written
     assert "p%40ss" not in written
     assert password_of("worker") not in written
+
+
+@pytest.mark.parametrize(("name", "command"), [("control-plane", ()), ("worker", (str(WORKFLOWS),))])
+def test_a_program_that_lacks_a_right_does_not_start_and_says_which(
+    tmp_path: Path, name: str, command: tuple[str, ...]
+) -> None:
+    with GuardedServer(find_binary(), is_encrypted=False) as server:
+        server.ask("ACL", "SETUSER", name, "-xadd")
+        env = {"TAILPLANE_REDIS_URL": server.url(name), "TAILPLANE_PORT": str(free_port())}
+        child = Child(name, tailplane_command(name, *command), output=tmp_path / name, env=env)
+        try:
+            child.start()
+            assert child.wait(PATIENCE) == 1
+        finally:
+            child.kill()
+    log = child.log_tail()
+    assert "error: Redis refuses to the program's user: XADD of tailplane:default:stream:{t_probe}" in log
+    assert "hint:  deploy/redis/users.acl" in log
+    assert "Traceback" not in log
+    assert "p%40ss" not in log

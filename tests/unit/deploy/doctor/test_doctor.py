@@ -25,6 +25,7 @@ from tailplane.deploy.doctor.redis_server import (
     judge_clock,
     judge_eviction,
     judge_persistence,
+    judge_rights,
     judge_server,
     judge_speed,
 )
@@ -263,3 +264,23 @@ def test_beside_a_healthy_control_plane_a_redis_that_nobody_named_is_not_missed(
 def test_every_finding_that_is_not_ok_has_a_remedy() -> None:
     for finding in diagnose(f"http://127.0.0.1:{free_port()}", f"redis://127.0.0.1:{free_port()}"):
         assert (finding.remedy is None) == (finding.verdict == Verdict.OK), finding
+
+
+@pytest.mark.parametrize(
+    ("refused", "verdict", "detail"),
+    [
+        ({"control planes": []}, Verdict.OK, "the user may do what control planes need"),
+        ({"control planes": ["XRANGE"], "workers": []}, Verdict.OK, "the user may do what workers need"),
+        (
+            {"control planes": ["XRANGE", "GET"], "workers": ["BLPOP of a"]},
+            Verdict.FAILURE,
+            "the user may not do what workers need: BLPOP of a",
+        ),
+    ],
+)
+def test_a_user_should_have_the_rights_of_one_program(
+    refused: dict[str, list[str]], verdict: Verdict, detail: str
+) -> None:
+    finding = judge_rights(refused)
+    assert (finding.verdict, finding.detail) == (verdict, detail)
+    assert bool(finding.remedy) == (verdict is Verdict.FAILURE)
