@@ -24,7 +24,7 @@ SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo dev test check lint format docs build bench bench-peers profile chaos test-upgrade clean
+.PHONY: help venv demo dev test test-compose constraints check lint format docs build bench bench-peers profile chaos test-upgrade clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-20s%s\n", $$1, $$2 }'
@@ -39,6 +39,13 @@ dev: $(USER_STAMP) ## run a local cluster that restarts when the code changes
 
 test: lint ## everything: the linters, then all tests
 	@$(BIN)/pytest
+
+test-compose: $(DEV_STAMP) ## build and start the cluster of docker-compose.yml, kill and replace its containers under load (10 minutes; needs Docker)
+	@$(BIN)/pytest -s tests/compose
+
+constraints: $(DEV_STAMP) ## choose the packages in the container images anew
+	@$(BIN)/python deploy/image_requirements.py --newest > deploy/constraints.txt.new
+	@mv deploy/constraints.txt.new deploy/constraints.txt
 
 check: lint ## the linters, unit and contract tests: under a minute, before each commit
 	@$(BIN)/pytest -m "not slow" -n 2 tests/unit tests/contract

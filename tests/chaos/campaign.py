@@ -1,20 +1,18 @@
 """One run: starts a fleet, puts load on it, inflicts the faults, waits for all to end, and checks all that was seen."""
 
 import asyncio
-import contextlib
 import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
 from redis.asyncio import Redis
 
-from tailplane.client import Client, ClientOptions
+from tailplane.client import Client
 from tailplane.deploy import probe
 from tests.chaos import evidence, leftovers, logs
 from tests.chaos.attempts import divide
@@ -23,20 +21,17 @@ from tests.chaos.faults import Kind, schedule
 from tests.chaos.fleet import Fleet, fleet
 from tests.chaos.history import Inflicted, Leftover, TaskHistory
 from tests.chaos.inflict import inflict
-from tests.chaos.load import Load, read_again, runs
+from tests.chaos.load import Load, complete, open_clients
 from tests.chaos.orders import WORKFLOWS, orders
 from tests.chaos.recovery import recoveries
 from tests.chaos.report import Report
 
 Say = Callable[[str], None]
 
-_CLIENTS = 4
 # Seconds from the last fault: until every task must have ended; until what is left behind must have gone.
 _SETTLE = 150.0
 _TIDY = 30.0
 _PROGRESS = 10.0
-# A busy machine takes its time to start a control plane again.
-_PATIENT = ClientOptions(retry_for=timedelta(minutes=5))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +68,14 @@ async def run(plan: Plan, say: Say) -> Report:
 
 async def _run(plan: Plan, running: Fleet, directory: Path, say: Say) -> Report:
     inflicted: list[Inflicted] = []
-    async with _clients(running.url) as clients:
+    async with open_clients(running.url) as clients:
         load = Load(clients, plan.seed)
         whole_at = await _strain(plan, running, load, inflicted, say)
         settling = asyncio.get_running_loop().time() - whole_at
     histories = load.histories
     say(f"{load.ended} tasks have ended, {settling:.1f} s after the last fault: reading all again")
-    ledger = runs(running.ledger)
     async with Client(running.direct_url) as fresh:
-        for history in histories:
-            history.runs = ledger[history.task_id]
-            await _read_again(fresh, history)
+        await complete(fresh, histories, running.ledger)
     left, untidy = await _tidy(running, histories, plan.workers)
     found = [violation for history in histories for violation in violations(history)]
     said = [trouble for member in running.members for trouble in member.troubles]
@@ -138,16 +130,6 @@ async def _tell_progress(load: Load, plan: Plan, inflicted: list[Inflicted], fau
         )
 
 
-async def _read_again(client: Client, history: TaskHistory) -> None:
-    if not history.task_id or history.troubles:
-        return
-    try:
-        async with asyncio.timeout(_TIDY):
-            await read_again(client, history)
-    except Exception as error:
-        history.troubles.append(f"it can't be read again: {type(error).__name__}: {error}")
-
-
 async def _tidy(running: Fleet, histories: list[TaskHistory], workers: int) -> tuple[list[Leftover], list[Violation]]:
     """Return what Redis holds once that is as it should be, or after a while; and what is wrong with it."""
     ends = {history.task_id: history.record.state if history.record else None for history in histories}
@@ -171,12 +153,6 @@ async def _until_registered(running: Fleet) -> None:
             if {item["name"] for item in registered or ()} >= WORKFLOWS:
                 return
             await asyncio.sleep(0.1)
-
-
-@contextlib.asynccontextmanager
-async def _clients(url: str) -> AsyncIterator[list[Client]]:
-    async with contextlib.AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(Client(url, options=_PATIENT)) for _ in range(_CLIENTS)]
 
 
 def _end(history: TaskHistory) -> str:

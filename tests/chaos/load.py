@@ -1,13 +1,16 @@
 """The load: submits the orders, follows each task in two ways, cancels some, and reads all of it again in the end."""
 
 import asyncio
+import contextlib
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 from tailplane.client import (
     Client,
+    ClientOptions,
     Rewind,
     State,
     Task,
@@ -17,6 +20,19 @@ from tailplane.client import (
 )
 from tests.chaos.history import Outcome, Run, TaskHistory
 from tests.chaos.orders import Order
+
+_CLIENTS = 4
+# A busy machine takes its time to start a control plane again.
+_PATIENT = ClientOptions(retry_for=timedelta(minutes=5))
+# Seconds, for one task.
+_READ = 30.0
+
+
+@contextlib.asynccontextmanager
+async def open_clients(url: str) -> AsyncIterator[list[Client]]:
+    """Open the clients that the load comes from."""
+    async with contextlib.AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(Client(url, options=_PATIENT)) for _ in range(_CLIENTS)]
 
 
 class Load:
@@ -94,8 +110,27 @@ class Load:
         history.outcome = await _outcome(task)
 
 
-async def read_again(client: Client, history: TaskHistory) -> None:
-    """Read a task's stream and record anew, with a client that has seen nothing of it."""
+async def complete(client: Client, histories: Sequence[TaskHistory], ledger: Path) -> None:
+    """Add what only shows when all has ended: the runs in the ledger; streams and records, read anew.
+
+    Args:
+        client: one that has seen nothing of the tasks.
+        histories: of the load.
+        ledger: where the workers' runs left their lines.
+    """
+    ran = _runs(ledger)
+    for history in histories:
+        history.runs = ran[history.task_id]
+        if not history.task_id or history.troubles:
+            continue
+        try:
+            async with asyncio.timeout(_READ):
+                await _read_again(client, history)
+        except Exception as error:
+            history.troubles.append(f"it can't be read again: {type(error).__name__}: {error}")
+
+
+async def _read_again(client: Client, history: TaskHistory) -> None:
     task = client.task(history.task_id)
     history.again = [event async for event in task.events()]
     history.kept = []
@@ -107,7 +142,7 @@ async def read_again(client: Client, history: TaskHistory) -> None:
     history.record = await task.status()
 
 
-def runs(ledger: Path) -> dict[str, list[Run]]:
+def _runs(ledger: Path) -> dict[str, list[Run]]:
     """Return what the ledger has of each task."""
     by_task: dict[str, list[Run]] = defaultdict(list)
     for line in ledger.read_text().splitlines() if ledger.exists() else ():
