@@ -165,6 +165,30 @@ def test_a_worker_may_not_do_what_is_the_control_planes(guarded: GuardedServer, 
         guarded.ask(*command, user="worker")
 
 
+IN_A_CLUSTER: list[tuple[str, tuple[str, ...]]] = [
+    ("control-plane", ("SSUBSCRIBE", "tailplane:default:bell:{t_1}")),
+    ("control-plane", ("SUNSUBSCRIBE", "tailplane:default:bell:{t_1}")),
+    ("control-plane", ("SPUBLISH", "tailplane:default:bell:{t_1}", "")),
+    ("worker", ("SPUBLISH", "tailplane:default:bell:{t_1}", "")),
+    *((user, command) for user in NEEDS for command in (("CLUSTER", "SLOTS"), ("CLUSTER", "INFO"), ("ASKING",))),
+]
+
+
+@pytest.mark.parametrize(("name", "command"), IN_A_CLUSTER, ids=str)
+def test_what_only_a_cluster_asks_for_is_allowed(guarded: GuardedServer, name: str, command: tuple[str, ...]) -> None:
+    assert guarded.ask("ACL", "DRYRUN", name, *command) == "OK"
+
+
+async def test_rights_are_tried_on_a_clusters_server_too() -> None:
+    with GuardedServer(find_binary(), is_encrypted=False, cluster_enabled=True) as server:
+        server.ask("ACL", "SETUSER", "worker", "-xadd")
+        for name, found in (("control-plane", []), ("worker", ["XADD of tailplane:default:stream:{t_probe}"])):
+            client = connect(server.url(name), Redis)
+            # It has no slots: each command is refused for that, and for the right that is missing before.
+            assert await rights.lacking(client, NEEDS[name]) == found
+            await client.aclose(close_connection_pool=True)
+
+
 def test_metrics_may_look_at_the_server_and_at_no_key(guarded: GuardedServer) -> None:
     assert guarded.ask("INFO", "memory", user="metrics")
     with pytest.raises(NoPermissionError):
