@@ -2,7 +2,16 @@
 
 from tailplane.client.client import Client
 from tailplane.client.coalesce import Coalesced
-from tailplane.client.models import DeadLetter, ErrorInfo, SessionInfo, TaskStatus, WorkerInfo, WorkflowInfo
+from tailplane.client.models import (
+    DeadLetter,
+    ErrorInfo,
+    FleetInfo,
+    QueueInfo,
+    SessionInfo,
+    TaskStatus,
+    WorkerInfo,
+    WorkflowInfo,
+)
 from tailplane.client.options import ClientOptions, ReconnectPolicy
 from tailplane.client.rewinds import Rewind
 from tailplane.client.session import Session
@@ -58,12 +67,14 @@ __all__ = [
     "Event",
     "EventMismatch",
     "EventStream",
+    "FleetInfo",
     "IdempotencyConflict",
     "InvalidCursor",
     "InvalidId",
     "InvalidInput",
     "InvalidRequest",
     "QueueFull",
+    "QueueInfo",
     "ReconnectPolicy",
     "RequestError",
     "ResultPending",

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from tailplane.client.event_models import EventModels
 from tailplane.client.link import Link
-from tailplane.client.models import TaskStatus, WorkerInfo, WorkerList, WorkflowInfo, WorkflowList, parse
+from tailplane.client.models import FleetInfo, TaskStatus, WorkerInfo, WorkerList, WorkflowInfo, WorkflowList, parse
 from tailplane.client.options import ClientOptions, control_plane_url
 from tailplane.client.pages import DeadLetterPages, TaskPages
 from tailplane.client.rewinds import OnRewind
@@ -146,3 +146,8 @@ class Client:
         """Return the workers that hold a lease."""
         answer = await self._link.transport.request("GET", path("workers"))
         return parse(WorkerList, answer.value).workers
+
+    async def fleet(self) -> FleetInfo:
+        """Return what waits for each workflow, which workers there are, and how many dead letters."""
+        answer = await self._link.transport.request("GET", path("fleet"))
+        return parse(FleetInfo, answer.value)

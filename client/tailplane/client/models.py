@@ -128,6 +128,23 @@ class WorkerList(Answer):
     workers: list[WorkerInfo]
 
 
+class QueueInfo(Answer):
+    """What waits for one workflow, and how many workers run it."""
+
+    workflow: str
+    depth: int = 0
+    oldest_age_ms: int = 0
+    workers: int = 0
+
+
+class FleetInfo(Answer):
+    """How the deployment stands."""
+
+    queues: list[QueueInfo]
+    workers: list[WorkerInfo]
+    dead_letters: int = 0
+
+
 def parse(model: type[Model], answer: object) -> Model:
     """Return a decoded answer as a model.
 

@@ -234,3 +234,4 @@ class SyncClient(Blocking[Client]):
     drop_dead_letter = _call(Client.drop_dead_letter)
     workflows = _call(Client.workflows)
     workers = _call(Client.workers)
+    fleet = _call(Client.fleet)

@@ -70,3 +70,9 @@ PROBLEM: dict[str, Any] = {
     "detail": f"there is no task {TASK_ID}",
     "code": "task_not_found",
 }
+
+FLEET: dict[str, Any] = {
+    "queues": [{"workflow": "my_workflow", "depth": 3, "oldest_age_ms": 1250, "workers": 1}],
+    "workers": [WORKER],
+    "dead_letters": 0,
+}

@@ -11,6 +11,7 @@ from typing_extensions import TypedDict
 
 from tailplane.broker import SessionRecord, TaskRecord, WorkerRecord, WorkflowRecord
 from tailplane.control_plane import examples
+from tailplane.control_plane.survey import Standing
 from tailplane.protocol import codec
 from tailplane.protocol.states import State
 
@@ -140,6 +141,24 @@ class WorkerList(TypedDict):
     workers: list[Worker]
 
 
+class QueueStanding(TypedDict):
+    """What waits for one workflow."""
+
+    workflow: str
+    depth: Annotated[int, Field(description="Tasks that wait, those that are not due yet included.")]
+    oldest_age_ms: Annotated[int, Field(description="For how long the first of them has been due; 0: none is.")]
+    workers: Annotated[int, Field(description="How many workers run the workflow.")]
+
+
+@with_config(ConfigDict(json_schema_extra={"examples": [examples.FLEET]}))
+class Fleet(TypedDict):
+    """How the deployment stands, as it was found a second ago at the most."""
+
+    queues: Annotated[list[QueueStanding], Field(description="By workflow, at most 1,000 of them.")]
+    workers: list[Worker]
+    dead_letters: Annotated[int, Field(description="Failed tasks that nobody has requeued or dropped.")]
+
+
 class Health(TypedDict):
     """Whether a process is well."""
 
@@ -249,4 +268,22 @@ def worker_form(record: WorkerRecord) -> Worker:
         running=record.running,
         started_at=record.started_at,
         lease_ms=record.lease_ms,
+    )
+
+
+def fleet_form(standing: Standing) -> Fleet:
+    """Return how the deployment stands."""
+    workers_of = standing.workers_of
+    return Fleet(
+        queues=[
+            QueueStanding(
+                workflow=name,
+                depth=backlog.depth,
+                oldest_age_ms=int(backlog.oldest_s * 1000),
+                workers=workers_of[name],
+            )
+            for name, backlog in standing.backlogs.items()
+        ],
+        workers=[worker_form(worker) for worker in standing.workers],
+        dead_letters=standing.dead_letters,
     )

@@ -130,3 +130,27 @@ async def test_workflows_and_workers_are_listed(http: Any, fleet: Any, submit: A
         "worker_id": fleet.worker_id, "host": "host-1", "pid": 42, "version": "0.1.0",
         "workflows": ["echo", "count"], "concurrency": 10, "running": 1,
     }  # fmt: skip
+
+
+async def test_how_the_deployment_stands_is_told(http: Any, fleet: Any, submit: Any) -> None:
+    await fleet.begin(await submit())
+    for _ in range(3):
+        await submit()
+
+    found = (await http.get("/v1/fleet")).json()
+
+    echo, count = (next(each for each in found["queues"] if each["workflow"] == name) for name in ("echo", "count"))
+    assert (echo["depth"], echo["workers"]) == (3, 1)
+    assert 0 <= echo["oldest_age_ms"] < 60_000
+    assert count == {"workflow": "count", "depth": 0, "oldest_age_ms": 0, "workers": 1}
+    assert [worker["running"] for worker in found["workers"]] == [1]
+    assert found["dead_letters"] == 0
+
+
+async def test_a_workflow_without_a_worker_says_so(http: Any, fleet: Any, submit: Any, broker: Any) -> None:
+    await submit()
+    await broker.queue.reap(fleet.worker_id, leaves=True)
+
+    (echo,) = [each for each in (await http.get("/v1/fleet")).json()["queues"] if each["workflow"] == "echo"]
+
+    assert (echo["depth"], echo["workers"]) == (1, 0)

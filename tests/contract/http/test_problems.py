@@ -81,6 +81,7 @@ async def test_the_document_describes_every_route_with_its_problems(http: Any) -
         ("delete", "/v1/dead-letters/{task_id}"),
         ("get", "/v1/workflows"),
         ("get", "/v1/workers"),
+        ("get", "/v1/fleet"),
         ("get", "/healthz"),
         ("get", "/readyz"),
     }

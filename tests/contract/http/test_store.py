@@ -33,6 +33,7 @@ CALLS = [
     ("GET", "/readyz", None),
     ("GET", "/v1/workflows", None),
     ("GET", "/v1/workers", None),
+    ("GET", "/v1/fleet", None),
     ("GET", "/v1/tasks", None),
     ("GET", f"/v1/tasks/{new_task_id()}", None),
     ("GET", f"/v1/tasks/{new_task_id()}/result?wait=1", None),

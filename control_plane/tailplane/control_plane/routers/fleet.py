@@ -1,10 +1,10 @@
-"""Workflows and workers."""
+"""Workflows, workers, and how the deployment stands."""
 
 from fastapi import APIRouter, Request, Response
 
 from tailplane.control_plane.answers import answer
 from tailplane.control_plane.documents import also_msgpack, problems
-from tailplane.control_plane.forms import WorkerList, WorkflowList, worker_form, workflow_form
+from tailplane.control_plane.forms import Fleet, WorkerList, WorkflowList, fleet_form, worker_form, workflow_form
 from tailplane.control_plane.services import services_of
 
 router = APIRouter(prefix="/v1", tags=["fleet"])
@@ -22,3 +22,9 @@ async def list_workers(request: Request) -> Response:
     """List the workers that hold a lease, and what they are busy with."""
     workers = await services_of(request).broker.queue.workers()
     return answer(request, WorkerList(workers=[worker_form(worker) for worker in workers]))
+
+
+@router.get("/fleet", response_model=Fleet, responses=also_msgpack(200, "Fleet") | problems(503))
+async def get_fleet(request: Request) -> Response:
+    """Tell what waits for each workflow, which workers there are, and how many dead letters."""
+    return answer(request, fleet_form(await services_of(request).survey.standing()))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import typer
 
-from tailplane.deploy.cli import checks, dead_letters, demo, fleet, servers, tasks, terminal
+from tailplane.deploy.cli import checks, dead_letters, demo, fleet, servers, tasks, terminal, top
 from tailplane.protocol.errors import TailplaneError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app.command("cancel")(tasks.cancel)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.command("workflows")(fleet.workflows)
 app.command("workers")(fleet.workers)
+app.command("top")(top.top)
 app.command("doctor")(checks.doctor)
 
 
