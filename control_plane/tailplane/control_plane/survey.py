@@ -64,7 +64,7 @@ class Survey:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._last: Standing | None = None
-        self._looking = asyncio.Lock()
+        self._looking: asyncio.Task[Standing] | None = None
         self.outage = Outage("the survey")
 
     @property
@@ -83,10 +83,18 @@ class Survey:
         Raises:
             StoreUnavailable: Redis does not answer.
         """
-        async with self._looking:
-            if self._last is None or self._last.age > FRESH:
-                self._last = await self._look()
+        if self._last is not None and self._last.age <= FRESH:
             return self._last
+        if self._looking is None:
+            # A task of its own: who came first may go while others wait, and a failure is that of all who wait.
+            self._looking = asyncio.ensure_future(self._look())
+            self._looking.add_done_callback(self._looked)
+        return await asyncio.shield(self._looking)
+
+    def _looked(self, looking: asyncio.Task[Standing]) -> None:
+        self._looking = None
+        if not looking.cancelled() and looking.exception() is None:
+            self._last = looking.result()
 
     async def _look(self) -> Standing:
         queue = self._broker.queue

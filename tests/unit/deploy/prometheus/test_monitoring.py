@@ -18,6 +18,7 @@ from tailplane.workers.metrics import ROWS as WORKER
 
 ROOT = Path(__file__).parents[4]
 RULES = ROOT / "deploy" / "prometheus" / "rules.yml"
+RUNBOOKS = ROOT / "docs" / "operations.md"
 DASHBOARD = ROOT / "deploy" / "grafana" / "dashboards" / "tailplane.json"
 # Seconds. promtool needs a fraction of one.
 DEADLINE = 60
@@ -79,12 +80,14 @@ def test_panels_do_not_overlap_and_ask_the_chosen_prometheus() -> None:
             assert panel["datasource"]["uid"] == "${datasource}"
 
 
-def test_each_alert_says_where_its_runbook_is() -> None:
+def test_each_alert_has_a_runbook_and_says_where() -> None:
+    runbooks = set(re.findall(r"^### (tailplane-[a-z-]+)$", RUNBOOKS.read_text(), re.MULTILINE))
     headings = set(re.findall(r"^### (\S+)$", (ROOT / "docs" / "operations.md").read_text(), re.MULTILINE))
     for group in yaml.safe_load(RULES.read_text())["groups"]:
         for rule in group["rules"]:
             kebab = re.sub(r"(?<!^)([A-Z])", r"-\1", rule["alert"]).lower()
             assert rule["annotations"]["runbook_url"] == f"docs/operations.md#{kebab}"
+            assert kebab in runbooks
             assert kebab in headings
             assert rule["labels"]["severity"] in {"critical", "warning", "info"}
 
