@@ -533,6 +533,19 @@ class TestCancel:
         assert (await bench.record(task)).state is State.QUEUED
         assert await bench.places(task, workflow) == ["due"]
 
+    async def test_what_comes_with_the_end_is_counted_and_is_the_first_event(self, bench: Bench) -> None:
+        def flow(ctx: Context) -> None:
+            ctx.write_event_to_stream("a")
+            ctx.write_event_to_stream("b")
+
+        workflow = bench.workflow(flow)
+        await bench.submit(workflow)
+        await bench.run(workflow)
+        counts = bench.platform.counts
+        assert bench.platform.writer.written.events == 2
+        assert counts.first_events[workflow.name,].count == 1
+        assert counts.outcomes == {(workflow.name, "succeeded"): 1}
+
     async def test_a_task_that_was_ended_before_it_began_is_dropped(self, bench: Bench, broker: Broker) -> None:
         seen: Seen = []
 

@@ -382,6 +382,7 @@ class Attempt:
                 log.debug("attempt ended", state=state.value)
                 note_outcome(self._span, closing.trigger.value, ending.error)
                 if rest:
+                    self._platform.writer.written.note_rest(rest)
                     self._note_first_event()
                 self._note_ended(closing.trigger)
                 break

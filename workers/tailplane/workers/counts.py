@@ -34,7 +34,8 @@ class Written:
     """What the writer has sent.
 
     Attributes:
-        events, bytes, entries: that Redis has taken.
+        events, bytes: of workflows, that Redis has taken.
+        entries: that the writer has appended; what comes with an attempt's end is in the entry that ends it.
         fenced: entries that it refused because another attempt holds the task.
         flush_events, flush_bytes, flush_seconds: of each flush; seconds from its sending to Redis' reply.
         lag: of each flush's first entry, seconds from the writing of its first event to Redis' reply, by this machine's
@@ -60,6 +61,11 @@ class Written:
         written = first_time(taken[0].payload)
         if written is not None:
             self.lag.observe(max(0.0, time.time() - written))
+
+    def note_rest(self, packed: Sequence[bytes]) -> None:
+        """Count events that came with the end of their attempt."""
+        self.events += len(packed)
+        self.bytes += sum(map(len, packed))
 
     def note_taken(self, appends: Sequence[Append]) -> None:
         """Count entries that Redis has taken."""

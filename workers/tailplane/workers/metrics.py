@@ -99,19 +99,19 @@ ROWS: list[Row[Parts]] = [
     Row(
         "tailplane_events_total",
         "counter",
-        "Events that Redis has taken, but those that came with an attempt's end.",
+        "Events of workflows that Redis has taken.",
         lambda parts: parts.writer.written.events,
     ),
     Row(
         "tailplane_event_bytes_total",
         "counter",
-        "Bytes of those events, as stored.",
+        "Bytes of those events, as packed; entries add a few.",
         lambda parts: parts.writer.written.bytes,
     ),
     Row(
         "tailplane_entries_total",
         "counter",
-        "Stream entries that those events were packed into.",
+        "Stream entries that events were packed into, but the one that ends an attempt.",
         lambda parts: parts.writer.written.entries,
     ),
     Row(
