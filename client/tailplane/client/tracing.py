@@ -6,21 +6,23 @@ for it is the whole cost. The header is W3C's; baggage is not sent.
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import ModuleType
+from typing import Any
 
 import httpx2
 
 _API = "opentelemetry.trace"
 
 
-@contextmanager
-def submitting(workflow: str, url: str) -> Iterator[Callable[[str], None]]:
+def submitting(workflow: str, url: str) -> AbstractContextManager[Callable[[str], None]]:
     """Make the span of a submit, the current one for the length of a block; yield what notes the id of its task."""
     trace = _tracing()
-    if trace is None:
-        yield _ignore
-        return
+    return nullcontext(_ignore) if trace is None else _submitting(workflow, url, trace)
+
+
+@contextmanager
+def _submitting(workflow: str, url: str, trace: Any) -> Iterator[Callable[[str], None]]:
     where = httpx2.URL(url)
     attributes: dict[str, str | int] = {
         "messaging.system": "tailplane",

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Message, Receive, Scope, Send
 
+from tailplane.broker import tracing
 from tailplane.control_plane.counts import Counts
 from tailplane.control_plane.problems import answer_to
 from tailplane.control_plane.request_log import REQUEST
@@ -98,9 +99,9 @@ class ExpressApp(StreamingApp):
 async def _respond(lane: _Lane, scope: Scope, receive: Receive) -> Response | None:
     """Return the response; the request does not outlive this call, however long the response streams."""
     request = Request(scope, receive)
-    if scope["method"] != "POST":
-        return await _answer(lane, request)
     # Submits alone have a span: reading and waiting would only show how long somebody listened.
+    if scope["method"] != "POST" or not tracing.is_on():
+        return await _answer(lane, request)
     with serving(request, lane.route.path) as span:
         response = await _answer(lane, request)
         note_answer(span, response)

@@ -5,7 +5,7 @@ Whoever has instrumented this application already makes a span of each request: 
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from opentelemetry import trace
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind
@@ -34,12 +34,12 @@ def trace_of(headers: Mapping[str, str]) -> dict[str, str]:
 
 @contextmanager
 def serving(request: Request, route: str) -> Iterator[Span]:
-    """Make the span of a request that is served in a block; `note_answer` ends what is to be said of it.
+    """Make the span of a request that is served in a block, where spans are made; `note_answer` says how it ended.
 
     Args:
         route: the path with its parameters' names.
     """
-    if not tracing.is_on() or trace.get_current_span().get_span_context().is_valid:
+    if trace.get_current_span().get_span_context().is_valid:
         yield INVALID_SPAN
         return
     attributes = {
@@ -61,18 +61,21 @@ def note_answer(made: Span, response: Response | None) -> None:
             tracing.note_error(made, str(response.status_code))
 
 
-@contextmanager
 def enqueuing(
     task: TaskRef, workflow: str, session: SessionId | None, caller: Mapping[str, str]
-) -> Iterator[Mapping[str, str]]:
+) -> AbstractContextManager[Mapping[str, str]]:
     """Make the span of a task's recording and queueing in a block; yield the context that the record is to keep.
 
     Args:
         caller: the context that the request came with: kept as it is where no spans are made.
     """
-    if not tracing.is_on():
-        yield caller
-        return
+    return _enqueuing(task, workflow, session, caller) if tracing.is_on() else nullcontext(caller)
+
+
+@contextmanager
+def _enqueuing(
+    task: TaskRef, workflow: str, session: SessionId | None, caller: Mapping[str, str]
+) -> Iterator[Mapping[str, str]]:
     current = trace.get_current_span().get_span_context()
     parent = None if current.is_valid else tracing.context_of(caller)
     attributes = tracing.message("enqueue", "send", workflow, task.task_id, session)

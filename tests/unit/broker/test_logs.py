@@ -47,12 +47,12 @@ def test_variables_do_not_get_into_the_log(form: str) -> None:
 
 FACTS = """
 import asyncio, logging, structlog
-from tailplane.broker.logs import about, configure_logging
+from tailplane.broker.logs import Facts, configure_logging
 configure_logging("info", "json", lambda logger, name, event: event | {"where": "here"})
 
 async def main():
-    with about(task_id="t_1"):
-        with about(attempt=2):
+    with Facts(task_id="t_1"):
+        with Facts(attempt=2):
             logging.getLogger("theirs").info("inner")
             await asyncio.to_thread(logging.getLogger("theirs").info, "in a thread")
         structlog.get_logger("ours").info("outer", task_id="t_2")

@@ -27,7 +27,7 @@ from tailplane.broker import (
     TaskRef,
     TimeIsUp,
 )
-from tailplane.broker.logs import about
+from tailplane.broker.logs import Facts
 from tailplane.broker.tasks import OUT_OF_TIME, record_fields
 from tailplane.broker.tracing import note_exception
 from tailplane.protocol import events
@@ -149,11 +149,11 @@ class Attempt:
     async def run(self) -> None:
         """Take the task from its claim to its end, or back into the queue. Its code may run on: see `unwound`."""
         # What a workflow logs by itself says whose it is, too.
-        with about(task_id=self.claim.task.task_id, workflow=self.claim.workflow):
+        with Facts(task_id=self.claim.task.task_id, workflow=self.claim.workflow):
             begun = await self._begin()
             if begun is None:
                 return
-            with about(attempt=begun.attempt), attempting(begun, self.claim) as self._span:
+            with Facts(attempt=begun.attempt), attempting(begun, self.claim) as self._span:
                 try:
                     log.debug("attempt started", waited_ms=self.claim.waited // timedelta(milliseconds=1))
                     await self._run_code(begun)

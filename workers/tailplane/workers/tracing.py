@@ -5,7 +5,7 @@ attempt that follows one that was given back is linked to it.
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 
 from opentelemetry.context import Context
@@ -16,19 +16,23 @@ from tailplane.broker import Begun, Claim, tracing
 _OUTCOME = "tailplane.outcome"
 
 
-@contextmanager
-def attempting(begun: Begun, claim: Claim) -> Iterator[Span]:
+def attempting(begun: Begun, claim: Claim) -> AbstractContextManager[Span]:
     """Make the span of an attempt, the current one for the length of a block.
 
     Where nothing makes spans, the caller's context is current all the same: a workflow's requests carry it on.
     """
     record = begun.record
+    if not (record.trace or record.given_back_trace or tracing.is_on()):
+        return nullcontext(INVALID_SPAN)
+    return _attempting(begun, claim)
+
+
+@contextmanager
+def _attempting(begun: Begun, claim: Claim) -> Iterator[Span]:
+    record = begun.record
     before = {"traceparent": record.given_back_trace} if record.given_back_trace else {}
     # A task that came without a context has all its attempts in the first one's trace.
     carrier = record.trace or before
-    if not carrier and not tracing.is_on():
-        yield INVALID_SPAN
-        return
     attributes = tracing.message("run", "process", record.workflow, record.task_id, record.session_id) | {
         "messaging.client.id": record.worker_id or "",
         "tailplane.attempt": begun.attempt,

@@ -23,7 +23,7 @@ import uvloop
 from tailplane.broker import Broker, Claim, TaskRef, WorkerRecord, connect, rights, trace_export, wait_until_fit
 from tailplane.broker.garbage import collect_seldom
 from tailplane.broker.listener import Listener, Questions
-from tailplane.broker.logs import about, configure_logging
+from tailplane.broker.logs import Facts, configure_logging
 from tailplane.protocol.ids import WorkerId, new_worker_id
 from tailplane.protocol.urls import mask_url
 from tailplane.workers import control, log_events
@@ -204,7 +204,7 @@ class PlatformThread(threading.Thread):
         worker_id = new_worker_id()
         try:
             # All that this thread runs, attempts included, is a part of this context.
-            with about(worker_id=worker_id):
+            with Facts(worker_id=worker_id):
                 await self._serve(broker, worker_id)
         finally:
             await redis.aclose(close_connection_pool=True)
