@@ -78,6 +78,8 @@ def create_app(settings: Settings) -> FastAPI:
     )
     # Set when the process is about to stop, by the server or by the end of the lifespan.
     app.state.drain = asyncio.Event()
+    # Set by the server before it drains: nobody should send anything new.
+    app.state.is_leaving = False
     # Why this process must not serve: an UnfitStore.
     app.state.refusal = None
     app.state.services = None

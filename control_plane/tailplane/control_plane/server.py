@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from functools import partial
 
 import structlog
@@ -28,6 +29,8 @@ from tailplane.protocol.urls import mask_url
 # Seconds. Longer than clients and load balancers keep an idle connection (5 to 60 s): whoever closes it last never
 # writes a request into a connection that is being closed.
 KEEP_ALIVE = 75
+# Seconds between two looks, as uvicorn has them.
+_TICK = 0.1
 
 log = structlog.get_logger(__name__)
 
@@ -93,12 +96,23 @@ class Server(uvicorn.Server):
         )
         self._app = app
         self._drain: asyncio.Event = app.state.drain
+        self._delay = settings.drain_delay
         self._garbage = Leaver()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Tell all that waits to end, then close: in the other order the waiting would last the whole grace."""
+        if self._delay is not None:
+            await self._leave(self._delay)
         self._drain.set()
         await super().shutdown(sockets)
+
+    async def _leave(self, delay: timedelta) -> None:
+        """Go on for a while, as not ready: until whoever sends requests here has noticed."""
+        self._app.state.is_leaving = True
+        until = asyncio.get_running_loop().time() + delay.total_seconds()
+        # A second signal, and the application's end, are only to be seen by looking.
+        while not (self.force_exit or self._is_dead) and asyncio.get_running_loop().time() < until:  # noqa: ASYNC110
+            await asyncio.sleep(_TICK)
 
     @property
     def lost_its_app(self) -> bool:
@@ -112,7 +126,11 @@ class Server(uvicorn.Server):
         """
         if counter % 10 == 0:
             self._garbage.tick()
-        return await super().on_tick(counter) or self.lost_its_app or self._app.state.refusal is not None
+        return await super().on_tick(counter) or self._is_dead
+
+    @property
+    def _is_dead(self) -> bool:
+        return self.lost_its_app or self._app.state.refusal is not None
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

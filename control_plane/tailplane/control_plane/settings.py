@@ -31,5 +31,10 @@ class Settings(DeploymentSettings):
     0.6 GB of Redis' memory, and at 1,000 tasks a second their backlog takes 100 s: most callers have given up by then.
     A deployment that collects work for the night wants more, and the memory for it."""
 
+    drain_delay: Duration | None = None
+    """How long a process that is told to stop goes on as before, while its `/readyz` says 503 already: load balancers
+    notice, and send nothing more, before it closes its port. None: it closes at once, and what was just sent may be
+    refused. About three of the balancer's checks; docker-compose.yml has 3 s."""
+
     drain_grace: Duration = timedelta(seconds=10)
     """How long a stopping process waits for its responses to end. Streams end at once: this is for other calls."""

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import time
+from datetime import timedelta
 from typing import Any
 
 import httpx2
@@ -65,6 +66,28 @@ async def test_a_signal_ends_streams_and_waits_then_the_server(free_port: Settin
     assert b"".join(rest) is not None
     # Well before the grace for responses that do not end.
     assert time.monotonic() - started < free_port.drain_grace.total_seconds() / 2
+
+
+async def test_a_server_that_leaves_is_not_ready_and_serves_for_a_while(free_port: Settings) -> None:
+    running = Running(free_port.model_copy(update={"drain_delay": timedelta(seconds=3)}))
+    async with httpx2.AsyncClient(base_url=await running.url(), timeout=30) as http:
+        await running.register()
+        async with http.stream("POST", "/v1/workflows/echo/stream", json=1) as stream:
+            chunks: Any = stream.aiter_raw()
+            assert await anext(chunks)
+            assert (await http.get("/readyz")).status_code == 200
+            os.kill(os.getpid(), signal.SIGTERM)
+            while (ready := await http.get("/readyz")).status_code == 200:
+                await asyncio.sleep(0.01)
+            # What was sent meanwhile is taken, on a new connection too.
+            async with httpx2.AsyncClient(base_url=str(http.base_url), timeout=30) as other:
+                taken = await other.post("/v1/tasks", json={"workflow": "echo", "input": 1})
+            assert not running.app.state.drain.is_set()
+            async for _ in chunks:
+                pass
+            await asyncio.wait_for(running.serving, 30)
+
+    assert (ready.status_code, ready.json()["code"], taken.status_code) == (503, "unavailable", 202)
 
 
 async def test_the_answer_names_no_server(free_port: Settings) -> None:
