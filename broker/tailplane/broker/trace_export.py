@@ -8,7 +8,8 @@ keeps it, and sees to its end.
 import os
 import threading
 from collections.abc import Callable, Mapping
-from importlib.metadata import EntryPoint, entry_points, version
+from importlib.metadata import entry_points, version
+from typing import Any
 
 import structlog
 from opentelemetry import trace
@@ -51,23 +52,27 @@ def start(service: str) -> Callable[[], None]:
         return lambda: None
     named = "OTEL_SERVICE_NAME" in os.environ or "service.name=" in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
     ours = {"service.version": version("tailplane")} | ({} if named else {"service.name": service})
+    exporters = [exporter for name in names if (exporter := _exporter(name)) is not None]
+    if not exporters:
+        return lambda: None
     provider = TracerProvider(resource=Resource.create(ours), shutdown_on_exit=False)
-    for name in names:
-        if exporter := _exporter(name):
-            provider.add_span_processor(BatchSpanProcessor(exporter.load()()))
+    for exporter in exporters:
+        provider.add_span_processor(BatchSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
     log.info("traces are exported", exporters=names)
     return lambda: _within(FLUSH, provider.shutdown)
 
 
-def _exporter(name: str) -> EntryPoint | None:
+def _exporter(name: str) -> Any:
+    """Return an exporter by its name; None where it is not installed, which the log then says."""
     if name == "otlp":
         protocol = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
         name = "otlp_proto_grpc" if protocol == "grpc" else "otlp_proto_http"
     found = next(iter(entry_points(group="opentelemetry_traces_exporter", name=name)), None)
     if found is None:
         log.warning("no traces to this exporter: it is not installed", exporter=name)
-    return found
+        return None
+    return found.load()()
 
 
 def _within(seconds: float, work: Callable[[], None]) -> None:

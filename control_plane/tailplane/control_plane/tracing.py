@@ -18,6 +18,10 @@ from tailplane.protocol.ids import SessionId
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 # What the specification asks every participant to carry, at least.
 _MAX_TRACESTATE = 512
+_KEY = r"(?:[a-z][a-z0-9_*/-]{0,255}|[a-z0-9][a-z0-9_*/-]{0,240}@[a-z][a-z0-9_*/-]{0,13})"
+_MEMBER = _KEY + r"=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
+# Checked here: OpenTelemetry would log a warning of each malformed one, in each process that it comes to.
+_TRACESTATE = re.compile(rf"{_MEMBER}(?:[ \t]*,[ \t]*{_MEMBER}){{0,31}}")
 
 
 def trace_of(headers: Mapping[str, str]) -> dict[str, str]:
@@ -29,7 +33,8 @@ def trace_of(headers: Mapping[str, str]) -> dict[str, str]:
     if not _TRACEPARENT.fullmatch(parent):
         return {}
     state = headers.get("tracestate", "").strip()
-    return {"traceparent": parent} | ({"tracestate": state} if 0 < len(state) <= _MAX_TRACESTATE else {})
+    is_carried = len(state) <= _MAX_TRACESTATE and _TRACESTATE.fullmatch(state)
+    return {"traceparent": parent} | ({"tracestate": state} if is_carried else {})
 
 
 @contextmanager

@@ -86,3 +86,9 @@ def test_a_collector_that_never_answers_does_not_hold_up_the_end() -> None:
         told, _ = run({"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{silent.getsockname()[1]}"})
     assert told["on"]
     assert FLUSH - 0.1 < told["took"] < FLUSH + 3.0
+
+
+def test_an_exporter_that_is_not_installed_is_told_of_and_ends_nothing() -> None:
+    told, log = run({"OTEL_TRACES_EXPORTER": "nonsense"})
+    assert not told["on"]
+    assert "no traces to this exporter" in json.loads(log)["event"]
