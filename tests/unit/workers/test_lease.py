@@ -216,3 +216,20 @@ async def test_a_lease_is_kept_over_a_time_without_redis(kept: Holder, broker: B
     await kept.renewals(2)
     assert kept.lost == []
     assert await broker.queue.held(kept.record.worker_id) == {task: "flow"}
+
+
+async def test_over_another_connection_the_tasks_are_compared_though_their_number_is_the_same(
+    kept: Holder, broker: Broker
+) -> None:
+    mine, other = await kept.claim(), TaskRef(new_task_id())
+    await kept.renewals(2)
+    # A failover whose new primary lacks the last claim, and the acknowledgement of one before.
+    running = broker.keys.running(kept.record.worker_id)
+    async with broker.redis.pipeline() as pipeline:
+        pipeline.hdel(running, mine.member)
+        pipeline.hset(running, other.member, "flow")
+        await pipeline.execute()
+    await kept.renewals(2)
+    assert kept.lost == []
+    broker.queue.wire.abandon()
+    await kept.until(lambda: kept.lost == [{mine}])

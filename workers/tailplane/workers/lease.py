@@ -51,6 +51,8 @@ class Lease:
         self._strays: set[TaskRef] = set()
         self.outage = Outage("the lease")
         self.renewals = self.late = self.losses = 0
+        # How many connections the queue had made when the running set was looked at last, or was new.
+        self._connections = 0
         # Until when it lasts at least, by this process' monotonic clock.
         self._lasts_until = 0.0
 
@@ -71,6 +73,7 @@ class Lease:
             try:
                 await self._queue.register(self._worker, self._workflows, self._length)
                 self._note_held(asked)
+                self._connections = self._queue.wire.connections
                 return
             except StoreUnavailable as error:
                 self.outage.noticed(error)
@@ -100,7 +103,9 @@ class Lease:
         if asked - (self._lasts_until - self._length.total_seconds()) > 2 * self._renew_every.total_seconds():
             self.late += 1
         self._note_held(asked)
-        if held == len(before) and not self._strays:
+        connections = self._queue.wire.connections
+        # Over another connection it may be another server, which lacks the last claims and has others instead.
+        if held == len(before) and not self._strays and connections == self._connections:
             return
         # Tasks that ended meanwhile are in neither set; what is in `before` and `now` but not held was taken away.
         members = await self._queue.held(self._worker.worker_id)
@@ -108,6 +113,7 @@ class Lease:
         missing = (before & now) - members.keys()
         if missing:
             self._on_lost(missing)
+        self._connections = connections
         await self._give_back_strays({task: members[task] for task in members.keys() - before - now})
 
     def _note_held(self, asked: float) -> None:
