@@ -9,11 +9,12 @@ import pytest
 from hypothesis import settings
 from redis.asyncio import Redis
 
-from tailplane.broker import Broker, connect
+from tailplane.broker import Broker, Shards, connect, connect_cluster
 from tailplane.deploy.embedded import EmbeddedServer
 
 from .lossy_proxy import LossyProxy
 from .proxy import serving
+from .redis_cluster import RedisCluster
 
 # The same examples in each run, however slow the machine: a failure is a change of the code.
 settings.register_profile("tailplane", derandomize=True, deadline=None, max_examples=50)
@@ -54,6 +55,29 @@ async def redis(server: EmbeddedServer) -> AsyncIterator[Redis]:
 def broker(redis: Redis, prefix: str) -> Broker:
     """The stores of this test's deployment."""
     return Broker.over(redis, prefix=prefix, retention=RETENTION, start_within=START_WITHIN)
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[RedisCluster]:
+    """Three shards with a replica each, which tests share; who changes where slots are puts them back."""
+    with RedisCluster() as running:
+        yield running
+
+
+@pytest.fixture
+async def shards(redis_cluster: RedisCluster) -> AsyncIterator[Shards]:
+    """The shards of the shared cluster."""
+    shards = connect_cluster(redis_cluster.url)
+    yield shards
+    await shards.aclose()
+
+
+@pytest.fixture
+async def sharded_broker(server: EmbeddedServer, shards: Shards, prefix: str) -> AsyncIterator[Broker]:
+    """The stores of this test's deployment: the queue on the shared server, streams on the shared cluster."""
+    client = connect(server.url, Redis)
+    yield Broker.over(client, prefix=prefix, retention=RETENTION, start_within=START_WITHIN, shards=shards)
+    await client.aclose(close_connection_pool=True)
 
 
 @pytest.fixture

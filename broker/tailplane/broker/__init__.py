@@ -8,8 +8,11 @@ from tailplane.broker.keys import Keys, TaskRef
 from tailplane.broker.outage import Outage
 from tailplane.broker.queue import Backlog, Claim, Claims, Enqueued, LeaseLapsed, Queue, Request
 from tailplane.broker.records import NewTask, SessionRecord, TaskRecord, WorkerRecord, WorkflowRecord
-from tailplane.broker.subscriptions import Subscriptions
-from tailplane.broker.tasks import Begun, Closing, HolderLost, StartTooLate, TailMismatch, TaskStore, TimeIsUp
+from tailplane.broker.redis_cluster import connect_cluster
+from tailplane.broker.shards import Shards
+from tailplane.broker.store import ShardAway
+from tailplane.broker.subscriptions import Hearing, Primary, Subscriptions
+from tailplane.broker.tasks import Begun, Closing, HolderLost, Standing, StartTooLate, TailMismatch, TaskStore, TimeIsUp
 
 __all__ = [
     "Append",
@@ -23,16 +26,21 @@ __all__ = [
     "Enqueued",
     "Entry",
     "EventLog",
+    "Hearing",
     "HolderLost",
     "Keys",
     "LeaseLapsed",
     "NewTask",
     "Outage",
+    "Primary",
     "Queue",
     "Refusal",
     "Request",
     "RightsMissing",
     "SessionRecord",
+    "ShardAway",
+    "Shards",
+    "Standing",
     "StartTooLate",
     "Subscriptions",
     "TailMismatch",
@@ -44,6 +52,7 @@ __all__ = [
     "WorkerRecord",
     "WorkflowRecord",
     "connect",
+    "connect_cluster",
     "mind_fitness",
     "parse_published",
     "store_errors",

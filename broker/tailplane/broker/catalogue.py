@@ -14,7 +14,8 @@ from tailplane.broker import scripts
 from tailplane.broker.keys import Keys, TaskRef
 from tailplane.broker.queue import REQUEST_MEMORY, SESSION_IDLE, Request
 from tailplane.broker.records import SessionRecord, parse_flat
-from tailplane.broker.wire import Command, Wire, raise_refusals
+from tailplane.broker.store import Command
+from tailplane.broker.wire import Wire, raise_refusals
 from tailplane.protocol import codec
 from tailplane.protocol.errors import IdempotencyConflict, SessionNotFound
 from tailplane.protocol.ids import SessionId, TaskId, new_session_id

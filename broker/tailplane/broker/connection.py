@@ -3,7 +3,7 @@
 import asyncio
 import builtins
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
@@ -26,11 +26,24 @@ from redis.exceptions import (
 )
 
 from tailplane.broker import sentinel
+from tailplane.broker.addresses import Address
 from tailplane.protocol.errors import StoreForbidden, StoreUnavailable
 
 # Seconds. Far above the longest script; below what a caller of the HTTP API would wait.
 COMMAND_DEADLINE = 5.0
 CONNECT_DEADLINE = 2.0
+
+# Of all connections; what a URL says overrules them.
+COMMON_OPTIONS: Mapping[str, Any] = {
+    "socket_timeout": COMMAND_DEADLINE,
+    "socket_connect_timeout": CONNECT_DEADLINE,
+    "socket_keepalive": True,
+    "retry": Retry(NoBackoff(), 0),
+    "max_connections": 10_000,
+    # Two commands less for each connection, and a right less: servers before 7.2 don't know them.
+    "lib_name": None,
+    "lib_version": None,
+}
 
 _AWAY = (
     ConnectionError,
@@ -105,19 +118,9 @@ def connect(url: str, kind: type[R]) -> R:
 
 
 def _pool(url: str) -> ConnectionPool:
-    options: dict[str, Any] = {
-        "socket_timeout": COMMAND_DEADLINE,
-        "socket_connect_timeout": CONNECT_DEADLINE,
-        "socket_keepalive": True,
-        "retry": Retry(NoBackoff(), 0),
-        "max_connections": 10_000,
-        # Two commands less for each connection, and a right less: servers before 7.2 don't know them.
-        "lib_name": None,
-        "lib_version": None,
-    }
     if url.partition("://")[0] in sentinel.SCHEMES:
-        return sentinel.primary_pool(url, HandedOver, **options)
-    pool = ConnectionPool.from_url(url, **options)
+        return sentinel.primary_pool(url, HandedOver, **COMMON_OPTIONS)
+    pool = ConnectionPool.from_url(url, **COMMON_OPTIONS)
     # Of its own kind for each scheme; the pool has no connections yet.
     pool.connection_class = sentinel.mixed(HandedOver, pool.connection_class)
     return pool
@@ -213,8 +216,27 @@ def store_errors() -> Iterator[None]:
         raise StoreUnavailable("Redis does not answer: it closed the connection") from error
 
 
+class Redirected(ResponseError):
+    """The command was not done: another server has the slot.
+
+    Attributes:
+        is_ask: only this command belongs there, by `ASKING`: the slot is on its way.
+        to: where; the host is empty where it is the one that was asked.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        kind, slot, address = text.split(" ")[:3]
+        host, _, port = address.rpartition(":")
+        self.is_ask = kind == "ASK"
+        self.slot = int(slot)
+        self.to = Address(host.strip("[]"), int(port))
+
+
 def reply_error(text: str) -> StoreUnavailable | ResponseError:
     """Return the exception that an error reply stands for."""
+    if text.startswith(("MOVED ", "ASK ")):
+        return Redirected(text)
     if (refusal := _not_now(text)) is not None:
         return refusal
     if text.startswith("NOSCRIPT "):

@@ -6,13 +6,14 @@ and publishes the small ones: readers need no second round trip, and hear of not
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from tailplane.broker import scripts
 from tailplane.broker.keys import Keys, TaskRef
-from tailplane.broker.wire import Argument, Wire, raise_refusals
+from tailplane.broker.store import Argument, Store
+from tailplane.broker.wire import is_away, raise_refusals
 from tailplane.protocol import frames
 from tailplane.protocol.cursor import Cursor
 from tailplane.protocol.errors import StoreUnavailable
@@ -106,6 +107,11 @@ class Refusal:
         return self.tail is None or self.is_foreign or self.tail.fence > entry.fence
 
 
+def ring_verb(store: Store) -> str:
+    """Return the command that rings a bell. On a cluster a bell is heard where its stream is, instead of everywhere."""
+    return "SPUBLISH" if store.is_cluster else "PUBLISH"
+
+
 def _array_length(payload: bytes) -> int:
     first = payload[0]
     if first < 0xDC:
@@ -135,8 +141,12 @@ def _parse_entry(entry: bytes, fields: Sequence[bytes]) -> Entry:
 class EventLog:
     """The streams of one deployment. Every method raises StoreUnavailable when Redis does not answer."""
 
-    wire: Wire
+    wire: Store
     keys: Keys
+
+    def shard(self, task: TaskRef) -> Hashable:
+        """Return what stands for the server that has a task's stream: who works for several does it apart for each."""
+        return self.wire.shard(self.keys.stream(task))
 
     async def append(self, appends: Sequence[Append]) -> list[Refusal | None]:
         """Append entries of any number of tasks in one round trip, and tell the readers of each.
@@ -144,7 +154,9 @@ class EventLog:
         Returns:
             For each entry None, or why Redis refused it.
         """
-        groups = [appends[begin : begin + SCRIPT_ENTRIES] for begin in range(0, len(appends), SCRIPT_ENTRIES)]
+        # On a cluster a script takes the keys of one slot only.
+        size = 1 if self.wire.is_cluster else SCRIPT_ENTRIES
+        groups = [appends[begin : begin + size] for begin in range(0, len(appends), size)]
         replies = await scripts.APPEND.run_many(self.wire, [self._append_arguments(group) for group in groups])
         outcome: list[Refusal | None] = []
         for item, reply in zip(appends, itertools.chain.from_iterable(replies), strict=True):
@@ -168,10 +180,18 @@ class EventLog:
         Returns:
             How many entries each stream has then; None where nothing was removed, for it is not as its writer knows it.
         """
-        keys = [self.keys.stream(cut.task) for cut in cuts]
-        args = [item for cut in cuts for item in (str(cut.before), cut.entries)]
-        reply = await scripts.TRIM.run(self.wire, keys, args)
-        return [None if entries < 0 else entries for entries in reply]
+        groups = [[cut] for cut in cuts] if self.wire.is_cluster else [cuts]
+        replies = await scripts.TRIM.run_many(
+            self.wire,
+            [
+                (
+                    [self.keys.stream(cut.task) for cut in group],
+                    [item for cut in group for item in (str(cut.before), cut.entries)],
+                )
+                for group in groups
+            ],
+        )
+        return [None if entries < 0 else entries for entries in itertools.chain.from_iterable(replies)]
 
     async def _look(self, item: Append) -> Refusal:
         key, record = self.keys.stream(item.task), self.keys.task(item.task)
@@ -190,13 +210,13 @@ class EventLog:
 
     def _append_arguments(self, appends: Sequence[Append]) -> tuple[list[str], list[Argument]]:
         keys: list[str] = []
-        arguments: list[Argument] = []
+        arguments: list[Argument] = [ring_verb(self.wire)]
         for item in appends:
-            keys += (self.keys.stream(item.task), self.keys.bell(item.task), self.keys.task(item.task))
+            keys += (self.keys.stream(item.task), self.keys.task(item.task))
             is_small = len(item.payload) <= PUBLISH_BYTES
             arguments += (
                 str(item.id), frames.frame_head(item.id), item.payload, "1" if is_small else "", item.entries,
-                item.worker or "",
+                item.worker or "", self.keys.bell(item.task),
             )  # fmt: skip
         return keys, arguments
 
@@ -212,11 +232,11 @@ class EventLog:
         raise_refusals(replies)
         return [_parse_entries(rows) for rows in replies]
 
-    async def exist(self, tasks: Sequence[TaskRef]) -> list[bool]:
-        """Return of each task whether its stream exists, in one round trip."""
+    async def exist(self, tasks: Sequence[TaskRef]) -> list[bool | None]:
+        """Return of each task whether its stream exists, in one round trip; None: its shard does not answer."""
         replies = await self.wire.call([("EXISTS", self.keys.stream(task)) for task in tasks])
-        raise_refusals(replies)
-        return [bool(reply) for reply in replies]
+        raise_refusals([reply for reply in replies if not is_away(reply)])
+        return [None if is_away(reply) else bool(reply) for reply in replies]
 
     async def locate(self, task: TaskRef, cursor: Cursor, attempts: int) -> EntryId:
         """Return the id after which a reader must read that has seen everything up to `cursor`.

@@ -5,9 +5,10 @@ the same. The judgements are pure.
 """
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from redis.asyncio import Redis
@@ -16,7 +17,8 @@ from redis.exceptions import ResponseError
 from tailplane.broker.connection import store_errors
 from tailplane.broker.outage import Outage
 from tailplane.broker.rights import lacking
-from tailplane.broker.wire import Command
+from tailplane.broker.shards import Shards
+from tailplane.broker.store import Command
 from tailplane.protocol.errors import StoreForbidden, StoreUnavailable, TailplaneError
 
 log = structlog.get_logger("tailplane.broker")
@@ -113,49 +115,78 @@ def judge_persistence(facts: Facts) -> Fault | None:
             return Fault("snapshots only: a crash of the server loses what came after the last one", remedy)
 
 
-async def wait_until_fit(redis: Redis, needs: Sequence[Command] = ()) -> None:
-    """Return when the server was reached, however long that takes, and may hold live streams. Log what else is wrong.
+async def wait_until_fit(redis: Redis, needs: Sequence[Command] = (), shards: Shards | None = None) -> None:
+    """Return when the servers were reached, however long that takes, and may hold live streams. Log what else is wrong.
+
+    Of a cluster all nodes are looked at, the replicas too, for each may become a primary; those that do not answer are
+    left to `mind_fitness`.
 
     Args:
         needs: what the program's user must be allowed, see `rights`.
 
     Raises:
-        UnfitStore: it may drop them.
-        RightsMissing: it refuses some of `needs`.
+        UnfitStore: one of them may drop streams.
+        RightsMissing: the first one refuses some of `needs`.
     """
     outage = Outage("the look at the store's settings")
+    facts = await _patiently(lambda: read_facts(redis), outage)
+    if refused := await _patiently(lambda: lacking(redis, needs), outage):
+        hint = "deploy/redis/users.acl has what each program needs; ACL LOG on the server tells what it refused"
+        raise RightsMissing(f"Redis refuses to the program's user: {'; '.join(refused)}", hint=hint)
+    _insist("Redis", facts)
+    if shards is not None:
+        nodes = await _patiently(shards.servers, outage)
+        for address, said in zip(nodes, await asyncio.gather(*map(_try_to_read, nodes.values())), strict=True):
+            if said:
+                _insist(f"Redis at {address}", said)
+
+
+T = TypeVar("T")
+
+
+async def _patiently(ask: Callable[[], Awaitable[T]], outage: Outage) -> T:
     while True:
         try:
-            facts = await read_facts(redis)
-            refused = await lacking(redis, needs)
-            break
+            answer = await ask()
         except StoreUnavailable as error:
             outage.noticed(error)
             await asyncio.sleep(PAUSE)
-    outage.over()
-    if refused:
-        hint = "deploy/redis/users.acl has what each program needs; ACL LOG on the server tells what it refused"
-        raise RightsMissing(f"Redis refuses to the program's user: {'; '.join(refused)}", hint=hint)
+        else:
+            outage.over()
+            return answer
+
+
+async def _try_to_read(redis: Redis) -> Facts | None:
+    try:
+        return await read_facts(redis)
+    except StoreUnavailable:
+        return None
+
+
+def _insist(server: str, facts: Facts) -> None:
     for fault in (judge_eviction(facts.info), judge_persistence(facts)):
         if fault and fault.is_fatal:
-            raise UnfitStore(f"Redis is not fit for live streams: {fault.detail}", hint=fault.remedy)
+            raise UnfitStore(f"{server} is not fit for live streams: {fault.detail}", hint=fault.remedy)
         if fault:
-            log.warning("Redis is not set up well", found=fault.detail, remedy=fault.remedy)
+            log.warning("Redis is not set up well", server=server, found=fault.detail, remedy=fault.remedy)
 
 
-async def mind_fitness(redis: Redis) -> None:
+async def mind_fitness(redis: Redis, shards: Shards | None = None) -> None:
     """Look again once in a while, until cancelled: a failover, or somebody, may bring another policy.
 
     It is only logged then: to end in the middle of streams would cost what is to be saved.
     """
-    known: Fault | None = None
+    known: dict[str, Fault | None] = {}
     while True:
         await asyncio.sleep(LOOK_EVERY)
-        try:
-            facts = await read_facts(redis)
-        except StoreUnavailable:
-            continue
-        fault = judge_eviction(facts.info)
-        if fault and fault.is_fatal and fault != known:
-            log.error("Redis is no longer fit for live streams", found=fault.detail, remedy=fault.remedy)
-        known = fault
+        servers = {"Redis": redis}
+        if shards is not None:
+            with contextlib.suppress(StoreUnavailable):
+                servers |= {f"Redis at {address}": node for address, node in (await shards.servers()).items()}
+        for server, client in servers.items():
+            if (facts := await _try_to_read(client)) is None:
+                continue
+            fault = judge_eviction(facts.info)
+            if fault and fault.is_fatal and fault != known.get(server):
+                log.error("no longer fit for live streams", server=server, found=fault.detail, remedy=fault.remedy)
+            known[server] = fault

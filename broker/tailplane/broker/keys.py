@@ -1,7 +1,9 @@
 """Every Redis key of a deployment: its type, TTL and writer. No I/O.
 
-Keys of one task carry the hash tag `{task_id}`, so that a task lives on one slot of a Redis Cluster. Keys of the
-queue carry `{queue}`: they live together on one primary. Every key begins with the deployment's prefix.
+Keys of one task carry the hash tag `{task_id}`, so that a task lives on one slot of a Redis Cluster, and so does its
+bell. Keys of the queue carry `{queue}`: they live together on one primary. A channel is no key, and scripts do not name
+it as one: a slot that moves would not serve a script of which one key seems to be missing. Every key begins with the
+deployment's prefix.
 
     key                                    type     TTL                                      written by
     <prefix>:<tenant>:task:{<task>}        hash     start deadline + retention; none while    create, begin,
@@ -15,7 +17,6 @@ queue carry `{queue}`: they live together on one primary. Every key begins with 
     <prefix>:{queue}:worker:<worker>       hash     1 day, renewed by the lease               register, renew, reap
     <prefix>:{queue}:running:<worker>      hash     none; emptied by ack or reap              claim, ack, requeue, reap
     <prefix>:{queue}:control:<worker>      channel  -                                         control planes
-    <prefix>:{queue}:echo:<random>         channel  -                                         its only listener
     <prefix>:{queue}:ends:<random>         channel  -                                         finish, end
     <prefix>:{queue}:workflows             hash     none; a field for each workflow           register
     <prefix>:{queue}:tasks:<tenant>        zset     none; members leave when found gone       enqueue, listing

@@ -1,6 +1,7 @@
 """Says once that Redis is away, and once that it is back, however often a loop tries meanwhile."""
 
 import time
+from collections.abc import Hashable
 
 import structlog
 
@@ -10,7 +11,7 @@ log = structlog.get_logger(__name__)
 
 
 class Outage:
-    """What one loop knows of Redis being away.
+    """What one loop knows of Redis being away, or several that do the same for different shards.
 
     Args:
         what: what does not happen meanwhile, for the log.
@@ -22,16 +23,19 @@ class Outage:
     def __init__(self, what: str) -> None:
         self.what = what
         self.count = 0
-        self._since: float | None = None
+        self._since = 0.0
+        self._failing: set[Hashable] = set()
 
     @property
     def is_on(self) -> bool:
-        """Whether the last try failed."""
-        return self._since is not None
+        """Whether the last try failed, of any part."""
+        return bool(self._failing)
 
-    def noticed(self, error: BaseException) -> None:
-        """Note that a try failed; the first one is logged."""
-        if self._since is None:
+    def noticed(self, error: BaseException, part: Hashable = None) -> None:
+        """Note that a try failed; the first one is logged. `part`: whose, where there are several."""
+        is_first = not self._failing
+        self._failing.add(part)
+        if is_first:
             self._since = time.monotonic()
             self.count += 1
             # Nobody waits for a refusal to pass by itself.
@@ -40,9 +44,10 @@ class Outage:
             )
             say(what, waiting=self.what, reason=str(error) or type(error).__name__)
 
-    def over(self) -> None:
-        """Note that a try succeeded; the first one after an outage is logged."""
-        if self._since is not None:
-            away = time.monotonic() - self._since
-            log.info("Redis is back", waited=self.what, away_s=round(away, 1))
-            self._since = None
+    def over(self, part: Hashable = None) -> None:
+        """Note that a try succeeded; the one after which no part fails any more is logged."""
+        if part in self._failing:
+            self._failing.discard(part)
+            if not self._failing:
+                away = time.monotonic() - self._since
+                log.info("Redis is back", waited=self.what, away_s=round(away, 1))

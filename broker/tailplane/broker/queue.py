@@ -16,7 +16,8 @@ from tailplane.broker import scripts
 from tailplane.broker.connection import COMMAND_DEADLINE
 from tailplane.broker.keys import Keys, TaskRef
 from tailplane.broker.records import WorkerRecord, WorkflowRecord, parse_flat
-from tailplane.broker.wire import Command, Wire, raise_refusals
+from tailplane.broker.store import Command
+from tailplane.broker.wire import Wire, raise_refusals
 from tailplane.protocol import codec
 from tailplane.protocol.errors import QueueFull, SessionClosed, SessionNotFound, TailplaneError
 from tailplane.protocol.ids import SessionId, TaskId, WorkerId
@@ -328,10 +329,6 @@ class Queue:
             for (worker, lease), fields, running in zip(leases, said[::2], said[1::2], strict=True)
             if fields
         ]
-
-    async def now(self) -> float:
-        """Return the server's time, in seconds since the epoch."""
-        return await self._now_ms() / 1000
 
     async def _now_ms(self) -> int:
         seconds, micros = await self.wire.run("TIME")

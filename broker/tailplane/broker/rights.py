@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from redis.asyncio import Redis
 
 from tailplane.broker.keys import Keys, TaskRef
-from tailplane.broker.wire import Command, Wire, raise_refusals
+from tailplane.broker.store import Command
+from tailplane.broker.wire import Wire, raise_refusals
 from tailplane.protocol.errors import StoreForbidden
 from tailplane.protocol.ids import DEFAULT_TENANT, SessionId, TaskId, WorkerId
 
@@ -27,8 +28,7 @@ def of_control_plane(keys: Keys) -> list[Command]:
     of_session = keys.session_tasks(DEFAULT_TENANT, SessionId("probe"))
     request, gone, dead = keys.request(DEFAULT_TENANT, "probe"), keys.gone(DEFAULT_TENANT), keys.dead(DEFAULT_TENANT)
     return [
-        # Scripts are given channels among their keys.
-        ("EVALSHA", _SCRIPT, 3, record, stream, keys.bell(_TASK)),
+        ("EVALSHA", _SCRIPT, 2, record, stream),
         ("EVAL", "return 1", 7, due, keys.doorbell(_WORKFLOW), tasks, request, session, of_session, dead),
         ("TIME",),
         ("EXISTS", stream), ("DEL", record, stream, keys.worker(_WORKER), keys.running(_WORKER)),
@@ -54,7 +54,7 @@ def of_worker(keys: Keys) -> list[Command]:
     record, stream, due = keys.task(_TASK), keys.stream(_TASK), keys.due(_WORKFLOW)
     doorbell, running, worker = keys.doorbell(_WORKFLOW), keys.running(_WORKER), keys.worker(_WORKER)
     return [
-        ("EVALSHA", _SCRIPT, 3, record, stream, keys.bell(_TASK)),
+        ("EVALSHA", _SCRIPT, 2, record, stream),
         ("EVAL", "return 1", 5, keys.workers, worker, running, due, doorbell),
         ("EVAL", "return 1", 2, keys.dead(DEFAULT_TENANT), keys.request(DEFAULT_TENANT, _TASK.task_id)),
         ("TIME",),

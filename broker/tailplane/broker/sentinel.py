@@ -12,21 +12,25 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import unquote
 
-from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, parse_url
+from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
 from redis.exceptions import ConnectionError, NoPermissionError, RedisError, TimeoutError
 from redis.utils import str_if_bytes
 
+from tailplane.broker.addresses import Address, Form, ManyHosts
+
 SCHEMES = ("redis+sentinel", "rediss+sentinel")
-PORT = 26379
 # Seconds: for one sentinel to be reached, and to answer; for the whole search.
 SENTINEL_DEADLINE = 1.0
 SEARCH_DEADLINE = 5.0
 
-_FORM = "redis+sentinel://[user:password@]host[:port][,host[:port]...]/service[/database]"
-_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:,@\[\]]+)(?::(\d{1,5}))?")
+_FORM = Form(
+    "redis+sentinel://[user:password@]host[:port][,host[:port]...]/service[/database], "
+    "and ?sentinel_password= behind it where the sentinels want one of their own",
+    "sentinel",
+    26379,
+)
 _SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
 
 
@@ -42,7 +46,7 @@ class SentinelUrl:
         is_encrypted: whether all of them use TLS.
     """
 
-    sentinels: Sequence[tuple[str, int]]
+    sentinels: Sequence[Address]
     service: str
     options: Mapping[str, Any] = field(repr=False)
     sentinel_options: Mapping[str, Any] = field(repr=False)
@@ -55,45 +59,26 @@ class SentinelUrl:
         Raises:
             ValueError: it does not have the form; the message holds nothing of the URL, whose password may be anywhere.
         """
-        scheme, _, rest = url.partition("://")
-        location, _, query = rest.partition("?")
-        authority, _, path = location.partition("/")
-        userinfo, _, hosts = authority.rpartition("@")
-        username, _, password = userinfo.partition(":")
-        service, _, database = unquote(path).rstrip("/").partition("/")
+        pieces = ManyHosts.parse(url)
+        service, _, database = pieces.path.rstrip("/").partition("/")
         if not service:
-            raise _malformed("the service's name is missing")
+            raise _FORM.malformed("the service's name is missing")
         if not re.fullmatch(r"\d*", database):
-            raise _malformed("what follows the service's name must be the number of a database")
-        found: dict[str, Any] = {"db": int(database or 0), "username": unquote(username), "password": unquote(password)}
-        found |= parse_url(f"redis:///?{query}")
-        options = {name: value for name, value in found.items() if not name.startswith("sentinel_") and value != ""}
+            raise _FORM.malformed("what follows the service's name must be the number of a database")
+        found = {"db": int(database or 0), **pieces.options}
+        options = {name: value for name, value in found.items() if not name.startswith("sentinel_")}
         own = {name: value for name, value in found.items() if name.startswith("sentinel_")}
         if not own.keys() <= set(_SENTINEL_OPTIONS):
-            raise _malformed(f"of the sentinels' own options there are {' and '.join(_SENTINEL_OPTIONS)}")
+            raise _FORM.malformed(f"of the sentinels' own options there are {' and '.join(_SENTINEL_OPTIONS)}")
         # One private authority stands for all.
         encryption = {name: value for name, value in options.items() if name.startswith("ssl_")}
         return cls(
-            sentinels=[_parse_host(host, number) for number, host in enumerate(hosts.split(","), 1)],
+            sentinels=pieces.addresses(_FORM),
             service=service,
             options=options,
             sentinel_options={name.removeprefix("sentinel_"): value for name, value in own.items()} | encryption,
-            is_encrypted=scheme == "rediss+sentinel",
+            is_encrypted=pieces.is_encrypted,
         )
-
-
-def _parse_host(text: str, number: int) -> tuple[str, int]:
-    match = _HOST.fullmatch(text)
-    if match is None or not 0 < int(match[2] or PORT) < 65536:
-        raise _malformed(f"sentinel {number} is no host[:port]")
-    return match[1].strip("[]"), int(match[2] or PORT)
-
-
-def _malformed(what: str) -> ValueError:
-    return ValueError(
-        f"{what}; the form is {_FORM}, and ?sentinel_password= behind it where the sentinels want one of their own; "
-        "@ : , / ? and # in a password must be percent-encoded"
-    )
 
 
 class NoPrimary(ConnectionError):

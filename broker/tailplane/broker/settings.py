@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tailplane.broker.connection import check_url
+from tailplane.broker.redis_cluster import check_cluster_url
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 _UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -39,6 +40,11 @@ class DeploymentSettings(BaseSettings):
     """Where Redis or Valkey is: redis://, rediss://, unix://; behind Sentinel `redis+sentinel://host,host,host/SERVICE/0`,
     or rediss+sentinel:// for TLS, with `?sentinel_password=` (and `sentinel_username`) where the sentinels want one of
     their own. May hold a password, so it is never shown as it is. The default is a local server."""
+
+    streams_url: Annotated[str, AfterValidator(check_cluster_url)] | None = Field(None, repr=False)
+    """Where the tasks' records and streams are: a Redis Cluster, by some of its nodes:
+    `redis+cluster://[user:password@]host[:port],host...`, or rediss+cluster:// for TLS. The queue stays where
+    `redis_url` says. None: everything is there, which is enough as long as one server has the memory and the time."""
 
     prefix: str = Field("tailplane", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
     """What every key begins with: deployments with different prefixes can share one Redis."""

@@ -15,7 +15,8 @@ from tailplane.broker.broker import Broker
 from tailplane.broker.connection import store_errors
 from tailplane.broker.keys import TaskRef
 from tailplane.broker.records import TaskRecord
-from tailplane.broker.wire import Command, raise_refusals
+from tailplane.broker.store import Command
+from tailplane.broker.wire import raise_refusals
 from tailplane.protocol.states import State
 
 # Records that are looked at together: others wait for so long.

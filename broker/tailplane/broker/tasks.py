@@ -7,10 +7,10 @@ record and appends the event that says so. Every method raises StoreUnavailable 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from tailplane.broker import scripts
-from tailplane.broker.event_log import Append
+from tailplane.broker.event_log import Append, ring_verb
 from tailplane.broker.keys import Keys, TaskRef
 from tailplane.broker.records import (
     BEGUN_FIELDS,
@@ -22,11 +22,12 @@ from tailplane.broker.records import (
     running_record,
     task_fields,
 )
-from tailplane.broker.wire import Wire, raise_refusals
+from tailplane.broker.store import Store
+from tailplane.broker.wire import is_away, raise_refusals
 from tailplane.protocol import codec, events
-from tailplane.protocol.errors import TaskLost, TaskNotFound
+from tailplane.protocol.errors import StoreUnavailable, TaskLost, TaskNotFound
 from tailplane.protocol.events import PlatformType
-from tailplane.protocol.ids import EntryId, WorkerId
+from tailplane.protocol.ids import EntryId, WorkerId, new_task_id
 from tailplane.protocol.states import TRANSITIONS, State, TransitionRefused, Trigger, encode_moves
 
 _MOVES = {trigger: encode_moves(trigger) for trigger in Trigger}
@@ -36,6 +37,8 @@ _MOVES_OF_ATTEMPT = {
     for trigger, moves in TRANSITIONS.items()
     if State.RUNNING in moves
 }
+# Of a hundred new tasks none gets an id on the one shard of three that is away.
+_DRAWS = 20
 _RUNNING = State.RUNNING.value.encode()
 
 
@@ -121,6 +124,15 @@ class Closing:
     worker: WorkerId | None = None
 
 
+class Standing(NamedTuple):
+    """How a task stands by its server's clock: whether it is too late to start, or has no time left at all."""
+
+    state: State
+    attempt: int
+    is_late: bool
+    is_over: bool
+
+
 class StartTooLate(Exception):
     """The task's start deadline has passed."""
 
@@ -155,11 +167,19 @@ class TaskStore:
         dead_letter_retention: as `retention`, of a task that failed.
     """
 
-    wire: Wire
+    wire: Store
     keys: Keys
     retention: timedelta
     start_within: timedelta
     dead_letter_retention: timedelta
+
+    def draw(self, tenant: str) -> TaskRef:
+        """Return a new task's id, on a shard that is not known to be away if there is one."""
+        for _ in range(_DRAWS):
+            task = TaskRef(new_task_id(), tenant)
+            if not self.wire.is_away(self.keys.task(task)):
+                break
+        return task
 
     async def create(self, task: NewTask) -> TaskRecord:
         """Record a task as queued and open its stream; return its record. Sent again, it changes nothing."""
@@ -200,6 +220,12 @@ class TaskStore:
         rows = await self.wire.call([("HMGET", self.keys.task(task), *fields) for task in tasks])
         raise_refusals(rows)
         return [_parse_row(fields, row) for row in rows]
+
+    async def judge(self, tasks: Sequence[TaskRef]) -> list[Standing | StoreUnavailable | None]:
+        """Return how each of these tasks stands, None where there is none; or why that can't be told now."""
+        replies = await scripts.JUDGE.try_many(self.wire, [([self.keys.task(task)], []) for task in tasks])
+        raise_refusals([reply for reply in replies if not is_away(reply)])
+        return [_parse_standing(reply) for reply in replies]
 
     async def wait_for(self, task: TaskRef, channel: str) -> TaskRecord | None:
         """Return an ended task's record; else None, and its end will be told on a channel, with the record's key.
@@ -281,7 +307,7 @@ class TaskStore:
     ) -> list[Any]:
         reply: list[Any] = await self._run(
             scripts.BEGIN,
-            [self.keys.task(task), self.keys.stream(task), self.keys.bell(task)],
+            [self.keys.task(task), self.keys.stream(task)],
             [
                 _MOVES[opening.trigger],
                 worker,
@@ -290,6 +316,7 @@ class TaskStore:
                 events.join_events(opening.packed),
                 len(opening.packed),
                 _ms(total_timeout or timedelta()),
+                *self._bell(task),
                 *BEGUN_FIELDS,
             ],
         )
@@ -308,7 +335,7 @@ class TaskStore:
         given_back = () if ends else ("given_back_by", closing.trigger.value)
         reply = await self._run(
             scripts.FINISH,
-            [self.keys.task(task), self.keys.stream(task), self.keys.bell(task)],
+            [self.keys.task(task), self.keys.stream(task)],
             [
                 _MOVES_OF_ATTEMPT[closing.trigger],
                 closing.attempt,
@@ -318,6 +345,7 @@ class TaskStore:
                 _ms(self._kept_for(closing.trigger)) if ends else 0,
                 1 if closing.trigger in (Trigger.RETRY, Trigger.FAIL) else 0,
                 closing.worker or "",
+                *self._bell(task),
                 *closing.fields,
                 *given_back,
             ],
@@ -348,12 +376,13 @@ class TaskStore:
         """
         reply = await self._run(
             scripts.REPAIR,
-            [self.keys.task(task), self.keys.stream(task), self.keys.bell(task)],
+            [self.keys.task(task), self.keys.stream(task)],
             [
                 encode_moves(Trigger.BEGIN, Trigger.TAKE_OVER),
                 attempt,
                 worker,
                 str(tail),
+                *self._bell(task),
                 *(item for entry in missing for item in (str(entry.id), entry.payload)),
             ],
         )
@@ -386,8 +415,8 @@ class TaskStore:
         payload = events.join_events([events.pack_platform_event(type_, data, attempt=latest)])
         reply = await self._run(
             scripts.END,
-            [self.keys.task(task), self.keys.stream(task), self.keys.bell(task)],
-            [_MOVES[trigger], latest, payload, _ms(self._kept_for(trigger)), *fields],
+            [self.keys.task(task), self.keys.stream(task)],
+            [_MOVES[trigger], latest, payload, _ms(self._kept_for(trigger)), *self._bell(task), *fields],
         )
         match reply:
             case [b"done", state]:
@@ -405,6 +434,10 @@ class TaskStore:
     def _kept_for(self, trigger: Trigger) -> timedelta:
         return self.dead_letter_retention if trigger is Trigger.FAIL else self.retention
 
+    def _bell(self, task: TaskRef) -> tuple[str, str]:
+        """Return how to ring for the task's readers, and where."""
+        return ring_verb(self.wire), self.keys.bell(task)
+
     async def _run(self, script: scripts.Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
         return await script.run(self.wire, keys, args)
 
@@ -420,6 +453,16 @@ def _lost(task: TaskRef, reply: Sequence[Any]) -> TaskLost:
             return TaskLost(f"task {task.task_id} is {state.decode()} in attempt {attempt}")
         case _:
             return TaskLost(f"task {task.task_id} was removed")
+
+
+def _parse_standing(reply: Any) -> Standing | StoreUnavailable | None:
+    match reply:
+        case [state, attempt, is_late, is_over]:
+            return Standing(State(state.decode()), attempt, bool(is_late), bool(is_over))
+        case StoreUnavailable():
+            return reply
+        case _:
+            return None
 
 
 def _parse_row(fields: Sequence[str], row: Sequence[bytes | None]) -> TaskRecord | None:

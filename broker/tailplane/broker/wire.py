@@ -10,17 +10,15 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 from hiredis import Reader, pack_command
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError, ResponseError
 
 from tailplane.broker.connection import COMMAND_DEADLINE, HandedOver, reply_error, store_errors
-from tailplane.protocol.errors import StoreUnavailable
-
-Argument: TypeAlias = str | bytes | int
-Command: TypeAlias = Sequence[Argument]
+from tailplane.broker.store import Argument, Command
+from tailplane.protocol.errors import StoreForbidden, StoreUnavailable
 
 _NOTHING = object()
 # Seconds between two looks at whether the oldest call is overdue.
@@ -126,6 +124,8 @@ class Wire:
         connections: how many it has made so far.
     """
 
+    is_cluster = False
+
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self.connections = 0
@@ -168,6 +168,13 @@ class Wire:
         if isinstance(reply, Exception):
             raise reply
         return reply
+
+    def is_away(self, key: str) -> bool:
+        """Return False: who asks may as well try."""
+        return False
+
+    def shard(self, key: str) -> None:
+        """Tell nothing apart: there is one server."""
 
     def noticed(self, refusal: StoreUnavailable) -> None:
         """Note why the server did nothing: one that is not the primary any more is left for whoever it is now."""
@@ -231,6 +238,11 @@ class Wire:
             self._line.abort()
         else:
             self._watch = loop.call_later(_WATCH_EVERY, self._look)
+
+
+def is_away(reply: object) -> bool:
+    """Whether a reply only says that its shard does not answer now; a right that is missing does not come by itself."""
+    return isinstance(reply, StoreUnavailable) and not isinstance(reply, StoreForbidden)
 
 
 def raise_refusals(replies: Sequence[Any]) -> None:

@@ -7,7 +7,15 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from tailplane.broker import Broker, UnfitStore, mind_fitness, rights, wait_until_fit
+from tailplane.broker import (
+    Broker,
+    Shards,
+    UnfitStore,
+    connect_cluster,
+    mind_fitness,
+    rights,
+    wait_until_fit,
+)
 from tailplane.control_plane import documents, problems, routers
 from tailplane.control_plane.cancel import Canceller
 from tailplane.control_plane.counts import Counts
@@ -40,8 +48,12 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_queue(settings.redis_url, settings.prefix) as queue, asyncio.TaskGroup() as background:
-            services = _build(settings, queue, app.state.drain, counts)
+        async with (
+            open_queue(settings.redis_url, settings.prefix) as queue,
+            _shards_of(settings) as shards,
+            asyncio.TaskGroup() as background,
+        ):
+            services = _build(settings, queue, shards, app.state.drain, counts)
             app.state.services = services
             app.state.vitals.begin()
             running = [
@@ -101,22 +113,38 @@ async def _wake_readers_on_drain(services: Services) -> None:
 
 async def _mind_fitness(app: FastAPI, services: Services) -> None:
     try:
-        await wait_until_fit(services.broker.redis, rights.of_control_plane(services.broker.keys))
+        broker = services.broker
+        await wait_until_fit(broker.redis, rights.of_control_plane(broker.keys), broker.shards)
     except UnfitStore as error:
         app.state.refusal = error
         # Whoever serves this application may not know of refusals: at least it takes no more requests.
         services.drain.set()
         return
-    await mind_fitness(services.broker.redis)
+    await mind_fitness(services.broker.redis, services.broker.shards)
 
 
-def _build(settings: Settings, queue: TaskQueue, drain: asyncio.Event, counts: Counts) -> Services:
+@asynccontextmanager
+async def _shards_of(settings: Settings) -> AsyncIterator[Shards | None]:
+    if settings.streams_url is None:
+        yield None
+        return
+    shards = connect_cluster(settings.streams_url)
+    try:
+        yield shards
+    finally:
+        await shards.aclose()
+
+
+def _build(
+    settings: Settings, queue: TaskQueue, shards: Shards | None, drain: asyncio.Event, counts: Counts
+) -> Services:
     broker = Broker.over(
         queue,
         prefix=settings.prefix,
         retention=settings.retention,
         start_within=settings.start_within,
         dead_letter_retention=settings.dead_letter_retention,
+        shards=shards,
     )
     # One queue, one connection: what goes into it goes through arq's client.
     queue.tasks = broker.queue

@@ -10,7 +10,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from tailplane.broker import Broker, Subscriptions, TaskRecord, TaskRef
+from tailplane.broker import Broker, TaskRecord, TaskRef
 from tailplane.protocol.errors import StoreUnavailable
 
 # Seconds between two looks of one who hears nothing; between two tries to subscribe while Redis is away.
@@ -26,15 +26,15 @@ class Ends:
         self._broker = broker
         # By the keys of their records, which are what the messages say.
         self._waiting: dict[str, dict[Wait, None]] = {}
-        self._subscriptions = Subscriptions(broker.redis, broker.keys.prefix, self._hear)
+        self._ends = broker.hear_ends(self._hear)
 
     async def run(self) -> None:
         """Listen until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._subscriptions.run())
+            group.create_task(self._ends.run())
             while True:
                 with contextlib.suppress(StoreUnavailable):
-                    await self._subscriptions.subscribe(self.channel)
+                    await self._ends.subscribe(self.channel)
                     break
                 await asyncio.sleep(PAUSE)
 

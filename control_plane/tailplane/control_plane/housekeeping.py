@@ -7,10 +7,10 @@ from datetime import timedelta
 
 import structlog
 
-from tailplane.broker import Broker, Outage, TaskRecord, TaskRef, WorkflowRecord
+from tailplane.broker import Broker, Outage, Standing, TaskRef, WorkflowRecord
 from tailplane.broker.tasks import OUT_OF_TIME
 from tailplane.control_plane.periodic import repeat
-from tailplane.protocol.errors import TaskNotFound
+from tailplane.protocol.errors import StoreUnavailable, TaskNotFound
 from tailplane.protocol.events import PlatformType
 from tailplane.protocol.ids import DEFAULT_TENANT, TaskId
 from tailplane.protocol.states import State, Trigger
@@ -81,10 +81,8 @@ class Housekeeper:
         overdue = await broker.queue.overdue(workflow, patience, AT_ONCE, passed)
         if not overdue:
             return 0, 0
-        records = await broker.tasks.read_many(overdue, ("state", "attempt", "start_by", "end_by"))
-        now = await broker.queue.now()
-        for task, record in zip(overdue, records, strict=True):
-            if await self._end_if_late(task, record, now):
+        for task, standing in zip(overdue, await broker.tasks.judge(overdue), strict=True):
+            if await self._end_if_late(task, standing):
                 # Last: were it withdrawn first and we died, it would be neither in the queue nor ended.
                 await broker.queue.withdraw(task, workflow, None)
                 ended += 1
@@ -99,25 +97,30 @@ class Housekeeper:
         longest = self._broker.tasks.start_within
         return longest if workflow.start_within is None else min(longest, workflow.start_within)
 
-    async def _end_if_late(self, task: TaskRef, record: TaskRecord | None, now: float) -> bool:
+    async def _end_if_late(self, task: TaskRef, standing: Standing | StoreUnavailable | None) -> bool:
         tasks = self._broker.tasks
-        if record is None:
-            log.warning("queued task without a record", task_id=task.task_id)
+        if isinstance(standing, StoreUnavailable):
+            # The next round comes to it; the tasks of other shards go on.
+            return False
+        if standing is None:
+            log.error("a queued task has no record: the store lost it", task_id=task.task_id)
             return True
-        state: State | None = record.state
+        state: State | None = standing.state
         try:
-            if record.state.is_terminal:
+            if standing.state.is_terminal:
                 # Who ended it died before the queue could forget it, and no worker has come for it since.
                 pass
-            elif record.attempt == 0 and now >= record.start_by:
+            elif standing.is_late:
                 data = {"reason": "it did not start in time"}
                 state = await tasks.end(task, Trigger.EXPIRE, 0, PlatformType.EXPIRED, data)
-            elif record.end_by is not None and now >= record.end_by:
-                state = await tasks.fail(task, record.attempt, OUT_OF_TIME)
+            elif standing.is_over:
+                state = await tasks.fail(task, standing.attempt, OUT_OF_TIME)
             else:
                 return False
         except TaskNotFound:
             return True
+        except StoreUnavailable:
+            return False
         if state is None:
             return False
         if state is State.FAILED:
@@ -153,4 +156,4 @@ class Housekeeper:
         if not ids:
             return []
         there = await self._broker.log.exist([TaskRef(task_id) for task_id in ids])
-        return [task_id for task_id, exists in zip(ids, there, strict=True) if not exists]
+        return [task_id for task_id, exists in zip(ids, there, strict=True) if exists is False]

@@ -1,18 +1,20 @@
 """The fan-out hub: one read of a hot stream serves all its readers in this process.
 
-Bells tell which streams have grown; one collector reads those, all in one round trip, while further bells gather. What
-it costs depends on the streams that grow, not on those that are quiet. A slow sweep looks at every stream once in a
-while, so that no bell is ever lost for good.
+Bells tell which streams have grown; a collector for each shard of the store reads those, all in one round trip, while
+further bells gather. What it costs depends on the streams that grow, not on those that are quiet. A slow sweep looks at
+every stream once in a while, so that no bell is ever lost for good.
 """
 
 import asyncio
+import contextvars
 import itertools
 import math
+from collections.abc import Hashable
 
 import structlog
 from redis.exceptions import ResponseError
 
-from tailplane.broker import Broker, Outage, Subscriptions, TaskRef, parse_published
+from tailplane.broker import Broker, Outage, TaskRef, parse_published
 from tailplane.control_plane.counts import Counts
 from tailplane.control_plane.feed import Feed
 from tailplane.control_plane.past import Turns
@@ -31,6 +33,16 @@ SWEEP, SWEEP_STEP = 30.0, 0.1
 PAUSE = 0.25
 
 
+class _Collector:
+    """The feeds to read from one server; a dict, for it keeps the order in which they rang."""
+
+    __slots__ = ("grown", "work")
+
+    def __init__(self) -> None:
+        self.grown: dict[Feed, None] = {}
+        self.work = asyncio.Event()
+
+
 class Hub:
     """All feeds of one control plane. `run` must be running.
 
@@ -44,12 +56,13 @@ class Hub:
         self._broker = broker
         self._feeds: dict[TaskRef, Feed] = {}
         self._by_channel: dict[str, Feed] = {}
-        # Feeds to read; a dict, for it keeps the order in which they rang.
-        self._grown: dict[Feed, None] = {}
-        self._work = asyncio.Event()
+        self._collectors: dict[Hashable, _Collector] = {}
+        self._group: asyncio.TaskGroup | None = None
+        # A collector is first needed in a request's, and outlives it.
+        self._context = contextvars.copy_context()
         self._turns = Turns()
         self.outage = Outage("reading streams")
-        self._bells = Subscriptions(broker.redis, broker.keys.prefix, self._note_ring)
+        self._bells = broker.hear_bells(self._note_ring)
 
     @property
     def feed_count(self) -> int:
@@ -69,9 +82,11 @@ class Hub:
     async def run(self) -> None:
         """Listen, collect and sweep until cancelled."""
         async with asyncio.TaskGroup() as group:
+            self._group = group
             group.create_task(self._bells.run())
-            group.create_task(self._collect())
             group.create_task(self._sweep())
+            for collector in self._collectors.values():
+                group.create_task(self._collect(collector), context=self._context)
 
     async def open(self, task: TaskRef, position: Position) -> Reader:
         """Return a reader that stands where `position` says. Close it.
@@ -157,12 +172,23 @@ class Hub:
             channel = self._broker.keys.bell(feed.task)
             feed.opening.cancel()
             del self._feeds[feed.task], self._by_channel[channel]
-            self._grown.pop(feed, None)
+            for collector in self._collectors.values():
+                collector.grown.pop(feed, None)
             await self._bells.unsubscribe(channel)
 
     def _note(self, feed: Feed) -> None:
-        self._grown[feed] = None
-        self._work.set()
+        # Where its slot has moved it may be noted in two places: what is read twice is taken once.
+        collector = self._collector(self._broker.log.shard(feed.task))
+        collector.grown[feed] = None
+        collector.work.set()
+
+    def _collector(self, shard: Hashable) -> _Collector:
+        collector = self._collectors.get(shard)
+        if collector is None:
+            collector = self._collectors[shard] = _Collector()
+            if self._group is not None:
+                self._group.create_task(self._collect(collector), context=self._context)
+        return collector
 
     def _note_ring(self, channel: str, message: bytes | None) -> None:
         feed = self._by_channel.get(channel)
@@ -173,29 +199,29 @@ class Hub:
         if entry is None or not feed.take(entry):
             self._note(feed)
 
-    async def _collect(self) -> None:
+    async def _collect(self, collector: _Collector) -> None:
         while True:
-            await self._work.wait()
-            self._work.clear()
+            await collector.work.wait()
+            collector.work.clear()
             try:
-                while self._grown:
-                    await self._read(list(itertools.islice(self._grown, READ_STREAMS)))
-                    self.outage.over()
+                while grown := list(itertools.islice(collector.grown, READ_STREAMS)):
+                    for feed in grown:
+                        # From here on a ring means another read.
+                        del collector.grown[feed]
+                    await self._read(grown)
+                    self.outage.over(collector)
             except StoreUnavailable as error:
-                self.outage.noticed(error)
+                self.outage.noticed(error, collector)
                 await asyncio.sleep(PAUSE)
-                self._work.set()
+                collector.work.set()
 
     async def _read(self, feeds: list[Feed]) -> None:
         begun = [feed for feed in feeds if feed.has_begun]
-        for feed in feeds:
-            # From here on a ring means another read.
-            self._grown.pop(feed, None)
         try:
             found = await self._broker.log.read_after([(feed.task, feed.tail, feed.read_count) for feed in begun])
         except StoreUnavailable:
             for feed in begun:
-                self._grown[feed] = None
+                self._note(feed)
             raise
         except ResponseError as error:
             await self._read_apart(begun, error)
@@ -205,7 +231,7 @@ class Hub:
                 asked = feed.read_count
                 feed.extend(entries)
                 if len(entries) >= asked and feed.task in self._feeds:
-                    self._grown[feed] = None
+                    self._note(feed)
 
     async def _read_apart(self, feeds: list[Feed], refusal: ResponseError) -> None:
         """Read streams of which one is refused, such as a key that somebody overwrote, without losing the others."""
@@ -237,7 +263,7 @@ class Hub:
         except StoreUnavailable:
             return
         for feed, exists in zip(feeds, tails, strict=True):
-            if not exists:
+            if exists is False:
                 feed.is_gone = True
                 feed.wake()
 

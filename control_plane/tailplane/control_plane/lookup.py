@@ -13,8 +13,8 @@ async def why_missing(broker: Broker, task: TaskRef, error: TaskNotFound) -> Tas
         return error
     kept, failed = broker.tasks.retention.total_seconds(), broker.tasks.dead_letter_retention.total_seconds()
     return TaskGone(
-        f"task {task.task_id} ended and was removed: what a task leaves is kept for {kept:g} s, "
-        f"or {failed:g} s where it failed",
+        f"task {task.task_id} is no longer there: what an ended task leaves is kept for {kept:g} s, "
+        f"or {failed:g} s where it failed; one that did not end was lost by the store",
         task_id=task.task_id,
         reason="retention",
     )

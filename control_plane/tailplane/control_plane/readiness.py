@@ -6,10 +6,9 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from tailplane.broker import store_errors
 from tailplane.broker.listener import Verdict
 from tailplane.broker.pulse import Pulse
-from tailplane.protocol.errors import TailplaneError, Unavailable
+from tailplane.protocol.errors import StoreUnavailable, TailplaneError, Unavailable
 
 # Seconds. Probes give up after a second or two by themselves.
 PING_DEADLINE = 1.0
@@ -30,9 +29,11 @@ async def check_ready(app: FastAPI) -> None:
         raise Unavailable(refusal.detail, hint=refusal.hint)
     if app.state.is_leaving or app.state.drain.is_set():
         raise Unavailable("this control plane is about to stop")
-    with store_errors():
+    try:
         async with asyncio.timeout(PING_DEADLINE):
-            await app.state.services.broker.redis.ping()
+            await app.state.services.broker.answers()
+    except TimeoutError:
+        raise StoreUnavailable("Redis does not answer in time") from None
 
 
 class Vitals:

@@ -17,7 +17,7 @@ from tailplane.control_plane.validation import InputValidation
 from tailplane.control_plane.workflow_registry import WorkflowRegistry
 from tailplane.protocol import codec
 from tailplane.protocol.errors import IdempotencyConflict, QueueFull, RequestError
-from tailplane.protocol.ids import SessionId, TaskId, new_task_id
+from tailplane.protocol.ids import SessionId, TaskId
 
 log = structlog.get_logger(__name__)
 
@@ -86,7 +86,7 @@ class Submitter:
                 return await find_task(self._broker, standing, SUMMARY_FIELDS)
             raise
         depth = await self._depths.of(workflow.name)
-        ref = wanted.task or TaskRef(new_task_id(), tenant)
+        ref = wanted.task or self._broker.tasks.draw(tenant)
         with depth.joining() as position, enqueuing(ref, workflow.name, wanted.session, wanted.trace) as trace:
             task = NewTask(
                 ref=ref,

@@ -5,7 +5,6 @@ import asyncio
 from tailplane.broker import TaskRecord, TaskRef
 from tailplane.control_plane.services import Services
 from tailplane.control_plane.submit import Submission
-from tailplane.protocol.ids import new_task_id
 
 
 async def wait_for_outcome(services: Services, task: TaskRef, seconds: float) -> TaskRecord:
@@ -30,7 +29,7 @@ async def submit_and_wait(services: Services, tenant: str, wanted: Submission, s
     """
     ends, deadline = services.ends, _after(seconds)
     # Known before it is queued, so that its end can't be missed.
-    task = TaskRef(new_task_id(), tenant)
+    task = services.broker.tasks.draw(tenant)
     with ends.expecting(task) as wait:
         record = await services.submitter.submit(tenant, wanted._replace(task=task, waiting=ends.channel))
         if record.ref != task:

@@ -120,9 +120,9 @@ class Deployment:
 
     async def ttl_ms(self, task: TaskRef) -> tuple[int, int]:
         """Return what is left of the task's record and of its stream; -1: they stay, -2: there is none."""
-        redis = self.broker.redis
-        keys = self.broker.keys
-        return await redis.pttl(keys.task(task)), await redis.pttl(keys.stream(task))
+        store, keys = self.broker.tasks.wire, self.broker.keys
+        record, stream = await store.call([("PTTL", keys.task(task)), ("PTTL", keys.stream(task))])
+        return record, stream
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from tailplane.broker import Broker, TaskRef
-from tailplane.broker.wire import Argument, Wire
+from tailplane.broker.store import Argument
+from tailplane.broker.wire import Wire
 from tailplane.protocol.events import unpack_payload
 from tailplane.protocol.ids import EntryId, new_task_id
 from tailplane.protocol.states import Trigger

@@ -8,7 +8,8 @@ import pytest
 from redis.asyncio import Redis
 
 from tailplane.broker import Broker, LeaseLapsed, WorkerRecord, WorkflowRecord
-from tailplane.broker.wire import Argument, Wire
+from tailplane.broker.store import Argument
+from tailplane.broker.wire import Wire
 from tailplane.protocol.ids import new_worker_id
 
 from .conftest import LAPSED, LEASE, Deployment, server_now

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 import tailplane.broker
 from tailplane.broker import Broker, Keys, NewTask, RightsMissing, TaskRef, connect, rights, wait_until_fit
-from tailplane.broker.wire import Command
+from tailplane.broker.store import Command
 from tailplane.control_plane.hub import Hub
 from tailplane.deploy.valkey_binary import find_binary
 from tailplane.protocol import codec

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from redis.asyncio import Redis
 
-from tailplane.broker import Subscriptions, connect
+from tailplane.broker import Primary, Subscriptions, connect
 from tailplane.broker import sentinel as sentinel_module
 from tailplane.broker.connection import follow_primary
 from tailplane.broker.wire import Wire
@@ -144,7 +144,7 @@ async def test_when_one_connection_learns_of_another_primary_all_leave_the_forme
     client: Redis, sentinel: SentinelProcess, server: EmbeddedServer, other: EmbeddedServer, prefix: str
 ) -> None:
     heard: list[bytes | None] = []
-    waiting, idle = Wire(client), Subscriptions(client, prefix, lambda _, message: heard.append(message))
+    waiting, idle = Wire(client), Subscriptions(Primary(client), lambda _, message: heard.append(message))
     listening = asyncio.ensure_future(idle.run())
     await idle.subscribe(f"{prefix}:bell")
     blocked = asyncio.ensure_future(waiting.run("BLPOP", f"{prefix}:nothing", 4))

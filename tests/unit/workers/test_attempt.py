@@ -854,7 +854,7 @@ class TestStoreAway:
     ) -> None:
         bench.platform = replace(bench.platform, kept=kept_over(broker, kept))
         # The writer has one of its own: what it sends counts.
-        bench.platform.writer._kept = bench.platform.kept
+        bench.platform.writer.kept = bench.platform.kept
         waiting: Future[None] = Future()
         let_go = threading.Event()
 

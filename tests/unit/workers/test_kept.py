@@ -71,7 +71,7 @@ class Desk:
 
 @pytest.fixture
 def desk(broker: Broker, redis: Redis, writer: Writer) -> Desk:
-    return Desk(broker, redis, writer._kept, writer)
+    return Desk(broker, redis, writer.kept, writer)
 
 
 BEGUN = [(1, "task.queued"), (2, "task.started")]

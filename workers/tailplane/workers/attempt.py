@@ -22,6 +22,7 @@ from tailplane.broker import (
     Claim,
     Closing,
     HolderLost,
+    ShardAway,
     StartTooLate,
     TailMismatch,
     TaskRef,
@@ -60,6 +61,8 @@ log = structlog.get_logger("tailplane.workers")
 # However few retries an author allows, only a task that has lost so many workers counts as their cause.
 _CRASHES_BORNE = 3
 _STORE_PAUSE = 0.2
+# How long a task goes back to the queue whose shard is away.
+_SHARD_PAUSE = timedelta(seconds=2)
 
 
 class Stop(Enum):
@@ -186,6 +189,7 @@ class Attempt:
         self._counts.note_ended(self.claim.workflow, trigger, self._loop.time() - self._began_at)
 
     async def _begin(self) -> Begun | None:
+        may_have_begun = False
         while self._stop is None:
             try:
                 begun = await self._begin_or_end()
@@ -194,13 +198,24 @@ class Attempt:
                     await self._acknowledge()
                 return begun
             except StoreUnavailable as error:
+                if isinstance(error, ShardAway) and not may_have_begun:
+                    # Its place is for the tasks of other shards. What may have begun stays here: elsewhere it would
+                    # count as lost.
+                    await self._requeue(_SHARD_PAUSE)
+                    return None
+                may_have_begun = True
                 await self._pause(error)
-            except (TransitionRefused, TaskNotFound) as error:
+            except TransitionRefused as error:
                 # Cancelled while it was on its way, or delivered twice: the record decides, there is nothing to run.
                 log.info("nothing to run", reason=str(error))
                 self._counts.refused[self.claim.workflow,] += 1
                 # Who ended it may have died before it could note a failure.
-                await self._acknowledge(error.state if isinstance(error, TransitionRefused) else None)
+                await self._acknowledge(error.state)
+                return None
+            except TaskNotFound:
+                # Of an ended task a record is kept for far longer than a claim: a failover has lost it, input and all.
+                log.error("a queued task has no record: the store lost it")
+                await self._acknowledge()
                 return None
         await self._requeue(timedelta())
         return None

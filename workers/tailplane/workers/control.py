@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import structlog
 
-from tailplane.broker import Broker, Subscriptions, TaskRef
+from tailplane.broker import Broker, TaskRef
 from tailplane.protocol import codec
 from tailplane.protocol.errors import StoreUnavailable, TailplaneError
 from tailplane.protocol.ids import WorkerId
@@ -36,7 +36,7 @@ async def listen(broker: Broker, worker: WorkerId, on_cancel: Callable[[TaskRef,
             return
         on_cancel(task, reason)
 
-    subscriptions = Subscriptions(broker.redis, broker.keys.prefix, hear)
+    subscriptions = broker.hear_controls(hear)
     async with asyncio.TaskGroup() as group:
         group.create_task(subscriptions.run())
         while True:

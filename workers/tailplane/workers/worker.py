@@ -20,7 +20,17 @@ from typing import Any
 import structlog
 import uvloop
 
-from tailplane.broker import Broker, Claim, TaskRef, WorkerRecord, connect, rights, trace_export, wait_until_fit
+from tailplane.broker import (
+    Broker,
+    Claim,
+    TaskRef,
+    WorkerRecord,
+    connect,
+    connect_cluster,
+    rights,
+    trace_export,
+    wait_until_fit,
+)
 from tailplane.broker.garbage import collect_seldom
 from tailplane.broker.listener import Listener, Questions
 from tailplane.broker.logs import Facts, configure_logging
@@ -193,6 +203,7 @@ class PlatformThread(threading.Thread):
         settings = self._settings
         self.vitals.pulse.start()
         redis = connect(settings.redis_url, ArqRedis)
+        shards = connect_cluster(settings.streams_url) if settings.streams_url else None
         # `start_within` is for those who create tasks.
         broker = Broker.over(
             redis,
@@ -200,6 +211,7 @@ class PlatformThread(threading.Thread):
             retention=settings.retention,
             start_within=timedelta(),
             dead_letter_retention=settings.dead_letter_retention,
+            shards=shards,
         )
         worker_id = new_worker_id()
         try:
@@ -207,6 +219,8 @@ class PlatformThread(threading.Thread):
             with Facts(worker_id=worker_id):
                 await self._serve(broker, worker_id)
         finally:
+            if shards is not None:
+                await shards.aclose()
             await redis.aclose(close_connection_pool=True)
             self.vitals.pulse.stop()
 
@@ -265,7 +279,8 @@ class PlatformThread(threading.Thread):
         self.parts = Parts(self.vitals, self.watchdog, counts, writer, kept, lease, queue, broker, self._attempts)
         log.info("worker starts", redis=mask_url(settings.redis_url), workflows=me.workflows)
         # First: what nobody has claimed yet, a server that may drop streams can't lose by our fault.
-        if not await self._unless_draining(wait_until_fit(broker.redis, rights.of_worker(broker.keys))):
+        fit = wait_until_fit(broker.redis, rights.of_worker(broker.keys), broker.shards)
+        if not await self._unless_draining(fit):
             return
         if not await self._unless_draining(lease.begin()):
             return

@@ -3,12 +3,14 @@
 While one pipeline is in flight new events gather; the next flush packs them, one entry per task. An idle system sends
 at once, a busy one sends large entries, and one with many tasks that can't keep up gathers for longer. At most one
 entry of a task is in a pipeline: if Redis took the second but not the first, there would be a hole in the stream.
+Each shard of the store has a lane of its own, so that one which does not answer holds up its own tasks only.
 """
 
 import asyncio
+import contextvars
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from functools import partial
 from typing import TypeVar
 
@@ -35,42 +37,32 @@ _SOON, _REST = 0.002, 0.004
 _RETRY_FIRST, _RETRY_MOST = 0.05, 1.0
 
 
-class Writer:
-    """Takes what emitters hold and appends it, exactly once each, until it is cancelled.
+class _Lane:
+    """The emitters whose streams one server has, in the order of their ringing, each once, and what sends for them."""
 
-    Attributes:
-        written: what came of it, in numbers.
-        outage: whether Redis takes nothing.
-    """
-
-    def __init__(self, event_log: EventLog, kept: Kept) -> None:
-        self._log = event_log
-        self._kept = kept
-        self.written = Written()
-        self._loop = asyncio.get_running_loop()
-        self._rung: deque[Emitter] = deque()
+    def __init__(self, writer: "Writer") -> None:
+        self._writer = writer
+        self._log = writer.event_log
+        self._kept = writer.kept
+        self._emitters: deque[Emitter] = deque()
         self._bell = asyncio.Event()
-        self._is_awake = False
-        self.outage = Outage("events")
 
-    def ring(self, emitter: Emitter) -> None:
-        """Note that `emitter` has events to send. Thread-safe, does not wait."""
-        self._rung.append(emitter)
-        # A stale True is safe: `run` puts it to False before it looks into the deque.
-        if not self._is_awake:
-            self._is_awake = True
-            self._loop.call_soon_threadsafe(self._bell.set)
+    def take_in(self, emitter: Emitter) -> None:
+        """Send for an emitter that no lane has."""
+        self._writer.seated.add(emitter)
+        self._emitters.append(emitter)
+        self._bell.set()
 
-    async def run(self) -> None:
-        """Send what is rung for, until cancelled."""
+    async def serve(self) -> None:
+        """Send what is there, until cancelled."""
+        loop = asyncio.get_running_loop()
         while True:
             await self._bell.wait()
             self._bell.clear()
-            self._is_awake = False
             while batch := self._gather():
-                begun = self._loop.time()
+                begun = loop.time()
                 await self._send(batch)
-                took = self._loop.time() - begun
+                took = loop.time() - begun
                 if len(batch) >= _FLUSH_ENTRIES and took > _SOON:
                     # As long as the machine keeps up, this is not reached. Where it does not, each event of each task
                     # would go its way alone, at a cost that makes all later still: gathered, two or three go at once.
@@ -80,21 +72,16 @@ class Writer:
 
     def _gather(self) -> list[tuple[Emitter, Append]]:
         batch: list[tuple[Emitter, Append]] = []
-        in_batch: set[Emitter] = set()
-        again: list[Emitter] = []
         size = 0
-        while self._rung and len(batch) < _FLUSH_ENTRIES and size < _FLUSH_BYTES:
-            emitter = self._rung.popleft()
-            if emitter in in_batch:
-                again.append(emitter)
-                continue
+        while self._emitters and len(batch) < _FLUSH_ENTRIES and size < _FLUSH_BYTES:
+            emitter = self._emitters.popleft()
             if append := emitter.take():
-                in_batch.add(emitter)
                 batch.append((emitter, append))
                 size += len(append.payload)
-                # It stays rung until it is found empty: more may have gathered, or did not fit.
-                again.append(emitter)
-        self._rung.extend(again)
+            else:
+                self._writer.seated.discard(emitter)
+        # They stay until they are found empty: more may have gathered, or did not fit.
+        self._emitters.extend(emitter for emitter, _ in batch)
         return batch
 
     async def _send(self, batch: list[tuple[Emitter, Append]]) -> None:
@@ -103,7 +90,8 @@ class Writer:
         begun = time.monotonic()
         outcome = await self._append(appends)
         took = time.monotonic() - begun
-        self.written.note_flush([append for append, no in zip(appends, outcome, strict=True) if no is None], took)
+        taken = [append for append, no in zip(appends, outcome, strict=True) if no is None]
+        self._writer.written.note_flush(taken, took)
         for (emitter, append), refusal in zip(batch, outcome, strict=True):
             if refusal is None:
                 self._note_taken(emitter, append)
@@ -119,7 +107,7 @@ class Writer:
             lengths = await self._log.trim([cut for _, cut in cuts])
         except StoreUnavailable as error:
             # They are cut the next time; their length is looked at before the next entry.
-            self.outage.noticed(error)
+            self._writer.outage.noticed(error, self)
             return
         for (emitter, _), entries in zip(cuts, lengths, strict=True):
             if entries is not None:
@@ -133,7 +121,7 @@ class Writer:
         """See to an entry that Redis did not take at once."""
         while refusal is not None:
             if refusal.means_already_there(append.id):
-                self.written.note_taken([append])
+                self._writer.written.note_taken([append])
                 self._note_taken(emitter, append, refusal.entries)
                 return
             log.warning(
@@ -143,7 +131,7 @@ class Writer:
                 reason=refusal.reason,
             )
             if refusal.means_fenced(append.id):
-                self.written.fenced += 1
+                self._writer.written.fenced += 1
                 emitter.lose(TaskLost(f"task {emitter.task.task_id} is no longer held by attempt {emitter.attempt}"))
                 return
             try:
@@ -153,7 +141,7 @@ class Writer:
                 return
             append = append._replace(entries=entries)
             (refusal,) = await self._append([append])
-        self.written.note_taken([append])
+        self._writer.written.note_taken([append])
         self._note_taken(emitter, append, append.entries + 1)
 
     async def _append(self, appends: list[Append]) -> list[Refusal | None]:
@@ -165,9 +153,67 @@ class Writer:
         while True:
             try:
                 outcome = await call()
-                self.outage.over()
+                self._writer.outage.over(self)
                 return outcome
             except StoreUnavailable as error:
-                self.outage.noticed(error)
+                self._writer.outage.noticed(error, self)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _RETRY_MOST)
+
+
+class Writer:
+    """Takes what emitters hold and appends it, exactly once each, until it is cancelled.
+
+    Attributes:
+        written: what came of it, in numbers.
+        outage: whether Redis takes nothing, or one of its shards.
+        seated: the emitters that have a lane: from their ringing until they are found empty, so that no other lane
+            takes from them meanwhile, wherever their slot goes.
+    """
+
+    def __init__(self, event_log: EventLog, kept: Kept) -> None:
+        self.event_log = event_log
+        self.kept = kept
+        self.written = Written()
+        self.outage = Outage("events")
+        self.seated: set[Emitter] = set()
+        self._loop = asyncio.get_running_loop()
+        self._rung: deque[Emitter] = deque()
+        self._is_awake = False
+        self._lanes: dict[Hashable, _Lane] = {}
+        self._group: asyncio.TaskGroup | None = None
+        # That of the thread: a lane is first needed in an attempt's, and outlives it.
+        self._context = contextvars.copy_context()
+
+    def ring(self, emitter: Emitter) -> None:
+        """Note that `emitter` has events to send. Thread-safe, does not wait."""
+        self._rung.append(emitter)
+        # A stale True is safe: `_seat` puts it to False before it looks into the deque.
+        if not self._is_awake:
+            self._is_awake = True
+            self._loop.call_soon_threadsafe(self._seat)
+
+    async def run(self) -> None:
+        """Send what is rung for, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            for lane in self._lanes.values():
+                group.create_task(lane.serve(), context=self._context)
+            await asyncio.Event().wait()
+
+    def _seat(self) -> None:
+        """Give each emitter that rang its lane."""
+        self._is_awake = False
+        while self._rung:
+            emitter = self._rung.popleft()
+            if emitter not in self.seated:
+                self._lane(emitter).take_in(emitter)
+
+    def _lane(self, emitter: Emitter) -> _Lane:
+        shard = self.event_log.shard(emitter.task)
+        lane = self._lanes.get(shard)
+        if lane is None:
+            lane = self._lanes[shard] = _Lane(self)
+            if self._group is not None:
+                self._group.create_task(lane.serve(), context=self._context)
+        return lane

@@ -8,7 +8,8 @@ from typing import Any
 
 from redis.exceptions import NoScriptError
 
-from tailplane.broker.wire import Wire, raise_refusals
+from tailplane.broker.store import Store
+from tailplane.broker.wire import raise_refusals
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,27 +26,34 @@ class Script:
         text = (resources.files(__package__) / f"{name}.lua").read_text("utf-8")
         return cls(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
-    async def run(self, wire: Wire, keys: Sequence[str], args: Sequence[Any]) -> Any:
+    async def run(self, store: Store, keys: Sequence[str], args: Sequence[Any]) -> Any:
         """Run the script; a server that has forgotten it (restart, failover) is sent the text.
 
         Raises:
-            StoreUnavailable: as `Wire.run`.
+            StoreUnavailable: as `Store.run`.
         """
-        (reply,) = await self.run_many(wire, [(keys, args)])
+        (reply,) = await self.run_many(store, [(keys, args)])
         return reply
 
-    async def run_many(self, wire: Wire, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+    async def run_many(self, store: Store, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
         """Run the script once for each pair of keys and arguments, in one round trip, and return the replies.
 
         Raises:
-            StoreUnavailable: as `Wire.run`; some of the calls may have been carried out.
+            StoreUnavailable: as `Store.run`; some of the calls may have been carried out.
         """
-        replies = await wire.call([("EVALSHA", self.sha, len(keys), *keys, *args) for keys, args in calls])
-        for i, (keys, args) in enumerate(calls):
-            if isinstance(replies[i], NoScriptError):
-                # The server knows the script from then on.
-                replies[i] = await wire.run("EVAL", self.text, len(keys), *keys, *args)
+        replies = await self.try_many(store, calls)
         raise_refusals(replies)
+        return replies
+
+    async def try_many(self, store: Store, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+        """Do as `run_many`; but a call that is refused, or whose server does not answer, has that as its reply."""
+        replies = await store.call([("EVALSHA", self.sha, len(keys), *keys, *args) for keys, args in calls])
+        unknown = [at for at, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if unknown:
+            # The server knows the script from then on.
+            texts = [("EVAL", self.text, len(calls[at][0]), *calls[at][0], *calls[at][1]) for at in unknown]
+            for at, reply in zip(unknown, await store.call(texts), strict=True):
+                replies[at] = reply
         return replies
 
 
@@ -57,6 +65,7 @@ BEGIN = Script.load("begin")
 FINISH = Script.load("finish")
 END = Script.load("end")
 AWAIT = Script.load("await")
+JUDGE = Script.load("judge")
 ENQUEUE = Script.load("enqueue")
 CLAIM = Script.load("claim")
 REQUEUE = Script.load("requeue")

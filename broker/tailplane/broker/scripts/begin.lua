@@ -1,14 +1,14 @@
 -- Begin the next attempt of a task, which fences every earlier one off and supersedes what the workflow wrote in them.
--- KEYS  1 task record (hash)   2 stream   3 bell (channel)
+-- KEYS  1 task record (hash)   2 stream
 -- ARGV  1 moves `from=to;`   2 worker id   3 attempt that must be the latest so far, or -1: any
 --       4 the trigger that must have given the task back before; '': none, '*': any
 --       5 payload: "attempt started"   6 number of events in it   7 ms that a task may take from its first start; 0: any
---       8.. fields of the record that are wanted
+--       8 PUBLISH or SPUBLISH   9 bell (channel)   10.. fields of the record that are wanted
 -- Returns {'begun', attempt, last seq, entries in the stream, now in ms, end_by or 0, failures, value, ...},
 -- {'refused', state, attempt, worker}, {'given_back', trigger}: not the one of ARGV[4], {'late'}: past its start
 -- deadline, {'over', attempt}: past its end_by, or {'missing'}.
 local seen = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'worker', 'start_by', 'failures', 'given_back_by', 'end_by',
-                        unpack(ARGV, 8))
+                        unpack(ARGV, 10))
 local state, latest, failures, given_back_by = seen[1], seen[2], seen[5], seen[6] or ''
 -- Nothing is ever deleted but from a stream's beginning: its last entry has the last id.
 local tail = state and redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
@@ -52,5 +52,5 @@ if end_by == 0 and ARGV[7] ~= '0' then
   redis.call('HSET', KEYS[1], 'end_by', end_by)
 end
 -- A frame, as `append` publishes it: readers need not read it.
-redis.call('PUBLISH', KEYS[3], '\147' .. cmsgpack.pack(attempt) .. cmsgpack.pack(seq) .. ARGV[5])
+redis.call(ARGV[8], ARGV[9], '\147' .. cmsgpack.pack(attempt) .. cmsgpack.pack(seq) .. ARGV[5])
 return {'begun', attempt, seq, redis.call('XLEN', KEYS[2]), now, end_by, tonumber(failures), unpack(seen, 8)}

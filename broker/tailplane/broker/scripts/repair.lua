@@ -1,7 +1,7 @@
 -- Append again what the store lost from the end of a stream (a failover), for the attempt that holds the task.
--- KEYS  1 task record (hash)   2 stream   3 bell (channel)
+-- KEYS  1 task record (hash)   2 stream
 -- ARGV  1 moves `from=to;` that begin an attempt   2 attempt   3 worker id   4 id of the stream's last entry
---       then for each entry: its id, payload
+--       5 PUBLISH or SPUBLISH   6 bell (channel)   then for each entry: its id, payload
 -- Where the record has lost the attempt as well, it gets it back; the first of these entries is then the one that began
 -- it, or there are none: then the attempt can only fail.
 -- Returns {'done', number of entries now}, {'moved'}: the stream ends elsewhere, {'lost', state, attempt} or {'missing'}.
@@ -20,7 +20,7 @@ end
 if tail[1] ~= ARGV[4] then
   return {'moved'}
 end
-for i = 5, #ARGV, 2 do
+for i = 7, #ARGV, 2 do
   redis.call('XADD', KEYS[2], 'NOMKSTREAM', ARGV[i], 'e', ARGV[i + 1])
 end
 if was_held then
@@ -33,7 +33,7 @@ if was_held then
     redis.call('HSET', KEYS[1], 'superseded', string.match(tail[1], '%-(%d+)$'))
   end
 end
-if #ARGV > 4 then
-  redis.call('PUBLISH', KEYS[3], string.match(ARGV[#ARGV - 1], '%-(%d+)$'))
+if #ARGV > 6 then
+  redis.call(ARGV[5], ARGV[6], string.match(ARGV[#ARGV - 1], '%-(%d+)$'))
 end
 return {'done', redis.call('XLEN', KEYS[2])}
