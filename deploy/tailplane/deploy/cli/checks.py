@@ -12,9 +12,14 @@ RedisUrl = Annotated[
     str | None,
     typer.Option(envvar="TAILPLANE_REDIS_URL", help="Redis or Valkey.", show_default="redis://127.0.0.1:6379/0"),
 ]
+StreamsUrl = Annotated[
+    str | None, typer.Option(envvar="TAILPLANE_STREAMS_URL", help="The Redis Cluster that has the streams, if any.")
+]
 
 
-def doctor(url: Url = None, redis_url: RedisUrl = None, as_json: AsJson = False) -> None:
+def doctor(
+    url: Url = None, redis_url: RedisUrl = None, streams_url: StreamsUrl = None, as_json: AsJson = False
+) -> None:
     """Say what is wrong with this installation, the control plane or Redis, and how to mend it."""
     import dataclasses
     from collections import Counter
@@ -22,7 +27,7 @@ def doctor(url: Url = None, redis_url: RedisUrl = None, as_json: AsJson = False)
     from tailplane.deploy.doctor import Verdict, diagnose
 
     findings = []
-    for finding in diagnose(url, redis_url):
+    for finding in diagnose(url, redis_url, streams_url):
         findings.append(finding)
         if not as_json:
             _print(finding.check, finding.verdict, finding.detail, finding.remedy)

@@ -21,12 +21,13 @@ DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 __all__ = ["Finding", "Verdict", "diagnose"]
 
 
-def diagnose(url: str | None, redis_url: str | None) -> Iterator[Finding]:
+def diagnose(url: str | None, redis_url: str | None, streams_url: str | None = None) -> Iterator[Finding]:
     """Yield the findings, one by one as they are made.
 
     Args:
         url: the control plane's; None: the default one, whose absence is then no failure.
         redis_url: likewise, for Redis.
+        streams_url: the cluster's that has the streams; None: there is none.
     """
     yield check_python()
     yield from check_parts()
@@ -38,9 +39,12 @@ def diagnose(url: str | None, redis_url: str | None) -> Iterator[Finding]:
         is_served = is_served or finding.check == "workers"
         yield finding
     try:
+        from tailplane.deploy.doctor.redis_cluster import check_cluster
         from tailplane.deploy.doctor.redis_server import check_redis
     except ImportError:
         remedy = "to look at Redis from here: pip install 'tailplane[workers]'"
         yield Finding("redis", Verdict.WARNING, "not looked at: its client is not installed here", remedy)
         return
     yield from check_redis(redis_url or DEFAULT_REDIS_URL, is_expected=redis_url is not None, is_needed=not is_served)
+    if streams_url is not None:
+        yield from check_cluster(streams_url)
