@@ -76,9 +76,9 @@ bench-peers: $(BENCH_STAMP) ## the same with other systems, which install into e
 profile: $(BENCH_STAMP) ## flame graphs of the processes under load, in benchmarks/profiles
 	@$(BIN)/python -m benchmarks.profile
 
-chaos: $(DEV_STAMP) ## kill, stop, cut off and restart a fleet under load for MINUTES, and check every task; SEED repeats a run
+chaos: $(DEV_STAMP) ## kill, stop, cut off and restart a fleet under load for MINUTES, and check every task; SEED repeats a run, STORE=cluster has three shards
 	@$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(TASKS),--tasks $(TASKS)) \
-	    $(if $(KINDS),--kinds $(KINDS)) $(if $(REPORT),--report $(REPORT))
+	    $(if $(KINDS),--kinds $(KINDS)) $(if $(STORE),--store $(STORE)) $(if $(REPORT),--report $(REPORT))
 
 test-upgrade: $(DEV_STAMP) ## replace a fleet of the commit FROM by this tree's, under load, and check every task
 	@$(BIN)/python -m tests.upgrade --from $(FROM)

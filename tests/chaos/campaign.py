@@ -17,7 +17,7 @@ from tailplane.deploy import probe
 from tests.chaos import evidence, leftovers, logs
 from tests.chaos.attempts import divide
 from tests.chaos.checks import Violation, violations
-from tests.chaos.faults import Kind, schedule
+from tests.chaos.faults import OF_ONE_SERVER, Kind, schedule
 from tests.chaos.fleet import Fleet, fleet
 from tests.chaos.history import Inflicted, Leftover, TaskHistory
 from tests.chaos.inflict import inflict
@@ -39,6 +39,7 @@ class Plan:
     """What a run consists of: `seconds` of faults of these `kinds`; `at_once` tasks at the most.
 
     Attributes:
+        has_shards: whether the streams are on a cluster; `kinds` may then have those of its faults.
         upheaval: what happens to the fleet instead of such faults, noted as it happens.
     """
 
@@ -48,14 +49,17 @@ class Plan:
     at_once: int = 30
     workers: int = 3
     control_planes: int = 2
-    kinds: tuple[Kind, ...] = tuple(Kind)
+    kinds: tuple[Kind, ...] = OF_ONE_SERVER
+    has_shards: bool = False
     upheaval: Callable[[Fleet, list[Inflicted]], Awaitable[None]] | None = None
 
 
 async def run(plan: Plan, say: Say) -> Report:
     """Carry out a run, and say now and then how far it is, and where its evidence is if it broke a promise."""
     directory = Path(tempfile.mkdtemp(prefix="tailplane-chaos-"))
-    async with fleet(directory, workers=plan.workers, control_planes=plan.control_planes) as running:
+    async with fleet(
+        directory, workers=plan.workers, control_planes=plan.control_planes, has_shards=plan.has_shards
+    ) as running:
         await _until_registered(running)
         say(f"seed {plan.seed}: {plan.seconds:g} s of faults, {plan.tasks} tasks")
         report = await _run(plan, running, directory, say)
@@ -134,16 +138,14 @@ async def _tidy(running: Fleet, histories: list[TaskHistory], workers: int) -> t
     """Return what Redis holds once that is as it should be, or after a while; and what is wrong with it."""
     ends = {history.task_id: history.record.state if history.record else None for history in histories}
     deadline = time.monotonic() + _TIDY
-    redis = Redis.from_url(running.server.url)
-    try:
+    async with contextlib.AsyncExitStack() as stack:
+        stores = [await stack.enter_async_context(Redis.from_url(store.url)) for store in running.stores]
         while True:
-            left = await leftovers.read(redis)
+            left = [one for store in stores for one in await leftovers.read(store)]
             untidy = leftovers.violations(left, ends, workers)
             if not untidy or time.monotonic() > deadline:
                 return left, untidy
             await asyncio.sleep(0.5)
-    finally:
-        await redis.aclose(close_connection_pool=True)
 
 
 async def _until_registered(running: Fleet) -> None:

@@ -25,6 +25,13 @@ class Kind(StrEnum):
     CONTROL_PLANE_CUT = "control plane cut from Valkey"
     CLIENTS_CUT = "clients cut from the control planes"
     STORE_RESTARTED = "Valkey restarted"
+    SHARD_KILLED = "primary of a shard killed"
+    SLOTS_MOVED = "slots moved to another shard"
+
+
+# What only a cluster suffers.
+OF_SHARDS = (Kind.SHARD_KILLED, Kind.SLOTS_MOVED)
+OF_ONE_SERVER = tuple(kind for kind in Kind if kind not in OF_SHARDS)
 
 
 class Cut(StrEnum):
@@ -70,6 +77,8 @@ class Fault:
         return f"{self.at:.1f} s: {self.kind}{how}, number {self.target + 1}, for {self.lasts:.1f} s"
 
 
+# How many shards a cluster has.
+SHARDS = 3
 # Seconds of one round; all faults of one take a little less, where each waits for its turn.
 ROUND = 10.0
 _ROUNDS_TOGETHER = 2
@@ -83,7 +92,7 @@ _OF_WORKER_PROCESSES = (Kind.WORKER_KILLED, Kind.WORKER_STOPPED, Kind.WORKER_DRA
 
 
 def schedule(
-    seed: int, seconds: float, workers: int, control_planes: int, kinds: Sequence[Kind] = tuple(Kind)
+    seed: int, seconds: float, workers: int, control_planes: int, kinds: Sequence[Kind] = OF_ONE_SERVER
 ) -> list[Fault]:
     """Return the faults of a run of about that length, in order of their times; only of these `kinds`."""
     draw = random.Random(f"faults {seed}")
@@ -144,6 +153,11 @@ class _Timetable:
                 return draw.uniform(0.0, 0.3), "", _STARTING + 1.0
             case Kind.STORE_RESTARTED:
                 return draw.uniform(0.2, 1.5), draw.choice(list(Restart)), 1.0
+            case Kind.SHARD_KILLED:
+                # Until its replica has taken over, and it has become a replica of that.
+                return draw.uniform(0.2, 1.5), "", 4.0
+            case Kind.SLOTS_MOVED:
+                return 0.0, "", 2.0
             case Kind.WORKER_CUT | Kind.CONTROL_PLANE_CUT | Kind.CLIENTS_CUT:
                 how = draw.choice(list(Cut))
                 return (0.0 if how is Cut.RESET else draw.choice((draw.uniform(0.3, 2), draw.uniform(2, 6)))), how, 0.5
@@ -162,3 +176,6 @@ class _Timetable:
                 return ["control planes"] * self._control_planes
             case Kind.CLIENTS_CUT | Kind.STORE_RESTARTED:
                 return [kind]
+            case Kind.SHARD_KILLED | Kind.SLOTS_MOVED:
+                # One at a time: a slot whose server dies on the way stays half moved.
+                return ["shards"] * SHARDS

@@ -3,6 +3,8 @@
     clients -> front -> control planes -> a link each -> Valkey
                                workers -> a link each ->
 
+The shards of a cluster, where there is one, are reached without a link.
+
 Control planes keep their ports, so that the front finds them again. Everything ends with `Fleet`'s block.
 """
 
@@ -21,8 +23,10 @@ from tailplane.deploy.child import Child, tailplane_command
 from tailplane.deploy.cluster import stop_all
 from tailplane.deploy.embedded import EmbeddedServer
 from tailplane.deploy.ports import HOST, free_port
+from tests.chaos.faults import SHARDS
 from tests.chaos.workflows import LEDGER
 from tests.proxy import Proxy, serving
+from tests.redis_cluster import RedisCluster
 
 _ROOT = Path(__file__).resolve().parents[2]
 _POLL = 0.05
@@ -95,19 +99,30 @@ class Member:
 
 @dataclass(slots=True)
 class Fleet:
-    """What runs; `fleet` starts it."""
+    """What runs; `fleet` starts it.
+
+    Attributes:
+        server: has the queue, and everything where there are no `shards`.
+    """
 
     server: EmbeddedServer
     workers: list[Member]
     control_planes: list[Member]
     front: Proxy
     ledger: Path
+    shards: RedisCluster | None = None
     server_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    shards_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def members(self) -> list[Member]:
         """All processes but Valkey."""
         return [*self.control_planes, *self.workers]
+
+    @property
+    def stores(self) -> list[EmbeddedServer]:
+        """The servers that have keys, each key once."""
+        return [self.server, *(self.shards.primaries() if self.shards else ())]
 
     @property
     def url(self) -> str:
@@ -128,24 +143,36 @@ class Fleet:
 
 
 @contextlib.asynccontextmanager
-async def fleet(directory: Path, *, workers: int, control_planes: int) -> AsyncIterator[Fleet]:
-    """Run a fleet for the length of a block; at its end all of it is taken down, whatever state it is in."""
+async def fleet(
+    directory: Path, *, workers: int, control_planes: int, has_shards: bool = False
+) -> AsyncIterator[Fleet]:
+    """Run a fleet for the length of a block; at its end all of it is taken down, whatever state it is in.
+
+    Args:
+        has_shards: whether the streams are on a cluster of their own.
+    """
     # always: a killed server has all that it acknowledged.
     server = EmbeddedServer(directory / "valkey", persist=True, config={"appendfsync": "always"})
     ports = [free_port() for _ in range(control_planes)]
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(server.stop)
         await asyncio.to_thread(server.start)
+        shards = RedisCluster(SHARDS, directory=directory, persist=True) if has_shards else None
+        if shards:
+            stack.callback(shards.stop)
+            await asyncio.to_thread(shards.start)
+        env = {"TAILPLANE_STREAMS_URL": shards.url} if shards else {}
         links = [await stack.enter_async_context(serving(Proxy(server.port))) for _ in range(control_planes + workers)]
         ledger, one_at_a_time = directory / "ledger", asyncio.Lock()
         running = Fleet(
             server=server,
             control_planes=[
-                _control_plane(directory, i, port, links[i], one_at_a_time) for i, port in enumerate(ports)
+                _control_plane(directory, i, port, links[i], env, one_at_a_time) for i, port in enumerate(ports)
             ],
-            workers=[_worker(directory, i, links[control_planes + i], ledger) for i in range(workers)],
+            workers=[_worker(directory, i, links[control_planes + i], env, ledger) for i in range(workers)],
             front=await stack.enter_async_context(serving(Proxy(*ports))),
             ledger=ledger,
+            shards=shards,
         )
         stack.push_async_callback(_take_down, running)
         await asyncio.gather(*(member.start() for member in running.members))
@@ -159,15 +186,17 @@ async def _take_down(running: Fleet) -> None:
     await asyncio.to_thread(stop_all, [member.child for member in running.members], _DRAIN)
 
 
-def _control_plane(directory: Path, index: int, port: int, link: Proxy, lock: asyncio.Lock) -> Member:
-    env = {"TAILPLANE_HOST": HOST, "TAILPLANE_PORT": str(port)}
+def _control_plane(
+    directory: Path, index: int, port: int, link: Proxy, env: dict[str, str], lock: asyncio.Lock
+) -> Member:
+    env = {**env, "TAILPLANE_HOST": HOST, "TAILPLANE_PORT": str(port)}
     # Not its readiness, which is a question of Valkey's too.
     works = partial(_answers, f"http://{HOST}:{port}")
     return _member(directory, f"control-plane-{index + 1}", ("control-plane",), link, env, works, lock)
 
 
-def _worker(directory: Path, index: int, link: Proxy, ledger: Path) -> Member:
-    env = {LEDGER: str(ledger), "TAILPLANE_DRAIN_GRACE": _DRAIN_GRACE}
+def _worker(directory: Path, index: int, link: Proxy, env: dict[str, str], ledger: Path) -> Member:
+    env = {**env, LEDGER: str(ledger), "TAILPLANE_DRAIN_GRACE": _DRAIN_GRACE}
     name = f"worker-{index + 1}"
     works = _Said(directory / f"{name}.log", b"worker starts")
     return _member(directory, name, ("worker", "tests.chaos.workflows"), link, env, works, asyncio.Lock())

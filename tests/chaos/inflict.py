@@ -35,6 +35,8 @@ async def _carry_out(fleet: Fleet, fault: Fault, done: list[Inflicted]) -> None:
             await _break(fleet.front, fault, done)
         case Kind.STORE_RESTARTED:
             await _restart_store(fleet, fault, done)
+        case Kind.SHARD_KILLED | Kind.SLOTS_MOVED:
+            await _disturb_shards(fleet, fault, done)
         case _:
             assert_never(fault.kind)
 
@@ -84,4 +86,20 @@ async def _restart_store(fleet: Fleet, fault: Fault, done: list[Inflicted]) -> N
         await asyncio.to_thread(fleet.server.kill if fault.how == Restart.KILLED else fleet.server.stop)
         await asyncio.sleep(fault.lasts)
         await asyncio.to_thread(fleet.server.start)
+        done.append(Inflicted(fault, began, time.time()))
+
+
+async def _disturb_shards(fleet: Fleet, fault: Fault, done: list[Inflicted]) -> None:
+    assert fleet.shards is not None
+    if fleet.shards_lock.locked():
+        # On a busy machine a failover takes longer than the schedule thinks: this one would come when all is over.
+        return
+    async with fleet.shards_lock:
+        began, primary = time.time(), fleet.shards.primaries()[fault.target]
+        if fault.kind is Kind.SHARD_KILLED:
+            await asyncio.to_thread(fleet.shards.fail_over, primary)
+            await asyncio.sleep(fault.lasts)
+            await asyncio.to_thread(fleet.shards.give_back, primary)
+        else:
+            await asyncio.to_thread(fleet.shards.move_some, primary)
         done.append(Inflicted(fault, began, time.time()))
