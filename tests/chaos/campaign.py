@@ -1,6 +1,7 @@
 """One run: starts a fleet, puts load on it, inflicts the faults, waits for all to end, and checks all that was seen."""
 
 import asyncio
+import contextlib
 import shutil
 import tempfile
 import time

@@ -6,16 +6,20 @@ The queue is on a server of its own. All tasks stream during what is done to the
 import asyncio
 import contextlib
 import dataclasses
+import json
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from redis import Redis
 
 from tailplane.broker import Keys, TaskRef
 from tailplane.broker.slots import slot_of
 from tailplane.client import Client, Task
+from tailplane.deploy.child import tailplane_command
 from tailplane.deploy.cluster import LocalCluster, Plan
 from tests.redis_cluster import RedisCluster, until
 
@@ -188,3 +192,34 @@ async def test_the_tasks_of_a_shard_that_is_away_leave_their_places_to_others(tm
                 async with asyncio.timeout(60):
                     assert [await task.result() for task in mine] == [3] * len(mine)
                 assert [(await task.status()).attempt for task in mine] == [1] * len(mine)
+
+
+async def test_tasks_of_a_queue_that_was_lost_are_run_again(
+    cluster: LocalCluster, shards: RedisCluster, tmp_path: Path
+) -> None:
+    go_on = tmp_path / "go-on"
+    env = os.environ | {"TAILPLANE_REDIS_URL": cluster.redis_url, "TAILPLANE_STREAMS_URL": shards.url}
+
+    async def reconcile(*options: str) -> dict[str, Any]:
+        command = [*tailplane_command("reconcile", "--json", *options)]
+        process = await asyncio.create_subprocess_exec(*command, env=env, stdout=asyncio.subprocess.PIPE)
+        said, _ = await asyncio.wait_for(process.communicate(), 60)
+        assert process.returncode == 0
+        found: dict[str, Any] = json.loads(said)
+        return found
+
+    async with streaming(cluster, go_on) as watchers:
+        await watchers.until_all_have(20)
+        wanted = {task.task_id for task in watchers.tasks}
+        # Their workers notice that they have no lease any more, and begin anew.
+        await asyncio.to_thread(lambda: Redis.from_url(cluster.redis_url).flushall())
+        looked_at = await reconcile("--dry-run")
+        assert {stray["task_id"] for stray in looked_at["strays"]} == wanted
+        mended = await reconcile()
+        assert {stray["task_id"] for stray in mended["strays"]} == wanted
+        go_on.touch()
+        async with asyncio.timeout(90):
+            collected = await asyncio.gather(*(task.collect() for task in watchers.tasks))
+        assert collected == [list(range(EVENTS))] * TASKS
+        # And now there is nothing to mend.
+        assert (await reconcile())["strays"] == []

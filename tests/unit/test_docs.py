@@ -41,8 +41,8 @@ def test_every_code_that_the_protocol_names_exists() -> None:
 
 
 def test_every_file_that_the_documents_link_to_exists() -> None:
-    for document in ROOT.glob("*.md"):
-        for link in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
+    for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("deploy/**/*.md")]:
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
             assert (document.parent / link).exists(), f"{document.name} links to {link}"
 
 

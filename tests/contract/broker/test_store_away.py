@@ -73,6 +73,7 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "catalogue.close_session": ("default", SESSION),
     "catalogue.task_ids": ("default", None, None, 1),
     "catalogue.oldest_task_ids": ("default", None, 1),
+    "catalogue.note_tasks": ("default", [TASK.task_id]),
     "catalogue.note_gone": ("default", [TASK.task_id]),
     "catalogue.note_dead": (TASK,),
     "catalogue.dead_letter_ids": ("default", None, 1),

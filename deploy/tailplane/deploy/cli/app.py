@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import typer
 
-from tailplane.deploy.cli import checks, dead_letters, demo, fleet, servers, tasks, terminal, top
+from tailplane.deploy.cli import checks, dead_letters, demo, fleet, reconcile, servers, tasks, terminal, top
 from tailplane.protocol.errors import TailplaneError
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ app.add_typer(dead_letters.app, name="dead-letters")
 app.command("workflows")(fleet.workflows)
 app.command("workers")(fleet.workers)
 app.command("top")(top.top)
+app.command("reconcile")(reconcile.reconcile)
 app.command("doctor")(checks.doctor)
 
 

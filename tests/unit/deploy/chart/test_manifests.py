@@ -147,8 +147,7 @@ def test_what_the_chart_sets_are_settings(manifests: list[Manifest]) -> None:
         )
         known = {f"TAILPLANE_{name.upper()}" for name in settings.model_fields}
         given = {name for name in variables(container) if name.startswith("TAILPLANE_")}
-        # Not a setting yet: streams are with the queue.
-        assert given - known <= {"TAILPLANE_STREAMS_URL"}
+        assert given <= known
         assert len(container["env"]) == len(variables(container))
 
 
