@@ -8,8 +8,9 @@ count. About two minutes; nothing else should run.
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from benchmarks.procfs import CpuMeter
 from benchmarks.raw_readers import RawReaders
 from benchmarks.system import Emit, RawStream
 from benchmarks.systems.tailplane import TailplaneClient
+from tailplane.client import Client
 from tailplane.deploy.cluster import LocalCluster, Plan
-from tailplane.deploy.embedded import EmbeddedServer
+from tests.redis_cluster import RedisCluster
 
 _ROOT = Path(__file__).parents[2]
 _WORKFLOWS = "benchmarks.systems.tailplane_workflows"
@@ -43,19 +45,29 @@ class Bench:
 
     Attributes:
         client: connected to the control plane.
+        api: the control plane's URL.
         urls: of the servers, by role.
     """
 
-    def __init__(self, roles: dict[str, list[int]], client: TailplaneClient, urls: dict[str, str]) -> None:
+    def __init__(self, roles: dict[str, list[int]], client: TailplaneClient, api: str, urls: dict[str, str]) -> None:
         self.roles = roles
+        self.api = api
         self.client = client
         self.urls = urls
 
     async def times(self, work: Callable[[], Awaitable[Any]]) -> Times:
         """Return the microseconds that each process takes for `work`."""
-        meter = CpuMeter(self.roles)
+        meter, before = CpuMeter(self.roles), self._server_times()
         await work()
-        return {role: seconds * 1e6 for role, seconds in meter.seconds().items()}
+        ours = {role: seconds * 1e6 for role, seconds in meter.seconds().items()}
+        return ours | {role: time - before[role] for role, time in self._server_times().items()}
+
+    def _server_times(self) -> Times:
+        # By what they say of themselves: the kernel's ticks are too coarse for what an idle one does.
+        found = {role: redis_info.info(url, "cpu") for role, url in self.urls.items()}
+        return {
+            role: (float(said["used_cpu_user"]) + float(said["used_cpu_sys"])) * 1e6 for role, said in found.items()
+        }
 
     def memory(self, role: str) -> int:
         """Return what the process holds, in bytes; of `shard`, its data."""
@@ -69,7 +81,19 @@ class Bench:
 
     async def emit(self, tasks: int, emit: Emit) -> list[str]:
         """Start so many tasks and return their ids."""
-        return list(await asyncio.gather(*(self.client.submit(emit) for _ in range(tasks))))
+        # A crowd of submits would leave memory behind that the readers then use.
+        places = asyncio.Semaphore(AT_ONCE)
+
+        async def submit() -> str:
+            async with places:
+                return await self.client.submit(emit)
+
+        return list(await asyncio.gather(*(submit() for _ in range(tasks))))
+
+    async def result_of(self, task: str) -> None:
+        """Return when the task has ended."""
+        async with Client(self.api) as client:
+            await client.task(task).result(timeout=60)
 
     def readers(self, tasks: list[str], each: int, expected: int) -> RawReaders:
         """Return readers of the tasks' streams, as SSE."""
@@ -77,48 +101,56 @@ class Bench:
         return RawReaders([stream for stream in streams for _ in range(each)], expected=expected)
 
 
+@dataclass(frozen=True, slots=True)
+class _Quiet:
+    """What quiet readers and their tasks take.
+
+    Attributes:
+        connection: microseconds of the control plane for each, up to its first event.
+        second: what a second with all of them takes of each process.
+        reader_bytes, task_bytes: memory of each, in the control plane and in the worker.
+    """
+
+    connection: float
+    second: Times
+    reader_bytes: float
+    task_bytes: float
+
+
 async def measure() -> Costs:
     """Return what each kind of work costs here."""
     raise_open_files()
-    with _servers() as (cluster, urls):
-        roles = {
-            "control plane": [child.pid for child in cluster.control_planes],
-            "worker": [child.pid for child in cluster.workers],
-            "queue": [cluster.server.pid],
-            "shard": [int(redis_info.info(urls["shard"], "server")["process_id"])],
-        }
-        client = TailplaneClient()
-        await client.open({"url": cluster.url})
-        try:
-            bench = Bench(roles, client, urls)
-            await _trivial(bench, TRIVIAL // 10)
-            return await _costs(bench)
-        finally:
-            await client.close()
+    # On processes of their own: what takes memory shows where none was used and given back before.
+    async with _bench() as bench:
+        await _trivial(bench, TRIVIAL // 10)
+        quiet = await _quiet(bench)
+    async with _bench() as bench:
+        await _trivial(bench, TRIVIAL // 10)
+        return await _costs(bench, quiet)
 
 
-async def _costs(bench: Bench) -> Costs:
+async def _costs(bench: Bench, quiet: _Quiet) -> Costs:
     idle = await _idle(bench)
     task, shard_task_bytes = await _tasks(bench)
-    unheard, shard_entry_bytes, worker_task_bytes = await _entries(bench, 0)
-    few, _, _ = await _entries(bench, FEW)
-    many, _, _ = await _entries(bench, MANY)
+    unheard, shard_entry_bytes = await _entries(bench, 0)
+    few, _ = await _entries(bench, FEW)
+    many, _ = await _entries(bench, MANY)
     packed = await _flat_out(bench)
-    connecting, quiet, reader_bytes = await _quiet(bench)
     delivery = (many["control plane"] - few["control plane"]) / (MANY - FEW)
     return Costs(
         control_plane_task=task["control plane"],
         control_plane_entry=max(0.0, few["control plane"] - FEW * delivery),
         control_plane_delivery=delivery,
-        control_plane_connection=connecting,
-        control_plane_reader_second=max(0.0, (quiet["control plane"] - idle["control plane"]) / QUIET),
-        control_plane_reader_bytes=reader_bytes,
+        control_plane_connection=quiet.connection,
+        control_plane_reader_second=max(0.0, (quiet.second["control plane"] - idle["control plane"]) / QUIET),
+        control_plane_reader_bytes=quiet.reader_bytes,
         worker_task=task["worker"],
         worker_entry=unheard["worker"],
         worker_event=packed["worker"],
-        worker_task_bytes=worker_task_bytes,
+        worker_task_bytes=quiet.task_bytes,
         queue_task=task["queue"],
-        queue_process_second=idle["queue"] / _PROCESSES,
+        # A server does something even alone: the shard, which hardly anybody asks meanwhile, tells how much.
+        queue_process_second=max(0.0, idle["queue"] - idle["shard"]) / _PROCESSES,
         queue_connections=bench.connections("queue") / _PROCESSES,
         shard_task=task["shard"],
         shard_entry=unheard["shard"],
@@ -156,16 +188,14 @@ async def _tasks(bench: Bench) -> tuple[Times, float]:
     return {role: time / TRIVIAL for role, time in times.items()}, kept / TRIVIAL
 
 
-async def _entries(bench: Bench, readers: int) -> tuple[Times, float, float]:
-    """Return what an entry takes with so many readers, its memory on the shard, and a running task's in the worker.
+async def _entries(bench: Bench, readers: int) -> tuple[Times, float]:
+    """Return what an entry takes with so many readers, and its memory on the shard.
 
     The tasks begin together, after all readers have connected; what starting and reading them costs is left out.
     """
     delay = 3.0 + STREAMS * readers / 500
     emit = Emit(count=round(RATE * SECONDS), rate=RATE, delay=delay)
-    worker = bench.memory("worker")
     tasks = await bench.emit(STREAMS, emit)
-    running = bench.memory("worker") - worker
     reading = bench.readers(tasks, readers, emit.count)
     under_way = asyncio.create_task(reading.run(delay + SECONDS * 4))
     await asyncio.sleep(delay + 1)
@@ -180,24 +210,25 @@ async def _entries(bench: Bench, readers: int) -> tuple[Times, float, float]:
         )
     await asyncio.sleep(delay + SECONDS * 1.3 - measured if not readers else 1)
     entries = STREAMS * RATE * measured
-    return {role: time / entries for role, time in times.items()}, grown / entries, running / STREAMS
+    return {role: time / entries for role, time in times.items()}, grown / entries
 
 
 async def _flat_out(bench: Bench) -> Times:
     """Return what an event takes that travels with many others, without readers."""
 
     async def work() -> None:
-        task = await bench.client.submit(Emit(count=FLAT_OUT))
-        await bench.client.each(task, lambda _: None, after=FLAT_OUT - 1)
+        await bench.result_of(await bench.client.submit(Emit(count=FLAT_OUT)))
 
     times = await bench.times(work)
     return {role: time / FLAT_OUT for role, time in times.items()}
 
 
-async def _quiet(bench: Bench) -> tuple[float, Times, float]:
-    """Return what letting a reader in takes, what a second with all of them takes, and a reader's memory."""
+async def _quiet(bench: Bench) -> _Quiet:
+    """Let in a reader for each of very many tasks that are silent after their first event."""
+    worker = bench.memory("worker")
     tasks = await bench.emit(QUIET, Emit(count=2, rate=1 / 3600))
     await asyncio.sleep(_SETTLING_S)
+    running = bench.memory("worker") - worker
     before = bench.memory("control plane")
     readers = bench.readers(tasks, 1, 3)
 
@@ -215,24 +246,37 @@ async def _quiet(bench: Bench) -> tuple[float, Times, float]:
     finally:
         readers.is_stopped = True
         await reading
-    return connecting["control plane"] / QUIET, idle, taken / QUIET
+    return _Quiet(connecting["control plane"] / QUIET, idle, taken / QUIET, running / QUIET)
+
+
+@asynccontextmanager
+async def _bench() -> AsyncIterator[Bench]:
+    with _servers() as (cluster, urls):
+        roles = {
+            "control plane": [child.pid for child in cluster.control_planes],
+            "worker": [child.pid for child in cluster.workers],
+        }
+        client = TailplaneClient()
+        await client.open({"url": cluster.url})
+        try:
+            yield Bench(roles, client, cluster.url, urls)
+        finally:
+            await client.close()
 
 
 @contextmanager
 def _servers() -> Iterator[tuple[LocalCluster, dict[str, str]]]:
     folder = Path(tempfile.mkdtemp(prefix="capacity-"))
-    shard = EmbeddedServer(folder / "shard", persist=True)
-    shard.start()
     try:
-        plan = Plan(
-            target=_WORKFLOWS,
-            concurrency=CONCURRENCY,
-            data_dir=folder / "queue",
-            cwd=_ROOT,
-            env={"TAILPLANE_STREAMS_URL": shard.url},
-        )
-        with LocalCluster(plan) as cluster:
-            yield cluster, {"queue": cluster.redis_url, "shard": shard.url}
+        with RedisCluster(1, has_replicas=False, directory=folder / "shards", persist=True) as shards:
+            plan = Plan(
+                target=_WORKFLOWS,
+                concurrency=CONCURRENCY,
+                data_dir=folder / "queue",
+                cwd=_ROOT,
+                env={"TAILPLANE_STREAMS_URL": shards.url},
+            )
+            with LocalCluster(plan) as cluster:
+                yield cluster, {"queue": cluster.redis_url, "shard": shards.nodes[0].url}
     finally:
-        shard.stop()
         shutil.rmtree(folder, ignore_errors=True)
