@@ -19,11 +19,12 @@ from tailplane.protocol.events import Event, join_events, pack_event, unpack_pay
 from tailplane.protocol.ids import EntryId, new_task_id, new_worker_id
 from tailplane.workers import Workflow
 from tailplane.workers.acknowledgements import Acknowledgements
-from tailplane.workers.attempt import Attempt, Platform
+from tailplane.workers.attempt import Attempt
 from tailplane.workers.budget import Budget
 from tailplane.workers.context import Context
 from tailplane.workers.emitter import Emitter, Hooks, Limits
 from tailplane.workers.kept import Kept
+from tailplane.workers.platform_side import Platform
 from tailplane.workers.runner import Outcome, Run, Runner
 from tailplane.workers.workflow import Options
 from tailplane.workers.writer import Writer

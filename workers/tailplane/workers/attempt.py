@@ -7,8 +7,7 @@ can't be interrupted) the task ends without it, and what it still writes is refu
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import timedelta
 from enum import Enum, auto
 from typing import Any
@@ -18,20 +17,17 @@ from opentelemetry.trace import INVALID_SPAN, Span
 
 from tailplane.broker import (
     Begun,
-    Broker,
     Claim,
     Closing,
     HolderLost,
     ShardAway,
     StartTooLate,
     TailMismatch,
-    TaskRef,
     TimeIsUp,
 )
 from tailplane.broker.logs import Facts
-from tailplane.broker.tasks import OUT_OF_TIME, record_fields
+from tailplane.broker.tasks import OUT_OF_TIME
 from tailplane.broker.tracing import note_exception
-from tailplane.protocol import events
 from tailplane.protocol.errors import (
     StoreForbidden,
     StoreUnavailable,
@@ -40,21 +36,19 @@ from tailplane.protocol.errors import (
     TaskNotFound,
 )
 from tailplane.protocol.events import PlatformType
-from tailplane.protocol.ids import WorkerId
 from tailplane.protocol.states import State, TransitionRefused, Trigger
-from tailplane.workers.acknowledgements import Acknowledgements
-from tailplane.workers.budget import Budget
 from tailplane.workers.context import Context
 from tailplane.workers.counts import Counts
 from tailplane.workers.descriptions import describe, error_facts
-from tailplane.workers.emitter import Emitter, Hooks, Limits
-from tailplane.workers.kept import EventsLost, Kept
+from tailplane.workers.emitter import Emitter, Hooks
+from tailplane.workers.endings import Ending, cancelled, failed, failed_by_platform, handed_back, retried, succeeded
+from tailplane.workers.kept import EventsLost
 from tailplane.workers.log_events import LogEvents, collecting
+from tailplane.workers.platform_side import Platform
 from tailplane.workers.retries import delay_before_retry
-from tailplane.workers.runner import Outcome, Run, Runner
+from tailplane.workers.runner import Outcome, Run
 from tailplane.workers.tracing import attempting, given_back_fields, note_outcome
 from tailplane.workers.workflow import Workflow
-from tailplane.workers.writer import Writer
 
 log = structlog.get_logger("tailplane.workers")
 
@@ -74,45 +68,6 @@ class Stop(Enum):
     DRAINED = auto()
     EVENTS_LOST = auto()
     LOST = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Platform:
-    """What attempts share: the platform side of this worker process.
-
-    Attributes:
-        ran: tasks that may run once, from where their code begins here until it has ended here. One that is lost
-            stays, so that this worker knows it again if it is given back to it.
-    """
-
-    broker: Broker
-    acknowledgements: Acknowledgements
-    writer: Writer
-    kept: Kept
-    runner: Runner
-    worker: WorkerId
-    host: str
-    limits: Limits
-    budget: Budget
-    stop_grace: timedelta
-    counts: Counts = field(default_factory=Counts)
-    ran: set[TaskRef] = field(default_factory=set)
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How an attempt ends.
-
-    Attributes:
-        delay: the task goes back to the queue, due after it; None: the task has ended.
-        error: what the attempt failed with, as the Error of PROTOCOL.md 2.
-    """
-
-    trigger: Trigger
-    event: bytes
-    fields: Sequence[bytes | str] = ()
-    delay: timedelta | None = None
-    error: Mapping[str, Any] | None = None
 
 
 class Attempt:
@@ -263,7 +218,9 @@ class Attempt:
         )
         platform.kept.add(begun.opening)
         if record.failures >= max(_CRASHES_BORNE, options.retries + 1):
-            await self._close(begun, emitter, _failure("attempts_exhausted", "", "its workers were lost too often"))
+            await self._close(
+                begun, emitter, failed_by_platform("attempts_exhausted", "its workers were lost too often")
+            )
             return
         context = Context(
             task_id=record.task_id,
@@ -281,9 +238,8 @@ class Attempt:
         # There alone: what the platform's libraries log of this attempt is none of its stream's business.
         with collecting(self._log_events):
             self._run = platform.runner.start(self._workflow, context, record.input, self._tell_end)
-        ending = await self._ending(begun, self._run)
-        if ending is not None:
-            await self._close(begun, emitter, ending)
+        if (how := await self._ending(begun, self._run)) is not None:
+            await self._close(begun, emitter, how)
             if self._stop is not Stop.LOST:
                 platform.ran.discard(self.claim.task)
 
@@ -319,19 +275,16 @@ class Attempt:
             case Stop.LOST:
                 return None
             case Stop.CANCELLED:
-                return Ending(
-                    Trigger.CANCEL, events.pack_platform_event(PlatformType.CANCELLED, {"reason": self._reason})
-                )
+                return cancelled(self._reason)
             case Stop.EVENTS_LOST:
                 # Which ones are found when the task is ended.
-                return _failure("events_lost", "", "the store lost events")
+                return failed_by_platform("events_lost", "the store lost events")
             case Stop.OUT_OF_TIME:
-                return _failed(OUT_OF_TIME)
+                return failed(OUT_OF_TIME)
             case Stop.DRAINED if not self._workflow.options.retry_on_crash:
-                return _failure("worker_lost", "", "its worker was stopped before it had finished")
+                return failed_by_platform("worker_lost", "its worker was stopped before it had finished")
             case Stop.DRAINED:
-                event = events.pack_platform_event(PlatformType.HANDED_BACK, {"worker_id": self._platform.worker})
-                return Ending(Trigger.HAND_BACK, event, delay=timedelta())
+                return handed_back(self._platform.worker)
             case _:
                 timeout = self._workflow.options.timeout
                 error = error_facts("timeout", "builtins.TimeoutError", f"the attempt took longer than {timeout}")
@@ -365,7 +318,7 @@ class Attempt:
     def _ended_by_itself(self, begun: Begun, outcome: Outcome) -> Ending:
         if outcome.error is not None:
             return self._retry_or_fail(begun, outcome.error, describe(outcome.error))
-        return Ending(Trigger.SUCCEED, events.pack_succeeded(outcome.result), ["result", outcome.result])
+        return succeeded(outcome.result)
 
     def _retry_or_fail(self, begun: Begun, raised: BaseException, error: dict[str, Any]) -> Ending:
         note_exception(self._span, raised)
@@ -373,11 +326,8 @@ class Attempt:
         delay = delay_before_retry(self._workflow.options, begun.record.failures, raised)
         left = self._left(begun)
         if delay is None or (left is not None and delay.total_seconds() >= left):
-            return _failed(error)
-        event = events.pack_platform_event(
-            PlatformType.RETRYING, {"error": error, "delay_ms": delay // timedelta(milliseconds=1)}
-        )
-        return Ending(Trigger.RETRY, event, delay=delay, error=error)
+            return failed(error)
+        return retried(error, delay)
 
     async def _close(self, begun: Begun, emitter: Emitter, ending: Ending) -> None:
         if self._log_events is not None:
@@ -421,7 +371,7 @@ class Attempt:
         except EventsLost as error:
             # Never call that success.
             log.error("the store lost events", believed=believed, last=error.last)
-            ending = _failure(error.code, "", error.detail)
+            ending = failed_by_platform(error.code, error.detail)
             return replace(
                 closing,
                 trigger=ending.trigger,
@@ -461,12 +411,3 @@ class Attempt:
             self._is_refused = True
             log.error("Redis refuses", reason=str(why))
         await asyncio.sleep(_STORE_PAUSE)
-
-
-def _failure(code: str, kind: str, message: str) -> Ending:
-    return _failed(error_facts(code, kind, message))
-
-
-def _failed(error: dict[str, Any]) -> Ending:
-    event = events.pack_platform_event(PlatformType.FAILED, {"error": error})
-    return Ending(Trigger.FAIL, event, record_fields(error), error=error)

@@ -38,13 +38,14 @@ from tailplane.protocol.ids import WorkerId, new_worker_id
 from tailplane.protocol.urls import mask_url
 from tailplane.workers import control, log_events
 from tailplane.workers.acknowledgements import Acknowledgements
-from tailplane.workers.attempt import Attempt, Platform, Stop
+from tailplane.workers.attempt import Attempt, Stop
 from tailplane.workers.budget import Budget
 from tailplane.workers.counts import Counts
 from tailplane.workers.emitter import Limits
 from tailplane.workers.kept import Kept
 from tailplane.workers.lease import Lease
 from tailplane.workers.parts import Parts
+from tailplane.workers.platform_side import Platform
 from tailplane.workers.queue import ArqRedis, LeasedWorker
 from tailplane.workers.readiness import Vitals
 from tailplane.workers.runner import Runner
