@@ -20,8 +20,16 @@ def reconcile(dry_run: DryRun = False, as_json: AsJson = False) -> None:
     """
     from tailplane.broker.settings import DeploymentSettings
     from tailplane.deploy.reconcile import reconcile as look
+    from tailplane.protocol.errors import StoreUnavailable
+    from tailplane.protocol.urls import mask_url
 
-    found = asyncio.run(look(DeploymentSettings(), mend=not dry_run))
+    settings = DeploymentSettings()
+    try:
+        found = asyncio.run(look(settings, mend=not dry_run))
+    except StoreUnavailable as error:
+        asked = " and ".join(mask_url(url) for url in (settings.redis_url, settings.streams_url) if url)
+        error.hint = f"it asked {asked}; TAILPLANE_REDIS_URL and TAILPLANE_STREAMS_URL say where else, and as whom"
+        raise
     if as_json:
         strays = [
             {"task_id": stray.task_id, "workflow": stray.workflow, "state": str(stray.state)} for stray in found.strays

@@ -23,7 +23,7 @@ def top(
     as_json: AsJson = False,
     url: Url = None,
 ) -> None:
-    """Watch queues, workers and tasks. Where nobody looks (no terminal), it looks once, as with --once and --json."""
+    """Watch queues, workers and tasks. Where nobody looks (no terminal), it looks once, as with --once."""
     from tailplane.deploy.cli import overview
 
     if as_json:

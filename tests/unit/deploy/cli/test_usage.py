@@ -26,6 +26,8 @@ COMMANDS = (
     "dead-letters",
     "workflows",
     "workers",
+    "top",
+    "reconcile",
     "doctor",
 )
 TASK = "t_01jd3z0v9m6s8k2x4q7w5e1r0t"
@@ -231,6 +233,19 @@ def test_doctor_as_json_is_one_document(nowhere: str, capsys: pytest.CaptureFixt
     failed = [finding for finding in document["findings"] if finding["verdict"] == "failure"]
     assert [finding["check"] for finding in failed] == ["control plane"]
     assert all(finding["remedy"] for finding in failed)
+
+
+def test_reconcile_names_the_server_that_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    port = free_port()
+    monkeypatch.setenv("TAILPLANE_REDIS_URL", f"redis://admin:secret@127.0.0.1:{port}/0")
+    monkeypatch.delenv("TAILPLANE_STREAMS_URL", raising=False)
+    assert run(["reconcile", "--dry-run"]) == 1
+    shown = capsys.readouterr().err
+    assert f"redis://***@127.0.0.1:{port}/0" in shown
+    assert "TAILPLANE_REDIS_URL" in shown
+    assert "secret" not in shown
 
 
 def test_the_command_starts_without_what_only_some_commands_need() -> None:
