@@ -14,6 +14,8 @@ from tailplane.protocol.errors import TailplaneError
 
 PARTS = ("protocol", "broker", "control_plane", "workers", "client")
 OLDEST_PYTHON = (3, 11)
+# Tools, and a choice of one's own: no machine that only runs Tailplane lacks them.
+_OPTIONAL = ("dev", "bench", "otel")
 
 
 def check_python(version: tuple[int, ...] = sys.version_info[:3]) -> Finding:
@@ -66,7 +68,7 @@ def packages_by_extra(lines: Iterable[str]) -> dict[str, list[str]]:
         requirement, _, marker = line.partition(";")
         name = re.match(r"[A-Za-z0-9._-]+", requirement.strip())
         extra = re.fullmatch(r"\s*extra\s*==\s*['\"]([^'\"]+)['\"]\s*", marker)
-        if name and extra and name[0] != "tailplane" and extra[1] not in ("dev", "otel"):
+        if name and extra and name[0] != "tailplane" and extra[1] not in _OPTIONAL:
             found.setdefault(extra[1], []).append(name[0])
     return found
 

@@ -85,6 +85,7 @@ def test_extras_are_read_from_the_packages_own_data() -> None:
         "uvloop>=0.21; (sys_platform != 'win32') and extra == 'workers'",
         "tailplane[local]; extra == 'all'",
         "pytest; extra == 'dev'",
+        "py-spy>=0.4; extra == 'bench'",
     ]
     assert packages_by_extra(lines) == {"workers": ["arq"], "control-plane": ["uvicorn"]}
 
