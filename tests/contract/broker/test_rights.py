@@ -208,6 +208,13 @@ def test_a_user_without_a_password_is_left_out() -> None:
     assert "~prod:{queue}:due:*" in users
 
 
+def test_a_file_without_any_password_is_not_made() -> None:
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        filled_users({})
+    assert not refused.value.stdout
+    assert "no user has a password" in refused.value.stderr
+
+
 def test_an_unfilled_file_is_refused_by_the_server(tmp_path: Path) -> None:
     users = ROOT / "deploy" / "redis" / "users.acl"
     assert {line.split()[1] for line in users.read_text().splitlines()} == {"default", *USERS}
