@@ -71,6 +71,7 @@ class Shards:
         self._learning: asyncio.Task[None] | None = None
         self._mending: asyncio.Task[None] | None = None
         self._is_stale = False
+        self._doubted: set[_Node] = set()
         self._watchers: list[Callable[[], None]] = []
 
     async def call(self, commands: Sequence[Command]) -> list[Any]:
@@ -167,8 +168,9 @@ class Shards:
         return owner is None or self._node(owner).is_away
 
     def lost(self, address: Address) -> None:
-        """Note that a connection to a node has broken: it is looked for until it, or who takes its place, answers."""
-        self._note_away(self._node(address))
+        """Note that a connection to a node has broken; if it does not answer on another one, it is away."""
+        self._doubted.add(self._node(address))
+        self._start_mending()
 
     @contextlib.contextmanager
     def watching(self, changed: Callable[[], None]) -> Any:
@@ -279,23 +281,34 @@ class Shards:
         """Learn where the slots are, and try what is away, until all primaries answer."""
         while True:
             self._is_stale = False
+            doubted, self._doubted = self._doubted, set()
+            await asyncio.gather(*map(self._try, doubted))
             with contextlib.suppress(StoreUnavailable):
                 await self.refresh()
             await asyncio.gather(*(self._try(node) for node in list(self._nodes.values()) if node.is_away))
             primaries = self._map.replicas if self._map else self._seeds
-            if not self._is_stale and not any(self._node(address).is_away for address in primaries):
+            if (
+                not self._is_stale
+                and not self._doubted
+                and not any(self._node(address).is_away for address in primaries)
+            ):
                 return
             await asyncio.sleep(PAUSE)
 
     async def _try(self, node: _Node) -> None:
-        with contextlib.suppress(StoreUnavailable, ResponseError, TimeoutError):
+        try:
             async with asyncio.timeout(LOOK_DEADLINE):
                 await node.wire.run("PING")
-                node.is_away = False
+            node.is_away = False
+        except (StoreUnavailable, ResponseError, TimeoutError):
+            node.is_away = True
 
     def _mended(self, mending: "asyncio.Task[None]") -> None:
         self._mending = None
         _retrieve(mending)
+        # Noted while it was ending.
+        if self._doubted and not mending.cancelled():
+            self._start_mending()
 
     async def _learn(self) -> None:
         refusal = "no node of its cluster answers"
@@ -334,11 +347,15 @@ class Shards:
         return int(facts.get(b"cluster_current_epoch", 0)), found.covered, found
 
     async def _adopt(self, found: SlotMap) -> None:
-        is_changed = self._map is None or self._owners != found.owners
+        # A redirection may have told before: who watches has not heard of it.
+        is_changed = self._map is None or not self._owners == self._map.owners == found.owners
         self._map, self._owners = found, list(found.owners)
         if is_changed:
             for changed in list(self._watchers):
                 changed()
+        # One that was away when it left, or as a replica, and that nobody may ask since it is taken to be away.
+        if any(address in self._nodes and self._nodes[address].is_away for address in found.replicas):
+            self._start_mending()
         there, now = {*found.servers, *self._seeds}, asyncio.get_running_loop().time()
         for address, node in list(self._nodes.items()):
             if address not in there and now - node.used_at > LEFT_FOR:

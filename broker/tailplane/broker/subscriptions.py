@@ -153,6 +153,8 @@ class Subscriptions:
         self._wanted: dict[str, asyncio.Future[None]] = {}
         # Of channels that were unsubscribed: how many of the server's words for it are on their way.
         self._leaving: dict[str, int] = {}
+        # Slots that the server has said are elsewhere, since it was last looked which channels that means.
+        self._redirected: set[int] = set()
         self._line: Line | None = None
         self._lost = asyncio.Event()
         self._heard_at = 0.0
@@ -251,7 +253,10 @@ class Subscriptions:
                 if self._line is not None:
                     self._line.abort()
             case Redirected():
-                self._on_stray([channel for channel in self._wanted if slot_of(channel) == reply.slot])
+                # Each of the thousands of channels that a server had may bring one: they are looked at together.
+                if not self._redirected:
+                    asyncio.get_running_loop().call_soon(self._tell_strays)
+                self._redirected.add(reply.slot)
             case Exception():
                 # Such as a user without the right to a channel: whose it was is not said, so that it times out.
                 log.warning("subscription refused", reason=str(reply))
@@ -260,6 +265,13 @@ class Subscriptions:
             case _:
                 # The answer to a beat.
                 pass
+
+    def _tell_strays(self) -> None:
+        slots, self._redirected = self._redirected, set()
+        # Who has not the slot redirects an `SUNSUBSCRIBE`, too: nothing else is said of those channels.
+        self._leaving = {channel: left for channel, left in self._leaving.items() if slot_of(channel) not in slots}
+        if strays := [channel for channel in self._wanted if slot_of(channel) in slots]:
+            self._on_stray(strays)
 
     def _hear(self, kind: bytes, channel: str, data: bytes) -> None:
         dialect = self._dialect

@@ -25,7 +25,7 @@ from tailplane.protocol.errors import StoreUnavailable
 from tailplane.protocol.states import State
 from tests.lossy_proxy import LossyProxy
 from tests.proxy import serving
-from tests.redis_cluster import RedisCluster
+from tests.redis_cluster import RedisCluster, until
 
 from .conftest import Deployment, append
 
@@ -349,6 +349,92 @@ async def test_who_subscribes_with_an_old_map_is_sent_on(
             redis_cluster.end_move(slot_of(prefix), source, target)
             await bells.subscribe(prefix)
             assert ear.heard == [(prefix, None)]
+
+
+async def test_channels_that_move_by_the_thousand_hold_up_nobody(
+    sharded_broker: Broker, shards: Shards, redis_cluster: RedisCluster, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+
+    def counted(key: str | bytes) -> int:
+        nonlocal looks
+        looks += 1
+        return slot_of(key)
+
+    monkeypatch.setattr("tailplane.broker.subscriptions.slot_of", counted)
+    source = redis_cluster.owner(prefix)
+    (stays,) = (key for key in keys_on(redis_cluster, source, f"{prefix}:stays") if slot_of(key) != slot_of(prefix))
+    moving, staying = ([f"{{{tag}}}:{number}" for number in range(500)] for tag in (prefix, stays))
+    async with listening(sharded_broker) as (bells, ear):
+        await asyncio.gather(*(bells.subscribe(channel) for channel in moving + staying))
+        ear.heard.clear()
+        with moved_slot(redis_cluster, prefix) as (source, target):
+            redis_cluster.end_move(slot_of(prefix), source, target)
+            await ear.until(*((channel, None) for channel in moving))
+            # Behind what the former server says of each of them.
+            await asyncio.sleep(0.5)
+    assert looks < 50 * len(moving)
+
+
+async def test_who_watches_is_told_of_a_move_that_a_redirection_told_first(
+    shards: Shards, redis_cluster: RedisCluster, prefix: str
+) -> None:
+    await shards.refresh()
+    told = asyncio.Event()
+    with shards.watching(told.set), moved_slot(redis_cluster, prefix) as (source, target):
+        redis_cluster.end_move(slot_of(prefix), source, target)
+        assert await shards.run("GET", prefix) is None
+        assert shards.shard(prefix) == Address(HOST, target.port)
+        async with asyncio.timeout(10):
+            await told.wait()
+
+
+async def test_a_lost_connection_refuses_nobody_whose_server_answers(
+    own_cluster: RedisCluster, own_shards: Shards, prefix: str
+) -> None:
+    node = own_cluster.owner(prefix)
+    address = Address(HOST, node.port)
+    for _ in range(20):
+        own_shards.lost(address)
+        assert await own_shards.call([("GET", prefix)]) == [None]
+    node.kill()
+    try:
+        own_shards.lost(address)
+        async with asyncio.timeout(10):
+            while not own_shards.is_away(prefix):
+                await asyncio.sleep(0.01)
+    finally:
+        node.start()
+    async with asyncio.timeout(20):
+        while own_shards.is_away(prefix):
+            await asyncio.sleep(0.01)
+
+
+async def test_a_replica_that_was_away_and_takes_over_is_found_though_nobody_asks_it(
+    shards: Shards, redis_cluster: RedisCluster, prefix: str
+) -> None:
+    await shards.refresh()
+    primary = redis_cluster.owner(prefix)
+    assert shards.map is not None
+    ((_, port),) = shards.map.replicas[Address(HOST, primary.port)]
+    replica = next(node for node in redis_cluster.nodes if node.port == port)
+    assert replica.pid is not None
+    os.kill(replica.pid, signal.SIGSTOP)
+    try:
+        shards.lost(Address(HOST, replica.port))
+        # Longer than a look at it.
+        await asyncio.sleep(shards_module.LOOK_DEADLINE + 0.5)
+    finally:
+        os.kill(replica.pid, signal.SIGCONT)
+    await asyncio.to_thread(until, redis_cluster.is_whole, "the cluster is whole")
+    for taking in (replica, primary):
+        redis_cluster.ask(taking, "CLUSTER", "FAILOVER")
+        await asyncio.to_thread(until, lambda node=taking: redis_cluster.is_primary(node), "it has taken over")
+        await asyncio.to_thread(until, redis_cluster.is_whole, "the cluster is whole")
+        async with asyncio.timeout(20):
+            while shards.shard(prefix) != Address(HOST, taking.port) or shards.is_away(prefix):
+                await shards.refresh()
+                await asyncio.sleep(0.05)
 
 
 async def test_ends_are_heard_whichever_shard_tells_of_them(sharded_broker: Broker, shards: Shards) -> None:
