@@ -5,11 +5,13 @@ is blocked instead of being blocked with it. It takes GET and HEAD, keeps no con
 anybody's data; there is no authentication.
 """
 
+import contextlib
 import json
 import socket
 import socketserver
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -22,8 +24,11 @@ from tailplane.protocol.errors import TailplaneError
 
 log = structlog.get_logger(__name__)
 
-# Seconds that a client may take for its request, and for its answer.
+# Seconds that a client may be silent, and that it may take for its answer.
 _PATIENCE = 5.0
+# Seconds that a connection may last in all, which is what Prometheus waits: a client that sends a byte now and then
+# would keep its place for hours.
+_LONGEST = 10.0
 # Requests at once; who comes beyond them is hung up on.
 _AT_ONCE = 16
 _JSON = "application/json"
@@ -99,6 +104,8 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     def __init__(self, host: str, port: int, questions: Questions) -> None:
         self.questions = questions
         self._free = threading.BoundedSemaphore(_AT_ONCE)
+        # When each connection is cut, by the monotonic clock.
+        self._ends: dict[socket.socket, float] = {}
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         super().__init__((host, port), _Handler)
 
@@ -106,13 +113,32 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         if not self._free.acquire(blocking=False):
             self.shutdown_request(request)
             return
-        super().process_request(request, client_address)
+        self._ends[request] = time.monotonic() + _LONGEST
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:
+            # No thread is to be had: the place must not be lost with it.
+            self._leave(request)
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._free.release()
+            self._leave(request)
+
+    def _leave(self, request: socket.socket) -> None:
+        del self._ends[request]
+        self._free.release()
+
+    def service_actions(self) -> None:
+        """Cut connections that last too long. Twice a second."""
+        now = time.monotonic()
+        for request, end in list(self._ends.items()):
+            if end < now:
+                # It may have been closed meanwhile.
+                with contextlib.suppress(OSError):
+                    request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         error = sys.exception()

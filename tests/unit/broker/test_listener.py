@@ -2,10 +2,12 @@
 
 import http.client
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
 
+from tailplane.broker import listener as module
 from tailplane.broker.listener import Listener, PortTaken, Questions, Verdict, _Handler
 from tailplane.deploy.ports import HOST, free_port
 
@@ -82,6 +84,26 @@ def test_clients_that_say_nothing_hold_nobody_up_and_too_many_are_hung_up_on(
     assert all(connection.recv(1) == b"" for connection in silent)
     assert ask(port, "/livez")[0] == 200
     for connection in silent + more:
+        connection.close()
+
+
+def test_clients_that_send_a_byte_now_and_then_do_not_keep_their_places(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_LONGEST", 1.0)
+    slow = [socket.create_connection((HOST, port), timeout=DEADLINE) for _ in range(16)]
+    deadline = time.monotonic() + DEADLINE
+    left = list(slow)
+    while left:
+        assert time.monotonic() < deadline, f"{len(left)} of them are still there"
+        for connection in list(left):
+            try:
+                connection.send(b"G")
+            except OSError:
+                left.remove(connection)
+        time.sleep(0.1)
+    assert ask(port, "/livez")[0] == 200
+    for connection in slow:
         connection.close()
 
 
