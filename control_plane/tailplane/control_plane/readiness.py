@@ -1,7 +1,7 @@
 """Whether a control plane can take requests: asked by `/readyz` of its API, and of the listener."""
 
 import asyncio
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import Any
 
 from fastapi import FastAPI
@@ -78,7 +78,7 @@ class Vitals:
             return _not_ready("the loop does not answer")
         except TailplaneError as error:
             return _not_ready(error.detail or error.title)
-        except RuntimeError:
+        except (RuntimeError, CancelledError):
             return _not_ready("this control plane has ended")
         return Verdict(True, {"status": "ready"})
 
