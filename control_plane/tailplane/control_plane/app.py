@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from starlette.datastructures import State
 
 from tailplane.broker import (
     Broker,
@@ -53,7 +54,7 @@ def create_app(settings: Settings) -> FastAPI:
             _shards_of(settings) as shards,
             asyncio.TaskGroup() as background,
         ):
-            services = _build(settings, queue, shards, app.state.drain, counts)
+            services = _build(settings, queue, shards, app.state, counts)
             app.state.services = services
             app.state.vitals.begin()
             running = [
@@ -91,7 +92,7 @@ def create_app(settings: Settings) -> FastAPI:
     # Set when the process is about to stop, by the server or by the end of the lifespan.
     app.state.drain = asyncio.Event()
     # Set by the server before it drains: nobody should send anything new.
-    app.state.is_leaving = False
+    app.state.leaving = asyncio.Event()
     # Why this process must not serve: an UnfitStore.
     app.state.refusal = None
     app.state.services = None
@@ -135,9 +136,7 @@ async def _shards_of(settings: Settings) -> AsyncIterator[Shards | None]:
         await shards.aclose()
 
 
-def _build(
-    settings: Settings, queue: TaskQueue, shards: Shards | None, drain: asyncio.Event, counts: Counts
-) -> Services:
+def _build(settings: Settings, queue: TaskQueue, shards: Shards | None, state: State, counts: Counts) -> Services:
     broker = Broker.over(
         queue,
         prefix=settings.prefix,
@@ -164,7 +163,8 @@ def _build(
         housekeeper=Housekeeper(broker),
         survey=Survey(broker),
         counts=counts,
-        drain=drain,
+        leaving=state.leaving,
+        drain=state.drain,
     )
 
 

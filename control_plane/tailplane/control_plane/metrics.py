@@ -42,7 +42,9 @@ ROWS: list[Row[Services]] = [
         "tailplane_ready",
         "gauge",
         "Whether the program takes work: it is not about to stop, and Redis answered when it was asked last.",
-        lambda services: int(not services.drain.is_set() and not services.survey.outage.is_on),
+        lambda services: int(
+            not (services.leaving.is_set() or services.drain.is_set() or services.survey.outage.is_on)
+        ),
     ),
     Row(
         "tailplane_queue_depth_tasks",

@@ -27,7 +27,7 @@ async def check_ready(app: FastAPI) -> None:
     """
     if (refusal := app.state.refusal) is not None:
         raise Unavailable(refusal.detail, hint=refusal.hint)
-    if app.state.is_leaving or app.state.drain.is_set():
+    if app.state.leaving.is_set() or app.state.drain.is_set():
         raise Unavailable("this control plane is about to stop")
     try:
         async with asyncio.timeout(PING_DEADLINE):

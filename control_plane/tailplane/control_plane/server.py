@@ -108,7 +108,7 @@ class Server(uvicorn.Server):
 
     async def _leave(self, delay: timedelta) -> None:
         """Go on for a while, as not ready: until whoever sends requests here has noticed."""
-        self._app.state.is_leaving = True
+        self._app.state.leaving.set()
         until = asyncio.get_running_loop().time() + delay.total_seconds()
         # A second signal, and the application's end, are only to be seen by looking.
         while not (self.force_exit or self._is_dead) and asyncio.get_running_loop().time() < until:  # noqa: ASYNC110

@@ -29,6 +29,7 @@ class Services:
     """The parts of one control plane.
 
     Attributes:
+        leaving: set when nobody should send anything new; some time before `drain`, or never.
         drain: set when the process is about to stop: whatever waits should end.
     """
 
@@ -44,6 +45,7 @@ class Services:
     housekeeper: Housekeeper
     survey: Survey
     counts: Counts
+    leaving: asyncio.Event
     drain: asyncio.Event
 
     async def stream(

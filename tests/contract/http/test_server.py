@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from tailplane.broker import WorkerRecord, WorkflowRecord
 from tailplane.control_plane import Settings, create_app
 from tailplane.control_plane.hub import Hub
+from tailplane.control_plane.metrics import registry
 from tailplane.control_plane.server import Server
 from tailplane.protocol.ids import new_worker_id
 
@@ -76,9 +77,12 @@ async def test_a_server_that_leaves_is_not_ready_and_serves_for_a_while(free_por
             chunks: Any = stream.aiter_raw()
             assert await anext(chunks)
             assert (await http.get("/readyz")).status_code == 200
+            metrics = registry(running.app)
+            assert metrics.get_sample_value("tailplane_ready") == 1
             os.kill(os.getpid(), signal.SIGTERM)
             while (ready := await http.get("/readyz")).status_code == 200:
                 await asyncio.sleep(0.01)
+            assert metrics.get_sample_value("tailplane_ready") == 0
             # What was sent meanwhile is taken, on a new connection too.
             async with httpx2.AsyncClient(base_url=str(http.base_url), timeout=30) as other:
                 taken = await other.post("/v1/tasks", json={"workflow": "echo", "input": 1})
