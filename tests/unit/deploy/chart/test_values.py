@@ -51,6 +51,7 @@ def worker(manifests: list[Manifest], group: str) -> Manifest:
         ("controlPlane.terminationGracePeriodSeconds", 5, "not allowed"),
         ("controlPlane.autoscaling", {"enabled": True, "minReplicas": 20}, "minReplicas is above maxReplicas"),
         ("settings.TAILPLANE_REDIS_URL", "redis://host", "invalid propertyName 'TAILPLANE_REDIS_URL'"),
+        ("settings.TAILPLANE_DRAIN_DELAY", "1m", "invalid propertyName 'TAILPLANE_DRAIN_DELAY'"),
         ("settings.TAILPLANE_DRAIN_GRACE", "1h", "invalid propertyName 'TAILPLANE_DRAIN_GRACE'"),
         ("settings.retention", "1h", "invalid propertyName 'retention'"),
         ("ingress.enabled", True, "ingress.host"),
@@ -153,6 +154,7 @@ def test_keda_asks_for_the_age_of_the_groups_queues(render: Render) -> None:
         "serverAddress": "http://prometheus:9090",
         "query": 'max(tailplane_queue_oldest_age_seconds{workflow=~"answer|sum\\\\.up"})',
         "threshold": "5",
+        "ignoreNullValues": "false",
     }
 
 
