@@ -90,7 +90,7 @@ class Counts:
         rewinds: attempts that superseded what an earlier one wrote.
         first_events: seconds from the task's recording to Redis' reply that it has the first event of its first
             attempt. Up to the attempt's beginning by Redis' clock, from there by this process' monotonic one.
-        durations: seconds from an attempt's beginning to the end of its workflow's code, or to its being stopped.
+        durations: seconds from an attempt's beginning until its end was recorded, or it was lost.
         dead_letters: tasks that failed.
         refused: claims that came to nothing, since the task had ended or was delivered twice.
         full: writes that raised BufferFull.
