@@ -19,6 +19,9 @@ USER_STAMP  := $(VENV)/.installed-all
 DEV_STAMP   := $(VENV)/.installed-dev
 BENCH_STAMP := $(VENV)/.installed-bench
 
+# Tests that have neither processes of their own to time nor the machine to themselves.
+SIDE_BY_SIDE := -n 2 tests/unit tests/contract
+
 # Run, not only found: a version manager's shim is on PATH also where its Python is missing.
 SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 
@@ -38,7 +41,9 @@ dev: $(USER_STAMP) ## run a local cluster that restarts when the code changes
 	@$(BIN)/tailplane dev
 
 test: lint ## everything: the linters, then all tests
-	@$(BIN)/pytest
+	@$(BIN)/pytest -m "not slow" $(SIDE_BY_SIDE)
+	@$(BIN)/pytest tests/chaos tests/examples tests/golden tests/integration
+	@$(BIN)/pytest -m slow tests/unit tests/contract
 
 test-compose: $(DEV_STAMP) ## build and start the cluster of docker-compose.yml, kill and replace its containers under load (10 minutes; needs Docker)
 	@$(BIN)/pytest -s tests/compose
@@ -48,7 +53,7 @@ constraints: $(DEV_STAMP) ## choose the packages in the container images anew
 	@mv deploy/constraints.txt.new deploy/constraints.txt
 
 check: lint ## the linters, unit and contract tests: under a minute, before each commit
-	@$(BIN)/pytest -m "not slow" -n 2 tests/unit tests/contract
+	@$(BIN)/pytest -m "not slow" $(SIDE_BY_SIDE)
 
 lint: $(DEV_STAMP) ## ruff, mypy and the import contracts
 	@! ls */tailplane/__init__.py 2>/dev/null || { echo "A tailplane/__init__.py hides the other parts: delete it." >&2; exit 1; }

@@ -5,9 +5,10 @@ here holds up a loop. Who has set a provider up before (an application that embe
 keeps it, and sees to its end.
 """
 
+import logging
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import entry_points, version
 from typing import Any
 
@@ -43,24 +44,44 @@ def start(service: str) -> Callable[[], None]:
     names = wanted_exporters(os.environ)
     if not names or tracing.is_on():
         return lambda: None
+    logging.getLogger("opentelemetry.util.re").addFilter(_without_headers)
     try:
-        from opentelemetry.sdk.resources import Resource
-        from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        provider = _provider(service, names)
     except ImportError:
         log.warning("no traces: the SDK is not installed", remedy="pip install 'tailplane[otel]'", exporters=names)
         return lambda: None
+    except Exception as error:
+        # Such as numbers that do not fit together: no reason not to run.
+        log.error("no traces: the OTEL_* variables do not fit", reason=type(error).__name__)
+        return lambda: None
+    if provider is None:
+        return lambda: None
+    trace.set_tracer_provider(provider)
+    log.info("traces are exported", exporters=names)
+    return lambda: _within(FLUSH, provider.shutdown)
+
+
+def _without_headers(record: logging.LogRecord) -> bool:
+    """Let the SDK complain of a malformed header without showing it: it is mostly a key."""
+    record.msg, record.args = "a header in OTEL_EXPORTER_OTLP_HEADERS is malformed, and left out", ()
+    return True
+
+
+def _provider(service: str, names: Sequence[str]) -> Any:
+    """Return a provider that exports to all of these that are installed; None where none is."""
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
     named = "OTEL_SERVICE_NAME" in os.environ or "service.name=" in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
     ours = {"service.version": version("tailplane")} | ({} if named else {"service.name": service})
     exporters = [exporter for name in names if (exporter := _exporter(name)) is not None]
     if not exporters:
-        return lambda: None
+        return None
     provider = TracerProvider(resource=Resource.create(ours), shutdown_on_exit=False)
     for exporter in exporters:
         provider.add_span_processor(BatchSpanProcessor(exporter))
-    trace.set_tracer_provider(provider)
-    log.info("traces are exported", exporters=names)
-    return lambda: _within(FLUSH, provider.shutdown)
+    return provider
 
 
 def _exporter(name: str) -> Any:

@@ -93,6 +93,7 @@ class Line(asyncio.Protocol):
                 on_reply(reply)
         except ConnectionError:
             # What comes makes no sense: whose reply is whose can't be told any more.
+            on_reply(StoreUnavailable("Redis does not answer: what does is no Redis"))
             self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -212,6 +213,10 @@ class Wire:
             opening.exception()
 
     def _take(self, calls: deque[_Call], reply: Any) -> None:
+        if not calls:
+            # Nobody asked: this is no Redis.
+            self.abandon()
+            return
         call = calls[0]
         call.replies.append(reply)
         if len(call.replies) == call.wanted:

@@ -2,9 +2,13 @@
 
 from redis.asyncio import Redis
 
-from tailplane.broker import Broker, connect, connect_cluster
+from tailplane.broker import Broker, TaskRecord, connect, connect_cluster
 from tailplane.broker.settings import DeploymentSettings
 from tailplane.broker.strays import Survey, survey
+from tailplane.protocol.errors import StoreUnavailable
+
+# How often it looks anew where slots move meanwhile.
+_LOOKS = 5
 
 
 async def reconcile(settings: DeploymentSettings, *, mend: bool) -> Survey:
@@ -24,8 +28,25 @@ async def reconcile(settings: DeploymentSettings, *, mend: bool) -> Survey:
             dead_letter_retention=settings.dead_letter_retention,
             shards=shards,
         )
-        return await survey(broker, await broker.record_servers(), mend=mend)
+        return await _whole(broker, mend)
     finally:
         if shards is not None:
             await shards.aclose()
         await redis.aclose(close_connection_pool=True)
+
+
+async def _whole(broker: Broker, mend: bool) -> Survey:
+    """Survey while no slot moves: one that moved to a server that was looked at before would not be seen."""
+    shards = broker.shards
+    if shards is None:
+        return await survey(broker, await broker.record_servers(), mend=mend)
+    strays: dict[str, TaskRecord] = {}
+    for _ in range(_LOOKS):
+        await shards.refresh()
+        before = shards.map
+        found = await survey(broker, await broker.record_servers(), mend=mend)
+        strays |= {stray.task_id: stray for stray in found.strays}
+        await shards.refresh()
+        if before is not None and shards.map is not None and shards.map.owners == before.owners:
+            return Survey(found.records, list(strays.values()))
+    raise StoreUnavailable("slots of the cluster move all the time: try again when they do not")

@@ -92,3 +92,16 @@ def test_an_exporter_that_is_not_installed_is_told_of_and_ends_nothing() -> None
     told, log = run({"OTEL_TRACES_EXPORTER": "nonsense"})
     assert not told["on"]
     assert "no traces to this exporter" in json.loads(log)["event"]
+
+
+def test_a_malformed_header_is_told_of_without_its_key() -> None:
+    told, log = run({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_EXPORTER_OTLP_HEADERS": "hunter2"})
+    assert told["on"]
+    assert "malformed" in log
+    assert "hunter2" not in log
+
+
+def test_numbers_that_do_not_fit_end_nothing() -> None:
+    told, log = run({"OTEL_TRACES_EXPORTER": "console", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "99999"})
+    assert not told["on"]
+    assert "do not fit" in log
