@@ -1,5 +1,7 @@
 """Fixtures for all tests: the loop, and a real Redis that starts in a tenth of a second."""
 
+import signal
+import threading
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
@@ -19,6 +21,13 @@ from .redis_cluster import RedisCluster
 # The same examples in each run, however slow the machine: a failure is a change of the code.
 settings.register_profile("tailplane", derandomize=True, deadline=None, max_examples=50)
 settings.load_profile("tailplane")
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C work here and in the programs that are tested, also where tests run in a shell's background."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 RETENTION = timedelta(hours=1)
 START_WITHIN = timedelta(minutes=30)

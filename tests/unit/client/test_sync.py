@@ -1,6 +1,5 @@
 """The blocking face. The server runs on a thread here, since these tests block their own."""
 
-import asyncio
 import inspect
 import signal
 import threading
@@ -122,11 +121,8 @@ def test_ctrl_c_ends_a_blocking_call_and_leaves_the_client_usable(
     left = threading.Event()
 
     async def interrupted(exchange: Any) -> None:
-        leaving = asyncio.ensure_future(exchange.client_leaves())
-        while not leaving.done():
-            # Again where Python has swallowed it, as it does what is raised in the middle of collecting garbage.
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-            await asyncio.wait({leaving}, timeout=5)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        await exchange.client_leaves()
         left.set()
 
     blocking_server.play(interrupted, wire.answers({"workers": []}))
