@@ -8,15 +8,8 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from starlette.datastructures import State
 
-from tailplane.broker import (
-    Broker,
-    Shards,
-    UnfitStore,
-    connect_cluster,
-    mind_fitness,
-    rights,
-    wait_until_fit,
-)
+from tailplane.broker import Broker, UnfitStore, mind_fitness, rights, wait_until_fit
+from tailplane.broker.opening import open_broker
 from tailplane.control_plane import documents, problems, routers
 from tailplane.control_plane.cancel import Canceller
 from tailplane.control_plane.counts import Counts
@@ -51,10 +44,10 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with (
             open_queue(settings.redis_url, settings.prefix) as queue,
-            _shards_of(settings) as shards,
+            open_broker(queue, settings, settings.start_within) as broker,
             asyncio.TaskGroup() as background,
         ):
-            services = _build(settings, queue, shards, app.state, counts)
+            services = _build(settings, queue, broker, app.state, counts)
             app.state.services = services
             app.state.vitals.begin()
             running = [
@@ -124,27 +117,7 @@ async def _mind_fitness(app: FastAPI, services: Services) -> None:
     await mind_fitness(services.broker.redis, services.broker.shards)
 
 
-@asynccontextmanager
-async def _shards_of(settings: Settings) -> AsyncIterator[Shards | None]:
-    if settings.streams_url is None:
-        yield None
-        return
-    shards = connect_cluster(settings.streams_url)
-    try:
-        yield shards
-    finally:
-        await shards.aclose()
-
-
-def _build(settings: Settings, queue: TaskQueue, shards: Shards | None, state: State, counts: Counts) -> Services:
-    broker = Broker.over(
-        queue,
-        prefix=settings.prefix,
-        retention=settings.retention,
-        start_within=settings.start_within,
-        dead_letter_retention=settings.dead_letter_retention,
-        shards=shards,
-    )
+def _build(settings: Settings, queue: TaskQueue, broker: Broker, state: State, counts: Counts) -> Services:
     # One queue, one connection: what goes into it goes through arq's client.
     queue.tasks = broker.queue
     ends = Ends(broker)

@@ -2,7 +2,8 @@
 
 from redis.asyncio import Redis
 
-from tailplane.broker import Broker, TaskRecord, connect, connect_cluster
+from tailplane.broker import Broker, TaskRecord, connect
+from tailplane.broker.opening import open_broker
 from tailplane.broker.settings import DeploymentSettings
 from tailplane.broker.strays import Survey, survey
 from tailplane.protocol.errors import StoreUnavailable
@@ -18,20 +19,10 @@ async def reconcile(settings: DeploymentSettings, *, mend: bool) -> Survey:
         StoreUnavailable: Redis does not answer, or gives this user no right to look through its keys.
     """
     redis = connect(settings.redis_url, Redis)
-    shards = connect_cluster(settings.streams_url) if settings.streams_url else None
     try:
-        broker = Broker.over(
-            redis,
-            prefix=settings.prefix,
-            retention=settings.retention,
-            start_within=settings.retention,
-            dead_letter_retention=settings.dead_letter_retention,
-            shards=shards,
-        )
-        return await _whole(broker, mend)
+        async with open_broker(redis, settings) as broker:
+            return await _whole(broker, mend)
     finally:
-        if shards is not None:
-            await shards.aclose()
         await redis.aclose(close_connection_pool=True)
 
 

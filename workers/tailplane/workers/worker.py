@@ -11,7 +11,6 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Coroutine, Sequence
-from datetime import timedelta
 from functools import partial
 from importlib.metadata import version
 from types import FrameType
@@ -26,7 +25,6 @@ from tailplane.broker import (
     TaskRef,
     WorkerRecord,
     connect,
-    connect_cluster,
     rights,
     trace_export,
     wait_until_fit,
@@ -34,6 +32,7 @@ from tailplane.broker import (
 from tailplane.broker.garbage import collect_seldom
 from tailplane.broker.listener import Listener, Questions
 from tailplane.broker.logs import Facts, configure_logging
+from tailplane.broker.opening import open_broker
 from tailplane.protocol.ids import WorkerId, new_worker_id
 from tailplane.protocol.urls import mask_url
 from tailplane.workers import control, log_events
@@ -204,24 +203,13 @@ class PlatformThread(threading.Thread):
         settings = self._settings
         self.vitals.pulse.start()
         redis = connect(settings.redis_url, ArqRedis)
-        shards = connect_cluster(settings.streams_url) if settings.streams_url else None
-        # `start_within` is for those who create tasks.
-        broker = Broker.over(
-            redis,
-            prefix=settings.prefix,
-            retention=settings.retention,
-            start_within=timedelta(),
-            dead_letter_retention=settings.dead_letter_retention,
-            shards=shards,
-        )
         worker_id = new_worker_id()
         try:
             # All that this thread runs, attempts included, is a part of this context.
             with Facts(worker_id=worker_id):
-                await self._serve(broker, worker_id)
+                async with open_broker(redis, settings) as broker:
+                    await self._serve(broker, worker_id)
         finally:
-            if shards is not None:
-                await shards.aclose()
             await redis.aclose(close_connection_pool=True)
             self.vitals.pulse.stop()
 
