@@ -7,7 +7,9 @@ from redis.asyncio import Redis
 
 from tailplane.broker.catalogue import Catalogue
 from tailplane.broker.event_log import EventLog
+from tailplane.broker.inbox import Inbox
 from tailplane.broker.keys import Keys
+from tailplane.broker.parking import Parking
 from tailplane.broker.queue import Queue
 from tailplane.broker.shard_bells import AnyNode, ShardBells
 from tailplane.broker.shards import Shards
@@ -33,6 +35,8 @@ class Broker:
     log: EventLog
     queue: Queue
     catalogue: Catalogue
+    inbox: Inbox
+    parking: Parking
 
     @classmethod
     def over(
@@ -59,6 +63,8 @@ class Broker:
             log=EventLog(streams, keys),
             queue=Queue(wire, keys, bells=Wire(redis)),
             catalogue=Catalogue(wire, keys),
+            inbox=Inbox(streams, keys),
+            parking=Parking(wire, keys),
         )
 
     def hear_bells(self, on_message: OnMessage) -> Hearing:

@@ -53,6 +53,7 @@ class Append(NamedTuple):
     Attributes:
         entries: how many the stream must have before it, for it has lost some if it has fewer; -1: any number.
         worker: who must hold the attempt, unless any number of entries will do.
+        fields: what the task's record gets with the entry, in the same step, as alternating fields and values.
     """
 
     task: TaskRef
@@ -60,6 +61,7 @@ class Append(NamedTuple):
     payload: bytes
     entries: int = -1
     worker: WorkerId | None = None
+    fields: Sequence[bytes | str] = ()
 
     @property
     def after(self) -> Cursor:
@@ -216,7 +218,7 @@ class EventLog:
             is_small = len(item.payload) <= PUBLISH_BYTES
             arguments += (
                 str(item.id), frames.frame_head(item.id), item.payload, "1" if is_small else "", item.entries,
-                item.worker or "", self.keys.bell(item.task),
+                item.worker or "", self.keys.bell(item.task), len(item.fields), *item.fields,
             )  # fmt: skip
         return keys, arguments
 

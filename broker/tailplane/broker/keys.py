@@ -7,7 +7,8 @@ deployment's prefix.
 
     key                                    type     TTL                                      written by
     <prefix>:<tenant>:task:{<task>}        hash     start deadline + retention; none while    create, begin,
-                                                    running, retention once ended             finish, end
+                                                    running, retention once ended             finish, end, append,
+                                                                                              repair, deliver
     <prefix>:<tenant>:stream:{<task>}      stream   as the task's                             the same, and XADD
     <prefix>:<tenant>:bell:{<task>}        channel  -                                         whoever appended
     <prefix>:{queue}:due:<workflow>        zset     none; a task's member leaves when claimed enqueue, requeue,
@@ -16,6 +17,8 @@ deployment's prefix.
     <prefix>:{queue}:workers               zset     none; a member leaves when reaped         register, renew, reap
     <prefix>:{queue}:worker:<worker>       hash     1 day, renewed by the lease               register, renew, reap
     <prefix>:{queue}:running:<worker>      hash     none; emptied by ack or reap              claim, ack, requeue, reap
+    <prefix>:{queue}:parked                zset     none; a member leaves when unparked or    park, unpark, withdraw
+                                                    cancelled
     <prefix>:{queue}:control:<worker>      channel  -                                         control planes
     <prefix>:{queue}:ends:<random>         channel  -                                         finish, end
     <prefix>:{queue}:workflows             hash     none; a field for each workflow           register
@@ -98,6 +101,11 @@ class Keys:
     def running(self, worker: WorkerId) -> str:
         """Return the key of the tasks that a worker holds, each with its workflow."""
         return f"{self.prefix}:{{queue}}:running:{worker}"
+
+    @property
+    def parked(self) -> str:
+        """The tasks that wait for a message without a worker, scored by when they run again anyway, in ms."""
+        return f"{self.prefix}:{{queue}}:parked"
 
     def control(self, worker: WorkerId) -> str:
         """Return the channel on which a worker hears of cancellations."""

@@ -172,7 +172,7 @@ class Queue:
         commands: list[Command] = []
         for name in workflows:
             commands += [("ZCARD", self.keys.due(name)), ("ZRANGE", self.keys.due(name), 0, 0, "WITHSCORES")]
-        now = await self._now_ms()
+        now = await self.now_ms()
         replies = await self.wire.call(commands)
         raise_refusals(replies)
         return {
@@ -190,7 +190,7 @@ class Queue:
 
     async def overdue(self, workflow: str, after: timedelta, limit: int, skip: int = 0) -> list[TaskRef]:
         """Return tasks that have been due for longer than `after`, the longest due first, without the first `skip`."""
-        before = await self._now_ms() - _ms(after)
+        before = await self.now_ms() - _ms(after)
         rows = await self.wire.run("ZRANGEBYSCORE", self.keys.due(workflow), "-inf", before, "LIMIT", skip, limit)
         return [TaskRef.from_member(row) for row in rows]
 
@@ -244,8 +244,11 @@ class Queue:
         return bool(reply)
 
     async def withdraw(self, task: TaskRef, workflow: str, worker: WorkerId | None) -> None:
-        """Take an ended task out of its queue and of the running set of the worker that had it."""
-        commands: list[Command] = [("ZREM", self.keys.due(workflow), task.member)]
+        """Take an ended task out of its queue, from among the parked, and of the set of the worker that had it."""
+        commands: list[Command] = [
+            ("ZREM", self.keys.due(workflow), task.member),
+            ("ZREM", self.keys.parked, f"{workflow}/{task.member}"),
+        ]
         if worker:
             commands.append(("HDEL", self.keys.running(worker), task.member))
         raise_refusals(await self.wire.call(commands))
@@ -253,6 +256,10 @@ class Queue:
     async def tell_cancel(self, worker: WorkerId, task: TaskRef, reason: str | None) -> None:
         """Tell a worker that a task it runs is cancelled. Not certain to arrive."""
         await self.wire.run("PUBLISH", self.keys.control(worker), codec.pack([task.member, reason]))
+
+    async def tell_message(self, worker: WorkerId, task: TaskRef) -> None:
+        """Tell a worker that a message has come for a task it runs. Not certain to arrive."""
+        await self.wire.run("PUBLISH", self.keys.control(worker), codec.pack([task.member, None, "message"]))
 
     async def held(self, worker: WorkerId) -> dict[TaskRef, str]:
         """Return the tasks in a worker's running set, each with its workflow."""
@@ -289,7 +296,7 @@ class Queue:
 
     async def lapsed(self) -> list[WorkerId]:
         """Return the workers whose lease has run out."""
-        rows = await self.wire.run("ZRANGEBYSCORE", self.keys.workers, "-inf", f"({await self._now_ms()}")
+        rows = await self.wire.run("ZRANGEBYSCORE", self.keys.workers, "-inf", f"({await self.now_ms()}")
         return [WorkerId(row.decode()) for row in rows]
 
     async def reap(self, worker: WorkerId, *, leaves: bool = False) -> int:
@@ -314,7 +321,7 @@ class Queue:
 
     async def workers(self) -> list[WorkerRecord]:
         """Return the workers that have a lease, or had one and were not reaped yet."""
-        now = await self._now_ms()
+        now = await self.now_ms()
         rows = await self.wire.run("ZRANGE", self.keys.workers, 0, -1, "WITHSCORES")
         leases = [(WorkerId(rows[i].decode()), int(float(rows[i + 1]))) for i in range(0, len(rows), 2)]
         if not leases:
@@ -330,7 +337,8 @@ class Queue:
             if fields
         ]
 
-    async def _now_ms(self) -> int:
+    async def now_ms(self) -> int:
+        """Return the server's time, in ms since the epoch."""
         seconds, micros = await self.wire.run("TIME")
         return int(seconds) * 1000 + int(micros) // 1000
 

@@ -7,8 +7,9 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from tailplane.broker.keys import TaskRef
-from tailplane.protocol import codec
+from tailplane.protocol import codec, ranges
 from tailplane.protocol.ids import SessionId, TaskId, WorkerId
+from tailplane.protocol.ranges import Range, holes, joined
 from tailplane.protocol.states import State
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -72,6 +73,16 @@ class TaskRecord(NamedTuple):
     requeue_of: TaskId | None = None
     # The trace context of the attempt that gave it back; None: no attempt has, or it had none.
     given_back_trace: str | None = None
+    # How many attempts had failed when its latest step finished.
+    borne: int = 0
+    # Ranges of events that stand whatever attempts follow, and of those that a step took back by itself.
+    stand: Sequence[Range] = ()
+    rewound: Sequence[Range] = ()
+
+    @property
+    def superseded_ranges(self) -> list[Range]:
+        """Which of the workflow's events are superseded by a later attempt, or a later try of a step."""
+        return joined([*holes(self.stand, 1, self.superseded), *self.rewound])
 
     @property
     def ref(self) -> TaskRef:
@@ -83,7 +94,7 @@ class TaskRecord(NamedTuple):
 SUMMARY_FIELDS = (
     "task_id", "tenant", "workflow", "version", "state", "attempt", "failures", "created_at", "started_at", "ended_at",
     "start_by", "session_id", "worker", "metadata", "superseded", "position",
-    "requeue_of",
+    "requeue_of", "stand", "rewound",
 )  # fmt: skip
 OUTCOME_FIELDS = (*SUMMARY_FIELDS, "result", "error")
 # What a worker needs beside what its own `begin` has written.
@@ -97,6 +108,7 @@ BEGUN_FIELDS = (
     "trace",
     "input",
     "given_back_trace",
+    "borne",
 )
 
 
@@ -157,7 +169,7 @@ def running_record(
     row: Sequence[bytes | None],
 ) -> TaskRecord:
     """Return the record of a task whose attempt has just begun; `row` has the values of `BEGUN_FIELDS`."""
-    workflow, version, created_at, start_by, session, metadata, trace, value, given_back_trace = row
+    workflow, version, created_at, start_by, session, metadata, trace, value, given_back_trace, borne = row
     return TaskRecord(
         task_id=task.task_id,
         tenant=task.tenant,
@@ -179,6 +191,7 @@ def running_record(
         error=None,
         end_by=end_by,
         given_back_trace=given_back_trace.decode() if given_back_trace else None,
+        borne=int(borne or 0),
     )
 
 
@@ -209,6 +222,8 @@ def parse_task(fields: Mapping[str, bytes | None]) -> TaskRecord:
         end_by=_seconds(get("end_by")),
         position=int(position) if position else None,
         requeue_of=TaskId(requeue_of.decode()) if requeue_of else None,
+        stand=tuple(ranges.unpack(get("stand"))),
+        rewound=tuple(ranges.unpack(get("rewound"))),
     )
 
 

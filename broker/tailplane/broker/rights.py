@@ -65,6 +65,7 @@ def of_worker(keys: Keys) -> list[Command]:
         ("HLEN", running), ("HSET", keys.workflows, "probe", ""), ("HINCRBY", record, "attempt", 1),
         ("HDEL", running, _TASK.member),
         ("ZADD", keys.dead(DEFAULT_TENANT), 0, _TASK.task_id), ("ZREM", due, _TASK.member),
+        ("EVAL", "return 1", 2, running, keys.parked), ("ZREM", keys.parked, _TASK.member),
         ("ZSCORE", keys.workers, _WORKER), ("ZRANGE", due, 0, 0),
         ("XADD", stream, "NOMKSTREAM", "0-1", "e", ""), ("XLEN", stream), ("XREVRANGE", stream, "+", "-"),
         ("XTRIM", stream, "MINID", "0-1"),

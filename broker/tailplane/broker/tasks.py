@@ -5,7 +5,7 @@ record and appends the event that says so. Every method raises StoreUnavailable 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -24,7 +24,8 @@ from tailplane.broker.records import (
 )
 from tailplane.broker.store import Store
 from tailplane.broker.wire import is_away, raise_refusals
-from tailplane.protocol import codec, events
+from tailplane.protocol import codec, events, ranges
+from tailplane.protocol.cursor import Cursor
 from tailplane.protocol.errors import StoreUnavailable, TaskLost, TaskNotFound
 from tailplane.protocol.events import PlatformType
 from tailplane.protocol.ids import EntryId, WorkerId, new_task_id
@@ -75,12 +76,14 @@ class _Opening:
         packed: its first events.
         latest: the attempt that must be the latest so far; -1: any.
         given_back_by: the trigger that must have given the task back before; empty: none, `*`: any.
+        stand: the events of earlier attempts that must be those that stand, as the record has them.
     """
 
     trigger: Trigger
     packed: Sequence[bytes]
     latest: int = -1
     given_back_by: bytes = b""
+    stand: bytes = b""
 
 
 # The Error of PROTOCOL.md 2 of a task whose time over all attempts is up.
@@ -90,15 +93,39 @@ OUT_OF_TIME = {
     "message": "the task took longer than its total_timeout",
 }
 # Why an attempt is followed by another one, by what gave the task back.
+_WAITED = Trigger.WAIT.value.encode()
 _REASONS = {
     Trigger.RETRY.value.encode(): "failed",
     Trigger.HAND_BACK.value.encode(): "handed_back",
-    Trigger.WAIT.value.encode(): "waited",
+    _WAITED: "waited",
 }
 
 
-def _rewind(reason: str) -> bytes:
-    return events.pack_platform_event(PlatformType.REWIND, {"to": 0, "reason": reason})
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """What stands of a stream when the next attempt begins.
+
+    Attributes:
+        packed: the ranges of what earlier attempts wrote and sealed, as the record has them.
+        superseded: the seq up to which an earlier beginning has taken back the others.
+        last: the seq of the stream's last event.
+    """
+
+    packed: bytes = b""
+    superseded: Cursor = 0
+    last: Cursor | None = None
+
+    def rewind(self, reason: str) -> list[bytes]:
+        """Return the event that takes back the rest; none where that is nothing."""
+        stand = ranges.unpack(self.packed)
+        to = stand[-1][1] if stand else 0
+        if reason == _REASONS[_WAITED] and to == self.last:
+            return []
+        data: dict[str, Any] = {"to": to, "reason": reason}
+        # Written beside steps that have finished, by one that has not.
+        if also := ranges.holes(stand, self.superseded + 1, to):
+            data["also"] = also
+        return [events.pack_platform_event(PlatformType.REWIND, data)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +301,7 @@ class TaskStore:
         """
         started = events.pack_platform_event(PlatformType.STARTED, {"worker_id": worker, "host": host})
         # Nearly all tasks have one attempt; the script says where this is another one.
-        opening = _Opening(Trigger.BEGIN, [started])
+        opening, standing, reason, lost = _Opening(Trigger.BEGIN, [started]), _Standing(), "", list[bytes]()
         while True:
             match await self._begin(task, worker, opening, total_timeout):
                 case [b"begun", attempt, seq, entries, now, end_by, failures, *row]:
@@ -283,16 +310,18 @@ class TaskStore:
                     payload = events.join_events(opening.packed)
                     return Begun(record, Append(task, EntryId(attempt, seq), payload), entries)
                 case [b"given_back", by]:
-                    opening = _Opening(Trigger.BEGIN, [_rewind(_REASONS[by]), started], given_back_by=by)
+                    reason, lost = _REASONS[by], []
+                    opening = _Opening(Trigger.BEGIN, [], given_back_by=by)
                 case [b"refused", state, attempt, holder] if state == _RUNNING:
                     # One of our own that has not run: its beginning was done, and the reply lost.
                     if not takes_over and (has_run or holder != worker.encode()):
                         raise HolderLost(attempt)
                     data = {"worker_id": holder.decode()}
-                    lost = events.pack_platform_event(PlatformType.WORKER_LOST, data, attempt=attempt)
-                    opening = _Opening(
-                        Trigger.TAKE_OVER, [lost, _rewind("worker_lost"), started], latest=attempt, given_back_by=b"*"
-                    )
+                    lost = [events.pack_platform_event(PlatformType.WORKER_LOST, data, attempt=attempt)]
+                    reason = "worker_lost"
+                    opening = _Opening(Trigger.TAKE_OVER, [], latest=attempt, given_back_by=b"*")
+                case [b"stand", packed, superseded, last]:
+                    standing = _Standing(packed, superseded, last)
                 case [b"refused", state, *_]:
                     raise TransitionRefused(Trigger.BEGIN, State(state.decode()))
                 case [b"late"]:
@@ -301,6 +330,8 @@ class TaskStore:
                     raise TimeIsUp(attempt)
                 case _:
                     raise TaskNotFound(f"task {task.task_id} was removed", task_id=task.task_id)
+            rewind = standing.rewind(reason) if reason else []
+            opening = replace(opening, packed=[*lost, *rewind, started], stand=standing.packed)
 
     async def _begin(
         self, task: TaskRef, worker: WorkerId, opening: _Opening, total_timeout: timedelta | None
@@ -317,6 +348,7 @@ class TaskStore:
                 len(opening.packed),
                 _ms(total_timeout or timedelta()),
                 *self._bell(task),
+                opening.stand,
                 *BEGUN_FIELDS,
             ],
         )
@@ -383,7 +415,11 @@ class TaskStore:
                 worker,
                 str(tail),
                 *self._bell(task),
-                *(item for entry in missing for item in (str(entry.id), entry.payload)),
+                *(
+                    item
+                    for entry in missing
+                    for item in (str(entry.id), entry.payload, len(entry.fields), *entry.fields)
+                ),
             ],
         )
         match reply:

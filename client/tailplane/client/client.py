@@ -98,6 +98,12 @@ class Client:
         """Return what the task's workflow writes, while it writes it; see `Session.get_task_result_stream`."""
         return ResultStream(self._link, task_id, start, on_rewind)
 
+    async def send_event(
+        self, task_id: str, event: object, *, type: str | None = None, idempotency_key: str | None = None
+    ) -> int:
+        """Send a message to a task; see `Task.send_event`."""
+        return await self.task(task_id).send_event(event, type=type, idempotency_key=idempotency_key)
+
     def task(self, task_id: str) -> Task:
         """Return a handle of a task by its id; nobody is asked whether there is one."""
         return Task(self._link, task_id)

@@ -49,6 +49,35 @@ class TaskStatus(Answer):
     error: ErrorInfo | None = None
 
 
+class StepInfo(Answer):
+    """Something that a task does once, however many attempts it takes: a step, a wait, a child."""
+
+    id: str
+    name: str
+    kind: str = "step"
+    attempt: int = 0
+    started_at: float
+    ended_at: float | None = None
+    seqs: tuple[int, int] | None = None
+    error: ErrorInfo | None = None
+    until: float | None = None
+    message: int | None = None
+    child: str | None = None
+
+
+class StepList(Answer):
+    """What a task has done durably, in the order in which it began."""
+
+    steps: list[StepInfo]
+
+
+class DeliveredMessage(Answer):
+    """A message that is in a task's inbox."""
+
+    task_id: str
+    number: int
+
+
 class TaskPage(Answer):
     """One page of a list of tasks, newest first."""
 

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 from tailplane.client.gaps import is_gap
 from tailplane.protocol.cursor import Cursor
 from tailplane.protocol.events import Event, Kind, PlatformType
+from tailplane.protocol.ranges import Range
 
 # How a stream treats superseded events; see `ResultStream`.
 OnRewind = Literal["keep", "notice", "drop"]
@@ -21,13 +22,16 @@ class Rewind:
         seq: the notice's own place in the stream.
         attempt: the attempt that begins.
         to: the seq of the last event that stands; 0: none does.
-        reason: `failed`, `handed_back`, `worker_lost` or `waited`.
+        reason: `failed`, `handed_back`, `worker_lost`, `waited` or `step_failed`.
+        also: ranges of events up to `to` that are superseded as well, ends included: what was written by a step that
+            is done again, beside others that are not.
     """
 
     seq: int
     attempt: int
     to: int
     reason: str
+    also: tuple[Range, ...] = ()
 
     @classmethod
     def of(cls, event: Event) -> "Rewind | None":
@@ -35,7 +39,12 @@ class Rewind:
         if event.kind != Kind.PLATFORM or event.type != PlatformType.REWIND:
             return None
         said: Any = event.data if isinstance(event.data, dict) else {}
-        return cls(event.seq, event.attempt, int(said.get("to", 0)), str(said.get("reason", "")))
+        also = tuple((int(first), int(last)) for first, last in said.get("also", ()))
+        return cls(event.seq, event.attempt, int(said.get("to", 0)), str(said.get("reason", "")), also)
+
+    def supersedes(self, first: Cursor, last: Cursor) -> bool:
+        """Whether it takes back all that the workflow wrote from `first` to `last`."""
+        return first > self.to or any(begin <= first and last <= end for begin, end in self.also)
 
 
 class Superseded:
@@ -73,9 +82,11 @@ class Accumulated:
         rewind = Rewind.of(event)
         if rewind is None:
             return False
-        if self.gap is not None and self.gap.data["from"] > rewind.to:
+        if self.gap is not None and rewind.supersedes(self.gap.data["from"], self.gap.data["to"]):
             self.gap = None
         before = len(self.events)
         while self.events and self.events[-1].seq > rewind.to:
             self.events.pop()
+        if rewind.also:
+            self.events = [each for each in self.events if not rewind.supersedes(each.seq, each.seq)]
         return len(self.events) < before

@@ -79,6 +79,12 @@ class Session:
         """
         return ResultStream(self._link, task_id, start, on_rewind)
 
+    async def send_event(
+        self, task_id: str, event: object, *, type: str | None = None, idempotency_key: str | None = None
+    ) -> int:
+        """Send a message to a task, also of another session; see `Task.send_event`."""
+        return await self.task(task_id).send_event(event, type=type, idempotency_key=idempotency_key)
+
     def task(self, task_id: str) -> Task:
         """Return a handle of a task by its id."""
         return Task(self._link, task_id)

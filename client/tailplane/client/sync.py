@@ -167,6 +167,8 @@ class SyncTask(Blocking[Task]):
     result = _call(Task.result)
     status = _call(Task.status)
     cancel = _call(Task.cancel)
+    send_event = _call(Task.send_event)
+    steps = _call(Task.steps)
 
 
 class SyncSession(Blocking[Session]):
@@ -184,6 +186,7 @@ class SyncSession(Blocking[Session]):
 
     run_workflow = _call_for(SyncTask, Session.run_workflow)
     get_task_result_stream = _stream_of(Session.get_task_result_stream)
+    send_event = _call(Session.send_event)
     task = _face_of(SyncTask, Session.task)
     close = _call(Session.close)
 
@@ -227,6 +230,7 @@ class SyncClient(Blocking[Client]):
     start_session = _block_of(SyncSession, Client.start_session)
     run_workflow = _call_for(SyncTask, Client.run_workflow)
     get_task_result_stream = _stream_of(Client.get_task_result_stream)
+    send_event = _call(Client.send_event)
     task = _face_of(SyncTask, Client.task)
     tasks = _stream_of(Client.tasks)
     dead_letters = _stream_of(Client.dead_letters)

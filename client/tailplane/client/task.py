@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+from pydantic import BaseModel
+
 from tailplane.client.backoff import Backoff
 from tailplane.client.durations import Duration, seconds
 from tailplane.client.link import Link
-from tailplane.client.models import TaskStatus, parse
+from tailplane.client.models import DeliveredMessage, StepInfo, StepList, TaskStatus, parse
 from tailplane.client.outcome import error_of_task
 from tailplane.client.rewinds import OnRewind
 from tailplane.client.snapshots import Snapshots
@@ -126,6 +128,37 @@ class Task:
         body = {} if reason is None else {"reason": reason}
         answer = await self._link.transport.request("POST", path("tasks", self.task_id, "cancel"), body=body)
         return parse(TaskStatus, answer.value)
+
+    async def send_event(self, event: object, *, type: str | None = None, idempotency_key: str | None = None) -> int:
+        """Send a message to the task, and return its number in the task's inbox.
+
+        The workflow gets it from `ctx.wait_for_event`, once, whether it waits already or not.
+
+        Args:
+            event: a pydantic model, or anything that msgpack carries.
+            type: what it is called, which is what the workflow waits for; None: the name of the model's class.
+            idempotency_key: the same key and message are one message, however often it is sent.
+        Raises:
+            TaskEnded, InboxFull: the task takes no more messages.
+            TaskNotFound: no such task, or its retention has passed.
+            IdempotencyConflict: the key was used for another message.
+            Unserialisable, Unavailable, ConnectionLost: it can't be sent, or not within the options' `retry_for`.
+        """
+        if type is None and isinstance(event, BaseModel):
+            type = event.__class__.__name__
+        answer = await self._link.transport.request(
+            "POST",
+            path("tasks", self.task_id, "events"),
+            body={"type": type, "data": event},
+            # Without the caller's key a fresh one: it makes repeating the request after a lost answer safe.
+            key=idempotency_key or secrets.token_hex(16),
+        )
+        return parse(DeliveredMessage, answer.value).number
+
+    async def steps(self) -> list[StepInfo]:
+        """Return what the task has done durably, in the order in which it began: steps, waits and children."""
+        answer = await self._link.transport.request("GET", path("tasks", self.task_id, "steps"))
+        return parse(StepList, answer.value).steps
 
     async def _wait_for_result(self, left_s: float) -> TaskStatus:
         """Return the task when it has ended, or after `left_s` seconds, or after the longest hold."""

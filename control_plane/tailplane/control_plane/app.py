@@ -14,11 +14,13 @@ from tailplane.control_plane import documents, problems, routers
 from tailplane.control_plane.cancel import Canceller
 from tailplane.control_plane.counts import Counts
 from tailplane.control_plane.dead_letters import DeadLetters
+from tailplane.control_plane.deliveries import Deliveries
 from tailplane.control_plane.ends import Ends
 from tailplane.control_plane.express import ExpressApp
 from tailplane.control_plane.fleet import FleetMinder
 from tailplane.control_plane.housekeeping import Housekeeper
 from tailplane.control_plane.hub import Hub
+from tailplane.control_plane.parked import ParkedMinder
 from tailplane.control_plane.queue import TaskQueue, open_queue
 from tailplane.control_plane.readiness import Vitals
 from tailplane.control_plane.services import Services
@@ -54,6 +56,7 @@ def create_app(settings: Settings) -> FastAPI:
                 background.create_task(services.hub.run()),
                 background.create_task(services.ends.run()),
                 background.create_task(services.minder.run()),
+                background.create_task(services.parked.run()),
                 background.create_task(services.housekeeper.run()),
                 background.create_task(_wake_readers_on_drain(services)),
                 background.create_task(_mind_fitness(app, services)),
@@ -132,7 +135,9 @@ def _build(settings: Settings, queue: TaskQueue, broker: Broker, state: State, c
         submitter=submitter,
         dead_letters=DeadLetters(broker, submitter),
         canceller=Canceller(broker, ends),
+        deliveries=Deliveries(broker, settings.max_messages),
         minder=FleetMinder(broker.queue),
+        parked=ParkedMinder(broker),
         housekeeper=Housekeeper(broker),
         survey=Survey(broker),
         counts=counts,

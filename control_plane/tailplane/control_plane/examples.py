@@ -29,6 +29,16 @@ TASK: dict[str, Any] = {
     "result": "done",
 }
 
+STEP: dict[str, Any] = {
+    "id": "0",
+    "name": "fetch",
+    "kind": "step",
+    "attempt": 1,
+    "started_at": 1767225600.26,
+    "ended_at": 1767225600.9,
+    "seqs": [4, 9],
+}
+
 DEAD_LETTER: dict[str, Any] = {
     "task_id": TASK_ID,
     "workflow": "my_workflow",

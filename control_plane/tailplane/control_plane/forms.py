@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, with_config
 from typing_extensions import TypedDict
 
 from tailplane.broker import SessionRecord, TaskRecord, WorkerRecord, WorkflowRecord
+from tailplane.broker.memory import StepRecord
 from tailplane.control_plane import examples
 from tailplane.control_plane.survey import Standing
 from tailplane.protocol import codec
@@ -62,6 +63,40 @@ class Task(TypedDict):
     requeue_of: NotRequired[Annotated[str, Field(description="The failed task that it does again.")]]
     result: NotRequired[Annotated[Any, Field(description="What the workflow returned. Not in lists.")]]
     error: NotRequired[Annotated[Error, Field(description="Why it did not succeed. Not in lists.")]]
+
+
+@with_config(ConfigDict(json_schema_extra={"examples": [examples.STEP]}))
+class Step(TypedDict):
+    """Something that a task does once, however many attempts it takes. Times are seconds since the epoch."""
+
+    id: Annotated[str, Field(description="Where in the workflow's code it stands.")]
+    name: str
+    kind: Annotated[str, Field(description="`step`, `wait`, `child` or `gather`.")]
+    attempt: Annotated[int, Field(description="The attempt that began it, or finished it.")]
+    started_at: float
+    ended_at: NotRequired[Annotated[float, Field(description="When it finished; absent: it has not.")]]
+    seqs: NotRequired[
+        Annotated[tuple[int, int], Field(description="Seqs of the first and the last event that it wrote.")]
+    ]
+    error: NotRequired[Annotated[Error, Field(description="What it raised at last; it may be tried again.")]]
+    until: NotRequired[Annotated[float, Field(description="When its wait ends in any case.")]]
+    message: NotRequired[
+        Annotated[int, Field(description="The number of the message that it got; 0: none came in time.")]
+    ]
+    child: NotRequired[Annotated[str, Field(description="The task that it runs.")]]
+
+
+class StepList(TypedDict):
+    """What a task has done durably, in the order in which it began."""
+
+    steps: list[Step]
+
+
+class DeliveredMessage(TypedDict):
+    """A message that is in a task's inbox."""
+
+    task_id: str
+    number: Annotated[int, Field(description="Its place there, from 1.")]
 
 
 class TaskPage(TypedDict):
@@ -196,8 +231,8 @@ def task_form(record: TaskRecord) -> Task:
         form["worker_id"] = record.worker_id
     if record.position is not None:
         form["position"] = record.position
-    if record.superseded:
-        form["superseded"] = [(1, record.superseded)]
+    if superseded := record.superseded_ranges:
+        form["superseded"] = superseded
     if record.requeue_of is not None:
         form["requeue_of"] = record.requeue_of
     return form
@@ -210,6 +245,25 @@ def outcome_form(record: TaskRecord) -> Task:
         form["result"] = codec.unpack(record.result)
     if record.error is not None:
         form["error"] = Error(**record.error)  # type: ignore[typeddict-item]  # as its worker wrote it
+    return form
+
+
+def step_form(step_id: str, record: StepRecord) -> Step:
+    """Return a step's form."""
+    form = Step(id=step_id, name=record.name, kind=record.kind, attempt=record.attempt, started_at=record.started_at)
+    if record.ended_at is not None:
+        form["ended_at"] = record.ended_at
+    if record.seqs is not None:
+        form["seqs"] = record.seqs
+    if record.error is not None:
+        facts = {key: value for key, value in record.error.items() if key in ("code", "type", "message")}
+        form["error"] = Error(**facts)  # type: ignore[typeddict-item]  # as its worker wrote it
+    if record.until is not None:
+        form["until"] = record.until
+    if record.message is not None:
+        form["message"] = record.message
+    if record.child is not None:
+        form["child"] = record.child
     return form
 
 

@@ -41,6 +41,17 @@ class Submit(Body):
     metadata: Metadata = Field(default_factory=dict)
 
 
+class SendEvent(Body):
+    """A message to a task."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"type": "Approval", "data": {"approved": True}}]})
+
+    type: str | None = Field(
+        None, min_length=1, max_length=200, description="What it is called: the name that the workflow waits for."
+    )
+    data: Any = Field(None, description="What the workflow gets.")
+
+
 class Cancel(Body):
     """Why a task is cancelled."""
 

@@ -12,10 +12,12 @@ from tailplane.broker import Broker, TaskRef
 from tailplane.control_plane.cancel import Canceller
 from tailplane.control_plane.counts import Counts
 from tailplane.control_plane.dead_letters import DeadLetters
+from tailplane.control_plane.deliveries import Deliveries
 from tailplane.control_plane.ends import Ends
 from tailplane.control_plane.fleet import FleetMinder
 from tailplane.control_plane.housekeeping import Housekeeper
 from tailplane.control_plane.hub import Hub
+from tailplane.control_plane.parked import ParkedMinder
 from tailplane.control_plane.settings import Settings
 from tailplane.control_plane.streaming import stream_events
 from tailplane.control_plane.submit import Submitter
@@ -41,7 +43,9 @@ class Services:
     submitter: Submitter
     dead_letters: DeadLetters
     canceller: Canceller
+    deliveries: Deliveries
     minder: FleetMinder
+    parked: ParkedMinder
     housekeeper: Housekeeper
     survey: Survey
     counts: Counts

@@ -31,6 +31,9 @@ class Settings(DeploymentSettings):
     0.6 GB of Redis' memory, and at 1,000 tasks a second their backlog takes 100 s: most callers have given up by then.
     A deployment that collects work for the night wants more, and the memory for it."""
 
+    max_messages: int = Field(10_000, ge=1)
+    """How many messages a task may ever get. They stay in its record, and a later attempt reads all of them."""
+
     drain_delay: Duration | None = None
     """How long a process that is told to stop goes on as before, while its `/readyz` says 503 already: load balancers
     notice, and send nothing more, before it closes its port. None: it closes at once, and what was just sent may be

@@ -11,6 +11,8 @@
     |   |-- TaskNotFound
     |   |   `-- TaskGone             it existed; its retention has passed
     |   |-- DeadLetterNotFound       the task has not failed, or is no dead letter any more
+    |   |-- TaskEnded                it takes no more messages
+    |   |-- InboxFull                the task has got as many messages as the deployment takes
     |   |-- SessionNotFound
     |   |-- SessionClosed
     |   |-- CursorPastEnd            the stream ends before it
@@ -27,6 +29,8 @@
     |-- EventMismatch                an event does not fit the model that the reader knows by its type
     |-- BufferFull                   the workflow writes faster than Redis takes it
     |-- TaskLost                     this attempt no longer holds the task: stop
+    |-- WorkflowChanged              the code does not do what an earlier attempt of the task has done
+    |-- StepFailed                   what a step raised in an earlier attempt, where its class is not known
     |-- ResultPending                the task has not ended yet
     `-- TaskError                    the task ended, and not well
         |-- TaskFailed
@@ -147,6 +151,14 @@ class DeadLetterNotFound(RequestError):
     title = "No such dead letter"
 
 
+class TaskEnded(RequestError):
+    """The task has ended: nobody would ever read the message."""
+
+    code = "task_ended"
+    status = 409
+    title = "The task has ended"
+
+
 class SessionNotFound(RequestError):
     """No such session."""
 
@@ -252,6 +264,14 @@ class QueueFull(Unavailable):
         self.limit = limit
 
 
+class InboxFull(RequestError):
+    """The task has got as many messages as the deployment takes of one."""
+
+    code = "inbox_full"
+    status = 409
+    title = "The task takes no more messages"
+
+
 class ConnectionLost(TailplaneError):
     """The client could not reach the control plane, or lost it and gave up reconnecting."""
 
@@ -315,6 +335,20 @@ class TaskLost(TailplaneError):
 
     code = "task_lost"
     title = "This attempt no longer holds its task"
+
+
+class WorkflowChanged(TailplaneError):
+    """The workflow's code asks for other steps than it did in an earlier attempt of the task."""
+
+    code = "workflow_changed"
+    title = "The workflow has changed under a running task"
+
+
+class StepFailed(TailplaneError):
+    """A step failed in an earlier attempt, with an exception whose class is not known here."""
+
+    code = "step_failed"
+    title = "A step has failed"
 
 
 class ResultPending(TailplaneError):

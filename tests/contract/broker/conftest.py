@@ -36,6 +36,7 @@ TYPES = {
     Trigger.CANCEL: PlatformType.CANCELLED,
     Trigger.RETRY: PlatformType.RETRYING,
     Trigger.HAND_BACK: PlatformType.HANDED_BACK,
+    Trigger.WAIT: PlatformType.PARKED,
 }
 
 

@@ -45,6 +45,10 @@ async def live(deployment: Deployment) -> None:
         await broker.log.append([append(begun, "x")])
         if ending:
             await broker.tasks.finish(task, closing(begun, ending, after=begun.seq + 1))
+    parked = await deployment.enqueue()
+    (claim,) = await deployment.claim()
+    await broker.tasks.finish(parked, closing(await deployment.begin(parked), Trigger.WAIT))
+    await broker.parking.park(deployment.worker, claim, None)
     cancelled = await deployment.enqueue()
     await deployment.cancel(cancelled, 0)
     await deployment.enqueue(due=600)

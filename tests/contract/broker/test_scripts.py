@@ -9,6 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from tailplane.broker import Broker, Cut, scripts
+from tailplane.broker.parking import Parked
 from tailplane.broker.scripts import Script
 from tailplane.protocol.ids import EntryId
 from tailplane.protocol.states import State, Trigger
@@ -60,11 +61,16 @@ async def test_a_server_that_forgot_its_scripts_is_told_them_again(
     await broker.tasks.wait_for(task, "ends")
     await redis.script_flush()
     assert await broker.tasks.judge([task, task]) == [(State.RUNNING, 1, False, False)] * 2
+    assert (await broker.inbox.deliver(task, None, 1)).number == 1
     assert await deployment.finish(begun, Trigger.RETRY) is State.QUEUED
     assert await deployment.cancel(task, 1) is State.CANCELLED
     await broker.catalogue.note_dead(task)
     await broker.queue.renew(deployment.worker, timedelta(seconds=1))
     assert await broker.queue.reap(deployment.worker, leaves=True) == 1
+    await deployment.register()
+    (claim,) = await deployment.claim()
+    assert await broker.parking.park(deployment.worker, claim, None)
+    assert await broker.parking.unpark(Parked(task, claim.workflow))
     again = await deployment.begin()
     await redis.script_flush()
     assert await broker.log.append([append(again, "a")] * 120) == [None] + [ANY] * 119

@@ -23,6 +23,8 @@ from tailplane.broker import (
     connect,
 )
 from tailplane.broker.catalogue import Catalogue
+from tailplane.broker.inbox import Inbox
+from tailplane.broker.parking import Parked, Parking
 from tailplane.deploy.embedded import EmbeddedServer
 from tailplane.protocol.errors import StoreUnavailable
 from tailplane.protocol.events import PlatformType
@@ -52,6 +54,7 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "log.newest": (TASK, 1),
     "log.newest_entry": (TASK,),
     "queue.enqueue": (TASK, "echo"),
+    "queue.now_ms": (),
     "queue.depth": ("echo",),
     "queue.backlogs": (["echo"],),
     "queue.made_by": ("default", Request("key", "content")),
@@ -62,6 +65,7 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "queue.requeue": (WORKER, Claim(TASK, "echo", timedelta()), timedelta()),
     "queue.withdraw": (TASK, "echo", WORKER),
     "queue.tell_cancel": (WORKER, TASK, None),
+    "queue.tell_message": (WORKER, TASK),
     "queue.held": (WORKER,),
     "queue.register": (WorkerRecord(WORKER, "host", 1, "1", [], 1, 0), [], LEASE),
     "queue.renew": (WORKER, LEASE),
@@ -83,8 +87,23 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "catalogue.drop_dead": (TASK, LEASE),
     "catalogue.forget_dead": ("default", [TASK.task_id]),
     "catalogue.was_here": (TASK,),
+    "inbox.deliver": (TASK, None, 1),
+    "inbox.count": (TASK,),
+    "inbox.read": (TASK, 0),
+    "parking.park": (WORKER, Claim(TASK, "echo", timedelta()), None),
+    "parking.unpark": (Parked(TASK, "echo"),),
+    "parking.due": (1, 1),
+    "parking.page": (0, 1),
+    "parking.are_parked": ([Parked(TASK, "echo")],),
 }
-STORES = {"tasks": TaskStore, "log": EventLog, "queue": Queue, "catalogue": Catalogue}
+STORES = {
+    "tasks": TaskStore,
+    "log": EventLog,
+    "queue": Queue,
+    "catalogue": Catalogue,
+    "inbox": Inbox,
+    "parking": Parking,
+}
 
 
 def test_every_public_method_is_called_here() -> None:

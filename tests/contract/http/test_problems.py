@@ -75,6 +75,8 @@ async def test_the_document_describes_every_route_with_its_problems(http: Any) -
         ("post", "/v1/tasks/{task_id}/cancel"),
         ("get", "/v1/tasks/{task_id}/result"),
         ("get", "/v1/tasks/{task_id}/events"),
+        ("post", "/v1/tasks/{task_id}/events"),
+        ("get", "/v1/tasks/{task_id}/steps"),
         ("post", "/v1/workflows/{name}/stream"),
         ("get", "/v1/dead-letters"),
         ("post", "/v1/dead-letters/{task_id}/requeue"),

@@ -150,6 +150,7 @@ def platform_over(broker: Broker, writer: Writer, runner: Runner) -> Platform:
         limits=LIMITS,
         budget=Budget(1024 * 1024),
         stop_grace=timedelta(milliseconds=200),
+        park_after=timedelta(milliseconds=100),
     )
 
 

@@ -17,8 +17,7 @@ from tailplane.protocol.errors import BufferFull, TaskLost, TooLarge, Unserialis
 from tailplane.protocol.events import PlatformType
 from tailplane.protocol.ids import new_task_id, new_worker_id
 from tailplane.protocol.states import State, Trigger
-from tailplane.workers import Context, Retry
-from tailplane.workers import attempt as attempt_module
+from tailplane.workers import Context, Retry, release
 from tailplane.workers.attempt import Attempt, Stop
 from tailplane.workers.descriptions import describe
 from tailplane.workers.runner import Runner
@@ -789,7 +788,7 @@ class TestStoreAway:
         self, lossy_broker: Broker, writer: Writer, runner: Runner, monkeypatch: pytest.MonkeyPatch
     ) -> Bench:
         """A bench whose attempts talk through the proxy; its writer does not."""
-        monkeypatch.setattr(attempt_module, "_STORE_PAUSE", 0.001)
+        monkeypatch.setattr(release, "_STORE_PAUSE", 0.001)
         return Bench(platform_over(lossy_broker, writer, runner))
 
     async def test_an_end_whose_reply_is_lost_is_written_once(

@@ -13,6 +13,7 @@ from tailplane.protocol import codec
 from tailplane.protocol.errors import BufferFull, TaskLost, TooLarge, Unserialisable
 from tailplane.protocol.events import Event, pack_event, unpack_payload
 from tailplane.protocol.ids import EntryId
+from tailplane.workers.branches import Branch
 from tailplane.workers.budget import Budget
 from tailplane.workers.context import Context
 from tailplane.workers.emitter import Emitter
@@ -47,7 +48,7 @@ def test_what_was_written_is_taken_in_order_as_one_entry(outlet: Outlet) -> None
 
 def test_channel_and_step_travel_with_the_event(outlet: Outlet) -> None:
     emitter = outlet.emitter()
-    emitter.write("a", "stdout", "load")
+    emitter.write("a", "stdout", Branch("0/", "load"))
     (event,) = events_of(emitter.take())
     assert (event.channel, event.step) == ("stdout", "load")
 
@@ -203,7 +204,7 @@ class TestRoom:
         emitter.write("x" * 100)
         waiting = asyncio.ensure_future(context_over(emitter).emit("late"))
         await asyncio.sleep(0)
-        assert len(await emitter.seal()) == 1
+        assert len((await emitter.seal()).events) == 1
         with pytest.raises(TaskLost, match="takes no more events"):
             await asyncio.wait_for(waiting, PATIENCE)
 
@@ -336,7 +337,7 @@ class TestCoalesce:
         emitter = outlet.emitter(emit=1, coalesces=True)
         for word in "abc":
             emitter.write(word)
-        assert [codec.unpack(packed)[1] for packed in await emitter.seal()] == ["abc"]
+        assert [codec.unpack(packed)[1] for packed in (await emitter.seal()).events] == ["abc"]
 
     def test_below_the_bound_each_text_is_an_event(self, outlet: Outlet) -> None:
         emitter = outlet.emitter(coalesces=True)
@@ -415,7 +416,7 @@ class TestEnds:
         emitter = outlet.emitter()
         emitter.write("a")
         emitter.write("b")
-        assert [codec.unpack(packed)[1] for packed in await emitter.seal()] == ["a", "b"]
+        assert [codec.unpack(packed)[1] for packed in (await emitter.seal()).events] == ["a", "b"]
         with pytest.raises(TaskLost, match="takes no more events"):
             emitter.write("c")
         assert emitter.take() is None
@@ -429,7 +430,7 @@ class TestEnds:
         await asyncio.sleep(0)
         assert not sealing.done()
         emitter.taken()
-        (left,) = await asyncio.wait_for(sealing, PATIENCE)
+        ((left,), _) = await asyncio.wait_for(sealing, PATIENCE)
         assert codec.unpack(left)[1] == "b"
         assert emitter.seq == 3
 
@@ -445,7 +446,7 @@ class TestEnds:
                     sent += len(events_of(append))
                     emitter.taken()
                 await asyncio.sleep(0)
-        left = len(sealing.result())
+        left = len(sealing.result().events)
         assert (sent + left, left) == (10, 1)
         assert emitter.seq == 2 + sent
 
@@ -457,7 +458,7 @@ class TestEnds:
         sealing = asyncio.ensure_future(emitter.seal())
         await asyncio.sleep(0)
         emitter.lose(TaskLost("gone"))
-        assert await asyncio.wait_for(sealing, PATIENCE) == []
+        assert await asyncio.wait_for(sealing, PATIENCE) == ([], [])
 
     async def test_an_emitter_that_wrote_nothing_is_sealed_at_once(self, outlet: Outlet) -> None:
-        assert await asyncio.wait_for(outlet.emitter().seal(), PATIENCE) == []
+        assert await asyncio.wait_for(outlet.emitter().seal(), PATIENCE) == ([], [])

@@ -7,9 +7,11 @@ can't be interrupted) the task ends without it, and what it still writes is refu
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from enum import Enum, auto
+from functools import partial
 from typing import Any
 
 import structlog
@@ -26,25 +28,37 @@ from tailplane.broker import (
     TimeIsUp,
 )
 from tailplane.broker.logs import Facts
+from tailplane.broker.memory import INBOX_SEEN, Memory, Message, load
 from tailplane.broker.tasks import OUT_OF_TIME
 from tailplane.broker.tracing import note_exception
 from tailplane.protocol.errors import (
-    StoreForbidden,
     StoreUnavailable,
     TailplaneError,
     TaskLost,
     TaskNotFound,
 )
 from tailplane.protocol.events import PlatformType
-from tailplane.protocol.states import State, TransitionRefused, Trigger
+from tailplane.protocol.states import TransitionRefused, Trigger
 from tailplane.workers.context import Context
 from tailplane.workers.counts import Counts
 from tailplane.workers.descriptions import describe, error_facts
+from tailplane.workers.durable import Bounds, Durable, Ways
 from tailplane.workers.emitter import Emitter, Hooks
-from tailplane.workers.endings import Ending, cancelled, failed, failed_by_platform, handed_back, retried, succeeded
+from tailplane.workers.endings import (
+    Ending,
+    cancelled,
+    failed,
+    failed_by_platform,
+    handed_back,
+    parked,
+    retried,
+    succeeded,
+)
+from tailplane.workers.inbox_watch import InboxWatch
 from tailplane.workers.kept import EventsLost
 from tailplane.workers.log_events import LogEvents, collecting
 from tailplane.workers.platform_side import Platform
+from tailplane.workers.release import Release
 from tailplane.workers.retries import delay_before_retry
 from tailplane.workers.runner import Outcome, Run
 from tailplane.workers.tracing import attempting, given_back_fields, note_outcome
@@ -54,7 +68,6 @@ log = structlog.get_logger("tailplane.workers")
 
 # However few retries an author allows, only a task that has lost so many workers counts as their cause.
 _CRASHES_BORNE = 3
-_STORE_PAUSE = 0.2
 # How long a task goes back to the queue whose shard is away.
 _SHARD_PAUSE = timedelta(seconds=2)
 
@@ -67,6 +80,7 @@ class Stop(Enum):
     OUT_OF_TIME = auto()
     DRAINED = auto()
     EVENTS_LOST = auto()
+    PARKED = auto()
     LOST = auto()
 
 
@@ -92,13 +106,19 @@ class Attempt:
         # Of its task, if it is the first attempt and has written nothing yet: how long it waited for its beginning.
         self._waited: float | None = None
         self._is_counted = False
-        self._is_refused = False
+        self._release = Release(platform, claim, lambda: self._stop is Stop.LOST)
+        self._durable: Durable | None = None
+        self._watch: InboxWatch | None = None
+        self._watching: asyncio.Task[None] | None = None
+        # When a parked task is to run again in any case.
+        self._until: float | None = None
 
     def stop(self, why: Stop, reason: str | None = None) -> None:
         """Stop the attempt; the first reason counts, but losing the task overrules all."""
         if self._stop is Stop.LOST:
             return
-        if self._stop is None or why is Stop.LOST:
+        # One that was only to be parked may be cancelled yet.
+        if self._stop in (None, Stop.PARKED) or why is Stop.LOST:
             self._stop, self._reason = why, reason
         self._turn.set()
         if why is Stop.LOST and self._emitter is not None:
@@ -118,8 +138,15 @@ class Attempt:
                 except TaskLost as error:
                     log.warning("attempt lost its task", reason=str(error))
                 finally:
+                    if self._watching is not None:
+                        self._watching.cancel()
                     if not self._is_counted:
                         self._note_ended(None)
+
+    def note_message(self) -> None:
+        """Look at the task's inbox: somebody says that a message has come."""
+        if self._watch is not None:
+            self._watch.ring()
 
     async def unwound(self) -> None:
         """Return when the workflow's code has really ended.
@@ -150,29 +177,29 @@ class Attempt:
                 begun = await self._begin_or_end()
                 if begun is None:
                     self._counts.refused[self.claim.workflow,] += 1
-                    await self._acknowledge()
+                    await self._release.acknowledge()
                 return begun
             except StoreUnavailable as error:
                 if isinstance(error, ShardAway) and not may_have_begun:
                     # Its place is for the tasks of other shards. What may have begun stays here: elsewhere it would
                     # count as lost.
-                    await self._requeue(_SHARD_PAUSE)
+                    await self._release.requeue(_SHARD_PAUSE)
                     return None
                 may_have_begun = True
-                await self._pause(error)
+                await self._release.pause(error)
             except TransitionRefused as error:
                 # Cancelled while it was on its way, or delivered twice: the record decides, there is nothing to run.
                 log.info("nothing to run", reason=str(error))
                 self._counts.refused[self.claim.workflow,] += 1
                 # Who ended it may have died before it could note a failure.
-                await self._acknowledge(error.state)
+                await self._release.acknowledge(error.state)
                 return None
             except TaskNotFound:
                 # Of an ended task a record is kept for far longer than a claim: a failover has lost it, input and all.
                 log.error("a queued task has no record: the store lost it")
-                await self._acknowledge()
+                await self._release.acknowledge()
                 return None
-        await self._requeue(timedelta())
+        await self._release.requeue(timedelta())
         return None
 
     async def _begin_or_end(self) -> Begun | None:
@@ -189,11 +216,11 @@ class Attempt:
             )
         except HolderLost as lost:
             error = error_facts("worker_lost", "", "its worker was lost while it ran, and it may not run twice")
-            await self._note_if_failed(await tasks.fail(self.claim.task, lost.attempt, error))
+            await self._release.note_if_failed(await tasks.fail(self.claim.task, lost.attempt, error))
             platform.ran.discard(self.claim.task)
             return None
         except TimeIsUp as over:
-            await self._note_if_failed(await tasks.fail(self.claim.task, over.attempt, OUT_OF_TIME))
+            await self._release.note_if_failed(await tasks.fail(self.claim.task, over.attempt, OUT_OF_TIME))
             return None
         except StartTooLate:
             data = {"reason": "it did not start in time"}
@@ -217,10 +244,14 @@ class Attempt:
             keep_last=options.keep_last,
         )
         platform.kept.add(begun.opening)
-        if record.failures >= max(_CRASHES_BORNE, options.retries + 1):
+        # What was lost before the latest step finished has not kept the task from going on.
+        if record.failures - record.borne >= max(_CRASHES_BORNE, options.retries + 1):
             await self._close(
                 begun, emitter, failed_by_platform("attempts_exhausted", "its workers were lost too often")
             )
+            return
+        self._durable = await self._remember(begun, emitter)
+        if self._durable is None:
             return
         context = Context(
             task_id=record.task_id,
@@ -229,6 +260,7 @@ class Attempt:
             session_id=record.session_id,
             metadata=record.metadata,
             _emitter=emitter,
+            _durable=self._durable,
             _blocks=options.on_full == "block",
         )
         if not options.retry_on_crash:
@@ -243,6 +275,59 @@ class Attempt:
             if self._stop is not Stop.LOST:
                 platform.ran.discard(self.claim.task)
 
+    async def _remember(self, begun: Begun, emitter: Emitter) -> Durable | None:
+        """Return what makes the attempt durable, with what earlier ones left; None: the task is lost."""
+        memory = Memory()
+        while begun.attempt > 1:
+            if self._stop is Stop.LOST:
+                return None
+            try:
+                memory = await load(self._platform.broker.tasks.wire, self._platform.broker.keys, self.claim.task)
+                break
+            except StoreUnavailable as error:
+                await self._release.pause(error)
+        platform, limits = self._platform, self._platform.limits
+        # With the first attempt stands what was said before it.
+        first = 1 if begun.attempt == 1 else begun.opening.after + 1
+        return Durable(
+            emitter,
+            memory,
+            (first, begun.seq),
+            begun.record.failures,
+            platform.runner.pool,
+            Bounds(limits.event, limits.calls, platform.park_after),
+            Ways(partial(self._server_time, begun), self._begin_watch, self._ask_to_park),
+        )
+
+    def _server_time(self, begun: Begun) -> float:
+        return (begun.record.started_at or 0.0) + self._loop.time() - self._began_at
+
+    def _begin_watch(self) -> None:
+        self._on_platform(self._watch_inbox)
+
+    def _watch_inbox(self) -> None:
+        if self._watching is not None or self._durable is None:
+            return
+        arrivals, loop = self._durable.arrivals, self._platform.runner.loop
+
+        def tell(messages: list[Message]) -> None:
+            loop.call_soon_threadsafe(arrivals.add, messages)
+
+        self._watch = InboxWatch(self._platform.broker.inbox, self.claim.task, arrivals.count, tell)
+        self._watching = self._loop.create_task(self._watch.run())
+
+    def _ask_to_park(self, until: float | None) -> None:
+        self._on_platform(self._park, until)
+
+    def _park(self, until: float | None) -> None:
+        self._until = until
+        self.stop(Stop.PARKED)
+
+    def _on_platform(self, call: Callable[..., object], *args: object) -> None:
+        # The platform may have gone before code that was left behind.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(partial(call, *args))
+
     def _note_first_event(self) -> None:
         if self._waited is not None:
             took = self._loop.time() - self._began_at
@@ -254,9 +339,7 @@ class Attempt:
 
     def _tell_end(self, outcome: Outcome) -> None:
         """Note how the code ended. On the workflows' loop."""
-        # The platform may have gone before code that was left behind.
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._note_end, outcome)
+        self._on_platform(self._note_end, outcome)
 
     def _note_end(self, outcome: Outcome) -> None:
         self._outcome = outcome
@@ -268,6 +351,9 @@ class Attempt:
         await self._until_ended_or_stopped(begun)
         if self._outcome is not None and self._stop not in (Stop.LOST, Stop.EVENTS_LOST):
             return self._ended_by_itself(begun, self._outcome)
+        if self._stop is Stop.PARKED:
+            # Its code goes on to wait until the record says so: what comes meanwhile is seen then.
+            return parked()
         run.cancel()
         if self._stop is not Stop.LOST:
             await self._give_grace()
@@ -316,8 +402,12 @@ class Attempt:
                 await self._unwound.wait()
 
     def _ended_by_itself(self, begun: Begun, outcome: Outcome) -> Ending:
-        if outcome.error is not None:
-            return self._retry_or_fail(begun, outcome.error, describe(outcome.error))
+        error = outcome.error
+        if error is not None and self._durable is not None:
+            # However the code has taken it.
+            error = self._durable.journal.trouble or error
+        if error is not None:
+            return self._retry_or_fail(begun, error, describe(error))
         return succeeded(outcome.result)
 
     def _retry_or_fail(self, begun: Begun, raised: BaseException, error: dict[str, Any]) -> Ending:
@@ -333,31 +423,43 @@ class Attempt:
         if self._log_events is not None:
             self._log_events.close()
         rest = await emitter.seal()
-        packed = [*rest, ending.event]
-        fields = [*ending.fields, *(given_back_fields(self._span) if ending.delay is not None else ())]
+        packed = [*rest.events, ending.event]
+        fields = [*rest.fields, *ending.fields]
+        if ending.delay is not None:
+            fields += given_back_fields(self._span)
+        known = 0
+        if ending.trigger is Trigger.WAIT and self._durable is not None:
+            seq = emitter.seq + len(packed)
+            known = self._durable.arrivals.count
+            fields += [*self._durable.journal.sealed((seq, seq)), INBOX_SEEN, str(known)]
         closing = Closing(ending.trigger, begun.attempt, emitter.seq, packed, fields, worker=self._platform.worker)
         while self._stop is not Stop.LOST:
             try:
                 state = await self._platform.broker.tasks.finish(self.claim.task, closing)
             except StoreUnavailable as error:
-                await self._pause(error)
+                await self._release.pause(error)
             except TailMismatch:
                 closing = await self._mended(closing)
             else:
                 log.debug("attempt ended", state=state.value)
                 note_outcome(self._span, closing.trigger.value, ending.error)
-                if rest:
-                    self._platform.writer.written.note_rest(rest)
+                if rest.events:
+                    self._platform.writer.written.note_rest(rest.events)
                     self._note_first_event()
                 self._note_ended(closing.trigger)
                 break
         else:
             return
+        if ending.trigger is Trigger.WAIT and self._run is not None:
+            self._run.cancel()
+            await self._give_grace()
         # What is mended may have become a failure.
-        if ending.delay is None or closing.trigger is Trigger.FAIL:
-            await self._acknowledge(state)
+        if closing.trigger is Trigger.WAIT:
+            await self._release.park(self._until, known)
+        elif ending.delay is None or closing.trigger is Trigger.FAIL:
+            await self._release.acknowledge(state)
         else:
-            await self._requeue(ending.delay)
+            await self._release.requeue(ending.delay)
 
     async def _mended(self, closing: Closing) -> Closing:
         """Return what can end the attempt after Redis has forgotten events that it had taken (a failover, a restart
@@ -367,7 +469,7 @@ class Attempt:
         try:
             await self._platform.kept.repair(self.claim.task, closing.attempt, believed)
         except StoreUnavailable as error:
-            await self._pause(error)
+            await self._release.pause(error)
         except EventsLost as error:
             # Never call that success.
             log.error("the store lost events", believed=believed, last=error.last)
@@ -381,33 +483,3 @@ class Attempt:
                 lost=believed - error.last,
             )
         return closing
-
-    async def _note_if_failed(self, state: State | None) -> None:
-        # Before the claim is acknowledged: should we die in between, whoever gets it next does it.
-        if state is State.FAILED:
-            await self._platform.broker.catalogue.note_dead(self.claim.task)
-            self._counts.dead_letters[self.claim.workflow,] += 1
-
-    async def _acknowledge(self, state: State | None = None) -> None:
-        while self._stop is not Stop.LOST:
-            try:
-                await self._note_if_failed(state)
-                await self._platform.acknowledgements.send(self.claim.task)
-                return
-            except StoreUnavailable as error:
-                await self._pause(error)
-
-    async def _requeue(self, delay: timedelta) -> None:
-        while self._stop is not Stop.LOST:
-            try:
-                await self._platform.broker.queue.requeue(self._platform.worker, self.claim, delay)
-                return
-            except StoreUnavailable as error:
-                await self._pause(error)
-
-    async def _pause(self, why: StoreUnavailable) -> None:
-        # Of a store that is away others tell; what only this attempt asks for may be refused to nobody else.
-        if isinstance(why, StoreForbidden) and not self._is_refused:
-            self._is_refused = True
-            log.error("Redis refuses", reason=str(why))
-        await asyncio.sleep(_STORE_PAUSE)

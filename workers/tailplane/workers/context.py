@@ -1,10 +1,22 @@
-"""What a workflow is given as its first argument: its way to say something while it runs."""
+"""What a workflow is given as its first argument: its way to say something while it runs, and to survive."""
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, TypeVar, overload
 
-from tailplane.workers.emitter import Emitter
+from pydantic import BaseModel
+
+from tailplane.workers.branches import CURRENT
+from tailplane.workers.durable import Durable, EngineMemory
+from tailplane.workers.emitter import Emitter, is_replayed
+from tailplane.workers.gathering import gather
+from tailplane.workers.step_function import OF_THIS_ATTEMPT, Step
+from tailplane.workers.steps import StepOptions
+from tailplane.workers.task_state import TaskState
+
+M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +37,8 @@ class Context:
     session_id: str | None
     metadata: Mapping[str, str]
     _emitter: Emitter
+    # None: it runs without a worker, as benchmarks of it do.
+    _durable: Durable | None = None
     _blocks: bool = False
 
     def write_event_to_stream(self, data: object, *, channel: str | None = None) -> None:
@@ -42,7 +56,7 @@ class Context:
         """
         if self._blocks and not self._emitter.has_room and not _runs_a_loop():
             self._emitter.block_for_room()
-        self._emitter.write(data, channel)
+        self._write(data, channel)
 
     async def emit(self, data: object, *, channel: str | None = None) -> None:
         """Append an event to the task's stream, after waiting for room in the buffer.
@@ -51,13 +65,118 @@ class Context:
         """
         if not self._emitter.has_room:
             await self._emitter.wait_for_room()
-        self._emitter.write(data, channel)
+        self._write(data, channel)
 
     def emit_from_thread(self, data: object, *, channel: str | None = None) -> None:
         """Append an event from a thread that runs no event loop, after waiting for room in the buffer."""
         if not self._emitter.has_room:
             self._emitter.block_for_room()
-        self._emitter.write(data, channel)
+        self._write(data, channel)
+
+    def _write(self, data: object, channel: str | None) -> None:
+        branch = CURRENT.get()
+        # What the branch wrote up to its last step stands in the stream: its code runs again, and writes it again.
+        if is_replayed(branch, self._emitter):
+            return
+        self._emitter.write(data, channel, branch)
+
+    async def step(
+        self,
+        function: Callable[..., Any],
+        /,
+        *args: Any,
+        name: str | None = None,
+        retries: int | None = None,
+        retry_delay: timedelta | float | None = None,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Run `function(*args, **kwargs)` once, however many attempts the task takes, and return what it returned.
+
+        The result is kept together with the last events that the step wrote: a later attempt gets it, and neither runs
+        the step nor writes its events again. What the function returns comes back as it was kept: by its return
+        annotation where it has one, else as msgpack has it. A function that is not async runs in a thread.
+
+        Args:
+            name: what the step is called; default: as its function. It must not change under a running task, and
+                neither must the order of a workflow's steps.
+            retries, retry_delay, retry_on: see `StepOptions`; default: as `@step` has them, else none. A try takes back
+                what the one before wrote.
+        Raises:
+            WorkflowChanged: an earlier attempt of the task has done something else here.
+            Unserialisable, TooLarge: the result can't be kept.
+            Exception: what the function raises, after its last try. If the workflow goes on to another step, a later
+                attempt gets it from here again, without running the step.
+        """
+        options, code = StepOptions(), function
+        if isinstance(function, Step):
+            code, options = function.function, function.options
+        given: dict[str, Any] = {"name": name, "retries": retries, "retry_delay": retry_delay, "retry_on": retry_on}
+        options = replace(options, **{option: value for option, value in given.items() if value is not None})
+        return await self._made_durable.steps.run(options, code, args, kwargs)
+
+    async def gather(self, *pieces: Awaitable[Any], return_exceptions: bool = False) -> list[Any]:
+        """Run pieces of the workflow at once and return their results in order, as `asyncio.gather` does.
+
+        Steps in them are told apart in every attempt, whatever order they run in. The first piece that raises cancels
+        the others.
+        """
+        return await gather(self._made_durable.journal, pieces, return_exceptions=return_exceptions)
+
+    @overload
+    async def wait_for_event(self, wanted: type[M], *, timeout: timedelta | float | None = None) -> M: ...
+    @overload
+    async def wait_for_event(self, wanted: str | None = None, *, timeout: timedelta | float | None = None) -> Any: ...
+
+    async def wait_for_event(
+        self, wanted: type[BaseModel] | str | None = None, *, timeout: timedelta | float | None = None
+    ) -> Any:
+        """Wait for a message that somebody sends to the task (`session.send_event`), and return what was sent.
+
+        It may have come before: each message is got once, in the order in which they came. A wait that lasts gives the
+        worker's slot back: the workflow is begun again when the message is there, with all that its steps returned.
+
+        Args:
+            wanted: a pydantic model, by whose class's name the message is told and which checks it; or what its sender
+                calls it; None: any message.
+            timeout: as a timedelta or in seconds; None: as long as it takes.
+        Raises:
+            TimeoutError: none came in time; a later attempt is told the same, even if one has come since.
+            WorkflowChanged: an earlier attempt of the task has done something else here.
+        """
+        seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        return await self._made_durable.waits.wait_for(wanted, seconds)
+
+    @property
+    def state(self) -> TaskState:
+        """The task's own state, which survives its attempts."""
+        return self._made_durable.state
+
+    @property
+    def memory(self) -> EngineMemory:
+        """The journal of an engine that runs the workflow: for those who bring one to Tailplane."""
+        return self._made_durable.memory
+
+    def begin(self) -> None:
+        """Note that the workflow's body runs in this asyncio task. For the runner."""
+        if self._durable is not None:
+            self._durable.journal.main.owner = asyncio.current_task()
+            OF_THIS_ATTEMPT.set(self._durable.steps)
+
+    def check_end(self) -> None:
+        """Make sure that the workflow may end here. For the runner.
+
+        Raises:
+            WorkflowChanged: it does not do what it did in an earlier attempt.
+        """
+        if self._durable is not None:
+            self._durable.journal.check_end()
+
+    @property
+    def _made_durable(self) -> Durable:
+        if self._durable is None:
+            raise RuntimeError("only a worker's context can do this")
+        return self._durable
 
 
 def _runs_a_loop() -> bool:

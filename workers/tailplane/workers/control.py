@@ -1,4 +1,4 @@
-"""Hears what control planes tell this worker: that a task is cancelled."""
+"""Hears what control planes tell this worker: that a task is cancelled, or that a message has come for one."""
 
 import asyncio
 import contextlib
@@ -17,24 +17,33 @@ log = structlog.get_logger("tailplane.workers")
 PAUSE = 0.5
 
 
-async def listen(broker: Broker, worker: WorkerId, on_cancel: Callable[[TaskRef, str | None], None]) -> None:
-    """Call `on_cancel` with each task to stop and the reason given, until cancelled.
+async def listen(
+    broker: Broker,
+    worker: WorkerId,
+    on_cancel: Callable[[TaskRef, str | None], None],
+    on_message: Callable[[TaskRef], None],
+) -> None:
+    """Call `on_cancel` with each task to stop and the reason given, `on_message` with each whose inbox has grown, until
+    cancelled.
 
-    A message that is lost with its connection does no lasting harm: the control plane ends the task without the worker,
-    and the next renewal of the lease tells that it is held no more.
+    What is lost with its connection does no lasting harm: the control plane ends the task without the worker, and the
+    next renewal of the lease tells that it is held no more; who waits for a message looks by itself, too.
     """
 
     def hear(_: str, message: bytes | None) -> None:
         if message is None:
             return
         try:
-            member, reason = codec.unpack(message)
+            member, reason, *what = codec.unpack(message)
             task = TaskRef.from_member(member.encode())
         except (TailplaneError, ValueError, TypeError, AttributeError):
             # Whoever may publish here must not be able to end the worker.
             log.warning("message not understood", size=len(message))
             return
-        on_cancel(task, reason)
+        if what == ["message"]:
+            on_message(task)
+        elif not what:
+            on_cancel(task, reason)
 
     subscriptions = broker.hear_controls(hear)
     async with asyncio.TaskGroup() as group:

@@ -20,6 +20,7 @@ _OUTCOMES = {
     Trigger.CANCEL: "cancelled",
     Trigger.RETRY: "retried",
     Trigger.HAND_BACK: "handed_back",
+    Trigger.WAIT: "parked",
 }
 LOST = "lost"
 

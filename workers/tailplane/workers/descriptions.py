@@ -3,7 +3,14 @@
 import traceback
 from typing import Any
 
-from tailplane.protocol.errors import BufferFull, InvalidInput, TailplaneError, TooLarge, Unserialisable
+from tailplane.protocol.errors import (
+    BufferFull,
+    InvalidInput,
+    TailplaneError,
+    TooLarge,
+    Unserialisable,
+    WorkflowChanged,
+)
 
 _MAX_TEXT = 64 * 1024
 
@@ -13,7 +20,7 @@ def describe(error: BaseException) -> dict[str, Any]:
     kind = type(error)
     text = "".join(traceback.format_exception(kind, error, error.__traceback__))
     match error:
-        case InvalidInput() | Unserialisable() | TooLarge() | BufferFull():
+        case InvalidInput() | Unserialisable() | TooLarge() | BufferFull() | WorkflowChanged():
             code = error.code
         case _:
             code = "workflow_error"

@@ -1,26 +1,33 @@
 """One attempt's events on their way from the workflow's threads to the platform thread.
 
 Workflows call `write` from any thread; the writer takes what has gathered, a whole batch at a time. Nothing here does
-I/O or blocks: a lock is held for the few instructions that move events.
+I/O or blocks: a lock is held for the few instructions that move events. What the task is to remember (a step, a
+message that it got) goes the same way, as a `Commit`: an event with fields of the record, which Redis takes together.
 """
 
 import asyncio
 import contextlib
 import sys
 import threading
+from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from tailplane.broker import Append, Begun, Cut
+from tailplane.protocol.cursor import Cursor
 from tailplane.protocol.errors import BufferFull, TailplaneError, TaskLost, TooLarge
 from tailplane.protocol.events import join_events, pack_event
 from tailplane.protocol.ids import EntryId
+from tailplane.workers.branches import Branch
 from tailplane.workers.budget import Budget
 from tailplane.workers.joint import Joint
 
 # Bytes by which an attempt's share of the worker's budget grows.
 _GRANT = 256 * 1024
+# Commits that one entry holds at the most: a script takes only so many arguments.
+_COMMITS = 200
 _WAIT = "use `await ctx.emit(...)`, which waits for room"
 
 
@@ -36,6 +43,7 @@ class Limits:
         output: of all that an attempt writes.
         events: how many events a task's stream may have, over all attempts.
         logs: how many records of an attempt's log become events.
+        calls: how many durable calls a task may make; a number.
     """
 
     event: int
@@ -45,6 +53,7 @@ class Limits:
     output: int = sys.maxsize
     events: int = sys.maxsize
     logs: int = sys.maxsize
+    calls: int = sys.maxsize
 
 
 def _ignore() -> None:
@@ -68,6 +77,21 @@ class Hooks:
     full: Callable[[], None] = _ignore
 
 
+class Sealed(NamedTuple):
+    """What is left when an attempt is over: events, and what the record gets with them."""
+
+    events: list[bytes]
+    fields: list[bytes | str]
+
+
+class _Commit(NamedTuple):
+    """Fields of the record that go with the event `seq`; `done` is told that Redis has taken them, or why it won't."""
+
+    seq: Cursor
+    fields: list[bytes | str]
+    done: Callable[[TailplaneError | None], None] | None
+
+
 class Emitter:
     """The buffer of one attempt.
 
@@ -81,6 +105,8 @@ class Emitter:
 
     Attributes:
         entries: how many entries its stream has.
+        written: the seq of the last event that was written, whether it was taken or not.
+        main: what notes the events of those who have no branch of their own; None: nobody does.
         has_room: whether `emit` need not wait; also once nothing more is taken, which `write` says.
         idle: set while nothing is in flight.
     """
@@ -99,7 +125,11 @@ class Emitter:
         self.attempt = begun.attempt
         self.workflow = begun.record.workflow
         self._worker = begun.record.worker_id
-        self.seq = begun.seq
+        self.seq = self.written = begun.seq
+        self._first = begun.seq + 1
+        self.main: Branch | None = None
+        self._commits: list[_Commit] = []
+        self._committing: list[_Commit] = []
         self.entries = begun.entries
         self._limits = limits
         self._hooks = hooks
@@ -129,8 +159,8 @@ class Emitter:
         self.idle = asyncio.Event()
         self.idle.set()
 
-    def write(self, data: object, channel: str | None = None, step: str | None = None) -> None:
-        """Append an event. Thread-safe, O(1), never waits.
+    def write(self, data: object, channel: str | None = None, branch: Branch | None = None) -> None:
+        """Append an event, of a branch of the workflow. Thread-safe, O(1), never waits.
 
         Raises:
             Unserialisable: msgpack can't carry `data`.
@@ -138,7 +168,7 @@ class Emitter:
             BufferFull: Redis has not taken what was written before; nothing was appended.
             TaskLost: the attempt is over: cancelled, timed out or taken over.
         """
-        packed = pack_event(data, channel, step)
+        packed = pack_event(data, channel, None if branch is None else branch.step)
         size = len(packed)
         # Not `with`, which costs twice as much: this is called for every event.
         self._acquire()
@@ -147,8 +177,14 @@ class Emitter:
             if unsent <= self._plenty:
                 self._pending.append(packed)
                 self._unsent = unsent
+                # As `_note`, without the call.
+                self.written = seq = self.written + 1
+                if branch is not None:
+                    branch.note(seq)
+                elif self.main is not None:
+                    self.main.note(seq)
             else:
-                self._write_closely(packed, data, channel, step)
+                self._write_closely(packed, data, channel, branch)
             if self._is_rung:
                 return
             self._is_rung = True
@@ -156,7 +192,47 @@ class Emitter:
             self._release()
         self._hooks.ring(self)
 
-    def write_if_roomy(self, packed: bytes) -> bool:
+    def _note(self, branch: Branch | None) -> None:
+        """Count an event that was put into the buffer. With the lock held."""
+        self.written += 1
+        if (branch := branch or self.main) is not None:
+            branch.note(self.written)
+
+    def commit(
+        self,
+        make: Callable[[Cursor], tuple[bytes, list[bytes | str]]],
+        done: Callable[[TailplaneError | None], None] | None = None,
+    ) -> None:
+        """Append an event with which the record gets fields. Thread-safe, O(1), never waits.
+
+        Args:
+            make: returns the packed event and the fields, of the event's seq; called with the lock held.
+            done: told on the platform's loop that Redis has taken both, or why it won't.
+        Raises:
+            TaskLost, TooLarge: as `write`.
+        """
+        with self._lock:
+            if refusal := self._closed or self._spent:
+                raise refusal
+            self._end_joint()
+            self.written += 1
+            packed, fields = make(self.written)
+            self._pending.append(packed)
+            self._unsent += len(packed)
+            self._commits.append(_Commit(self.written, fields, done))
+            rings, self._is_rung = not self._is_rung, True
+        if rings:
+            self._hooks.ring(self)
+
+    def adopt(self, branch: Branch) -> None:
+        """Let a branch note what those write who have none, and what this attempt has written so far. Thread-safe."""
+        with self._lock:
+            self._end_joint()
+            if self.main is None:
+                self.main = branch
+                branch.note_all(self._first, self.written)
+
+    def write_if_roomy(self, packed: bytes, branch: Branch | None = None) -> bool:
         """Append a packed event where no bound is near; return whether that was so.
 
         Thread-safe; neither waits nor raises.
@@ -167,12 +243,13 @@ class Emitter:
                 return False
             self._pending.append(packed)
             self._unsent = unsent
+            self._note(branch)
             rings, self._is_rung = not self._is_rung, True
         if rings:
             self._hooks.ring(self)
         return True
 
-    def _write_closely(self, packed: bytes, data: object, channel: str | None, step: str | None) -> None:
+    def _write_closely(self, packed: bytes, data: object, channel: str | None, branch: Branch | None) -> None:
         """Append an event where a bound may be near. With the lock held."""
         limits, size = self._limits, len(packed)
         if size > limits.event:
@@ -183,15 +260,16 @@ class Emitter:
             raise self._spent
         self._claim_room(size)
         if self._coalesces and isinstance(data, str) and (self._joint or self._unsent + size >= limits.emit):
-            if self._joint is None or not self._joint.takes(channel, step, size, limits.event):
+            if self._joint is None or not self._joint.takes(channel, branch, size, limits.event):
                 self._end_joint()
-                self._joint, self._plenty = Joint(channel, step), -1
+                self._joint, self._plenty = Joint(channel, branch), -1
             self._unsent += self._joint.add(data, size)
         else:
             # What is written later comes later.
             self._end_joint()
             self._pending.append(packed)
             self._unsent += size
+            self._note(branch)
         if self._unsent >= limits.emit:
             self.has_room = False
 
@@ -226,6 +304,7 @@ class Emitter:
         self._pending.append(packed)
         self._unsent += len(packed) - joint.size
         self._joint = None
+        self._note(joint.branch)
         if not (self._closed or self._spent):
             self._plenty = self._enough
 
@@ -271,7 +350,15 @@ class Emitter:
             self.idle.clear()
             self.seq += len(batch)
             self._count(size)
-        return Append(self.task, EntryId(self.attempt, self.seq), join_events(batch), self.entries, self._worker)
+            fields = self._take_commits() if self._commits else ()
+        return Append(
+            self.task, EntryId(self.attempt, self.seq), join_events(batch), self.entries, self._worker, fields
+        )
+
+    def _take_commits(self) -> list[bytes | str]:
+        count = bisect_right(self._commits, self.seq, key=lambda each: each.seq)
+        self._committing, self._commits = self._commits[:count], self._commits[count:]
+        return [item for each in self._committing for item in each.fields]
 
     def _count(self, size: int) -> None:
         limits = self._limits
@@ -288,12 +375,13 @@ class Emitter:
     def _cut(self) -> tuple[list[bytes], int]:
         self._end_joint()
         size = self._unsent - self._in_flight
-        if size <= self._limits.entry:
+        most = sys.maxsize if len(self._commits) <= _COMMITS else self._commits[_COMMITS].seq - 1 - self.seq
+        if size <= self._limits.entry and most == sys.maxsize:
             batch, self._pending = self._pending, []
             return batch, size
         size = count = 0
         for packed in self._pending:
-            if count and size + len(packed) > self._limits.entry:
+            if count and (count >= most or size + len(packed) > self._limits.entry):
                 break
             size += len(packed)
             count += 1
@@ -311,8 +399,10 @@ class Emitter:
                 self.has_room = True
                 self._return_grants()
             waiters, self._waiters = (self._waiters, {}) if self.has_room else ({}, self._waiters)
+            committed, self._committing = self._committing, []
         self.idle.set()
         _wake(waiters)
+        _tell(committed, None)
         if not self._has_begun:
             self._has_begun = True
             self._hooks.begun()
@@ -337,6 +427,7 @@ class Emitter:
         with self._lock:
             waiters = self._close(reason)
             self._pending.clear()
+            refused, self._commits, self._committing = [*self._committing, *self._commits], [], []
             self._joint = None
             self._unsent = self._in_flight = 0
             self._return_grants()
@@ -344,6 +435,7 @@ class Emitter:
             self._keep_last = None
         self.idle.set()
         _wake(waiters)
+        _tell(refused, reason)
         self._hooks.lost(reason)
 
     def _close(self, reason: TailplaneError) -> Iterable[Callable[[], object]]:
@@ -354,8 +446,8 @@ class Emitter:
         waiters, self._waiters = self._waiters, {}
         return waiters
 
-    async def seal(self) -> list[bytes]:
-        """Refuse all further writes; return the events that are left for the attempt's last entry.
+    async def seal(self) -> Sealed:
+        """Refuse all further writes; return what is left for the attempt's last entry.
 
         Returns when nothing is in flight any more. What is left may exceed the bound of an entry by none: the rest
         is sent before.
@@ -370,13 +462,20 @@ class Emitter:
                 if self._in_flight:
                     continue
                 self._end_joint()
-                if sum(map(len, self._pending)) <= self._limits.entry:
+                if sum(map(len, self._pending)) <= self._limits.entry and len(self._commits) <= _COMMITS:
                     rest, self._pending = self._pending, []
+                    fields, self._commits = [item for each in self._commits for item in each.fields], []
                     self._return_grants()
-                    return rest
+                    return Sealed(rest, fields)
             self._hooks.ring(self)
             # The writer has been rung and takes the next entry on this loop: let it.
             self.idle.clear()
+
+
+def is_replayed(branch: Branch | None, emitter: Emitter) -> bool:
+    """Whether what is written now stands in the stream already, from an earlier attempt."""
+    branch = branch or emitter.main
+    return branch is not None and branch.is_replayed
 
 
 def _wake(waiters: Iterable[Callable[[], object]]) -> None:
@@ -384,6 +483,12 @@ def _wake(waiters: Iterable[Callable[[], object]]) -> None:
         # A loop of the author's own may be closed since: whoever waited there is gone.
         with contextlib.suppress(RuntimeError):
             wake()
+
+
+def _tell(commits: Iterable[_Commit], reason: TailplaneError | None) -> None:
+    for commit in commits:
+        if commit.done is not None:
+            commit.done(reason)
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

@@ -20,7 +20,7 @@ class Ending:
     Attributes:
         event: the last of its stream, or of its attempt.
         fields: what the record gets, as alternating fields and values.
-        delay: the task goes back to the queue, due after it; None: the task has ended.
+        delay: the task goes back to the queue, due after it, or is parked; None: the task has ended.
         error: what the attempt failed with, as the Error of PROTOCOL.md 2.
     """
 
@@ -45,6 +45,11 @@ def handed_back(worker: WorkerId) -> Ending:
     """Return the ending of an attempt whose worker stops: another one goes on at once."""
     event = events.pack_platform_event(PlatformType.HANDED_BACK, {"worker_id": worker})
     return Ending(Trigger.HAND_BACK, event, delay=timedelta())
+
+
+def parked() -> Ending:
+    """Return the ending of an attempt that waits for a message longer than its worker's slot is worth."""
+    return Ending(Trigger.WAIT, events.pack_platform_event(PlatformType.PARKED, {}), delay=timedelta())
 
 
 def retried(error: Mapping[str, Any], delay: timedelta) -> Ending:

@@ -99,4 +99,4 @@ class Kept:
 
 
 def _size(entry: Append) -> int:
-    return len(entry.payload) + _OVERHEAD
+    return len(entry.payload) + sum(map(len, entry.fields)) + _OVERHEAD

@@ -16,8 +16,9 @@ from typing import Any
 import structlog
 
 from tailplane.protocol.events import PlatformType, pack_platform_event
+from tailplane.workers.branches import CURRENT
 from tailplane.workers.descriptions import cut
-from tailplane.workers.emitter import Emitter
+from tailplane.workers.emitter import Emitter, is_replayed
 
 log = structlog.get_logger("tailplane.workers")
 
@@ -69,7 +70,10 @@ class LogEvents:
     def _write(self, facts: dict[str, Any]) -> bool:
         if missing := self._dropped - self._told:
             facts["dropped"] = missing
-        if not self._emitter.write_if_roomy(pack_platform_event(PlatformType.LOG, facts)):
+        branch = CURRENT.get()
+        if is_replayed(branch, self._emitter):
+            return True
+        if not self._emitter.write_if_roomy(pack_platform_event(PlatformType.LOG, facts), branch):
             return False
         self._told = self._dropped
         return True

@@ -62,8 +62,8 @@ ROWS: list[Row[Parts]] = [
     Row(
         "tailplane_attempts_total",
         "counter",
-        "Attempts that have ended: succeeded, failed, cancelled, retried (another one follows), handed_back, or lost "
-        "to another worker.",
+        "Attempts that have ended: succeeded, failed, cancelled, retried (another one follows), handed_back, parked, "
+        "or lost to another worker.",
         lambda parts: dict(parts.counts.outcomes),
         ("workflow", "outcome"),
     ),

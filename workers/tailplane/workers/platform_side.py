@@ -33,5 +33,6 @@ class Platform:
     limits: Limits
     budget: Budget
     stop_grace: timedelta
+    park_after: timedelta
     counts: Counts = field(default_factory=Counts)
     ran: set[TaskRef] = field(default_factory=set)

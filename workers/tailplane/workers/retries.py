@@ -1,10 +1,10 @@
-"""Whether and when a task gets another attempt. No I/O."""
+"""Whether and when a task gets another attempt, or a step another try. No I/O."""
 
 import random
 from datetime import timedelta
+from typing import Protocol
 
-from tailplane.protocol.errors import InvalidInput
-from tailplane.workers.workflow import Options
+from tailplane.protocol.errors import InvalidInput, WorkflowChanged
 
 # However long its chain of failures, a task is tried again within this time.
 _LONGEST_DELAY = timedelta(minutes=1)
@@ -23,16 +23,27 @@ class Retry(Exception):
         self.after = timedelta(seconds=after) if isinstance(after, int | float) else after
 
 
-def delay_before_retry(options: Options, failures: int, error: BaseException) -> timedelta | None:
-    """Return how long a task waits for its next attempt; None: it gets none.
+class RetryPolicy(Protocol):
+    """What an author says of repeating a workflow, or a step; see `Options`."""
+
+    @property
+    def retries(self) -> int: ...
+    @property
+    def retry_delay(self) -> timedelta: ...
+    @property
+    def retry_on(self) -> type[BaseException] | tuple[type[BaseException], ...]: ...
+
+
+def delay_before_retry(options: RetryPolicy, failures: int, error: BaseException) -> timedelta | None:
+    """Return how long a task waits for its next attempt, or a step for its next try; None: it gets none.
 
     Args:
-        options: its workflow's.
-        failures: how many attempts failed before this one.
+        options: its workflow's, or its own.
+        failures: how many failed before this one.
         error: what the present one failed with.
     """
-    # What did not fit the first time fits at no time.
-    if failures >= options.retries or isinstance(error, InvalidInput):
+    # What did not fit the first time fits at no time, unless somebody mends it.
+    if failures >= options.retries or isinstance(error, InvalidInput | WorkflowChanged):
         return None
     if isinstance(error, Retry):
         if error.after is not None:

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from tailplane.protocol import codec
 from tailplane.protocol.errors import TooLarge
 from tailplane.workers.context import Context
+from tailplane.workers.threads import in_thread
 from tailplane.workers.workflow import Shape, Workflow
 
 
@@ -74,12 +75,15 @@ class Runner:
         loop: where async workflows run.
         threads: how many sync workflows may run at once.
         max_result_bytes: largest result, in bytes of msgpack.
+
+    Attributes:
+        pool: the threads.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, threads: int, max_result_bytes: int) -> None:
         self.loop = loop
         self._max_result_bytes = max_result_bytes
-        self._pool = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="workflow")
+        self.pool = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="workflow")
 
     def start(self, workflow: Workflow, context: Context, value: bytes, on_end: Callable[[Outcome], None]) -> Run:
         """Begin to run a workflow on a packed input; `on_end` is told, on the loop, what came of it. Thread-safe.
@@ -92,37 +96,26 @@ class Runner:
 
     def close(self) -> None:
         """Wait for the threads of sync workflows to end."""
-        self._pool.shutdown(cancel_futures=True)
+        self.pool.shutdown(cancel_futures=True)
 
     async def _run(self, workflow: Workflow, context: Context, value: bytes) -> Outcome:
         try:
             call = workflow.bind(context, codec.unpack(value))
+            context.begin()
             match workflow.shape:
                 case Shape.COROUTINE:
                     result = await call()
                 case Shape.ASYNC_GENERATOR:
                     result = await _drain(call(), context)
                 case Shape.GENERATOR:
-                    result = await self._in_thread(lambda: _drain_in_thread(call(), context))
+                    result = await in_thread(self.pool, lambda: _drain_in_thread(call(), context))
                 case Shape.FUNCTION:
-                    result = await self._in_thread(call)
+                    result = await in_thread(self.pool, call)
+            context.check_end()
             return Outcome(self._pack(result))
         except (SystemExit, KeyboardInterrupt) as error:
             # In a task these two would end the whole process' loop.
             return Outcome(b"", error)
-
-    async def _in_thread(self, call: Callable[[], Any]) -> Any:
-        inherited = contextvars.copy_context()
-        running = self.loop.run_in_executor(self._pool, inherited.run, _without_stop_iteration, call)
-        try:
-            return await asyncio.shield(running)
-        except asyncio.CancelledError:
-            # The thread goes on: the run has ended only when it has.
-            await asyncio.wait({running})
-            if not running.cancelled():
-                # Nobody wants what it raised: looked at, or it would be logged as forgotten.
-                running.exception()
-            raise
 
     def _pack(self, result: object) -> bytes:
         value = codec.dump_model(result) if isinstance(result, BaseModel) else result
@@ -131,14 +124,6 @@ class Runner:
         if len(packed) > self._max_result_bytes:
             raise TooLarge(f"the result has {len(packed)} bytes, {self._max_result_bytes} are allowed")
         return packed
-
-
-def _without_stop_iteration(call: Callable[[], Any]) -> Any:
-    try:
-        return call()
-    except StopIteration as error:
-        # No future takes it: the run would never end. Coroutines and generators turn it into the same.
-        raise RuntimeError("the workflow raised StopIteration") from error
 
 
 async def _drain(generator: AsyncGenerator[Any], context: Context) -> object:

@@ -32,6 +32,12 @@ class Settings(DeploymentSettings):
     stop_grace: Duration = timedelta(milliseconds=500)
     """How long cancelled code may take to unwind before the task is ended without it."""
 
+    park_after: Duration = timedelta(seconds=10)
+    """How long a task may wait for a message in its slot; past it the task is parked, and begun again when one comes.
+
+    To begin again takes some milliseconds, and what its steps did is not done again.
+    """
+
     drain_grace: Duration = timedelta(seconds=20)
     """How long running tasks may take to finish after SIGTERM; what is left is handed back. Below Kubernetes' 30 s."""
 
@@ -55,6 +61,9 @@ class Settings(DeploymentSettings):
 
     max_task_events: int = Field(10_000_000, ge=10)
     """How many events a task's stream may have, over all attempts."""
+
+    max_durable_calls: int = Field(10_000, ge=1)
+    """How many steps, waits and children a task may have. Each stays in its record, and a later attempt reads all."""
 
     max_log_events: int = Field(10_000, ge=0)
     """How many records of its log one attempt may turn into events (`log_events`); more are dropped, and counted. Far

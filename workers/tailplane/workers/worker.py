@@ -243,9 +243,11 @@ class PlatformThread(threading.Thread):
                 output=settings.max_output_bytes,
                 events=settings.max_task_events,
                 logs=settings.max_log_events,
+                calls=settings.max_durable_calls,
             ),
             budget=Budget(settings.worker_buffer_bytes),
             stop_grace=settings.stop_grace,
+            park_after=settings.park_after,
             counts=counts,
         )
         lease = self.vitals.lease = Lease(
@@ -278,7 +280,7 @@ class PlatformThread(threading.Thread):
             keeping = group.create_task(lease.keep())
             minders = [
                 group.create_task(writer.run()),
-                group.create_task(control.listen(broker, me.worker_id, self._cancel)),
+                group.create_task(control.listen(broker, me.worker_id, self._cancel, self._note_message)),
                 group.create_task(self.watchdog.watch()),
             ]
             claiming = group.create_task(queue.main())
@@ -325,6 +327,10 @@ class PlatformThread(threading.Thread):
     def _cancel(self, task: TaskRef, reason: str | None) -> None:
         if attempt := self._attempts.get(task):
             attempt.stop(Stop.CANCELLED, reason)
+
+    def _note_message(self, task: TaskRef) -> None:
+        if attempt := self._attempts.get(task):
+            attempt.note_message()
 
     def _lose(self, tasks: set[TaskRef]) -> None:
         for task in tasks:

@@ -1,8 +1,16 @@
 """The routes of the HTTP contract (PROTOCOL.md 2). Each parses, makes one call and answers."""
 
-from tailplane.control_plane.routers import dead_letters, fleet, health, sessions, streams, tasks
+from tailplane.control_plane.routers import dead_letters, fleet, health, messages, sessions, streams, tasks
 
-ALL = (sessions.router, tasks.router, streams.router, dead_letters.router, fleet.router, health.router)
+ALL = (
+    sessions.router,
+    tasks.router,
+    streams.router,
+    messages.router,
+    dead_letters.router,
+    fleet.router,
+    health.router,
+)
 
 # What takes nothing but the request, and is asked for thousands of times a second: see `express`.
 BUSY = (

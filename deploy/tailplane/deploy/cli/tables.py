@@ -1,12 +1,13 @@
 """Tables for people. Programs get --json."""
 
+import time
 from collections.abc import Iterable, Sequence
 
 from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from tailplane.client import DeadLetter, TaskStatus, WorkerInfo, WorkflowInfo
+from tailplane.client import DeadLetter, StepInfo, TaskStatus, WorkerInfo, WorkflowInfo
 from tailplane.deploy.cli import terminal
 from tailplane.deploy.cli.progress import describe_age
 from tailplane.protocol.states import State
@@ -41,6 +42,26 @@ def print_tasks(tasks: Iterable[TaskStatus], now: float) -> None:
         state = Text(str(task.state), style=_COLOURS[task.state])
         rows.append([task.task_id, task.workflow, state, str(task.attempt), age, took])
     _print(["task", "workflow", "state", "attempt", "created", "took"], rows)
+
+
+def print_steps(steps: Iterable[StepInfo], now: float) -> None:
+    """Print what a task has done durably; `now` in seconds since the epoch."""
+    rows: list[list[str | Text]] = []
+    for step in steps:
+        took = describe_age(max(0.0, (step.ended_at or now) - step.started_at))
+        began = time.strftime("%H:%M:%S", time.localtime(step.started_at))
+        wrote = "" if step.seqs is None else f"{step.seqs[0]}-{step.seqs[1]}"
+        rows.append([step.id, step.kind, step.name, _standing_of(step), str(step.attempt), began, took, wrote])
+    _print(["id", "kind", "step", "state", "attempt", "began", "took", "events"], rows, wraps="step")
+
+
+def _standing_of(step: StepInfo) -> Text:
+    if step.error is not None:
+        return Text("failed", style="red")
+    if step.ended_at is not None:
+        return Text("timed out" if step.message == 0 else "finished", style="green")
+    # What was gathered has no end of its own: its parts have.
+    return Text({"wait": "waiting", "gather": ""}.get(step.kind, "open"), style="cyan")
 
 
 def print_dead_letters(letters: Iterable[DeadLetter], now: float) -> None:

@@ -1,4 +1,4 @@
-"""The commands about tasks: `run`, `tail`, `ps` and `cancel`."""
+"""The commands about tasks: `run`, `tail`, `ps`, `send`, `cancel` and `tasks show`."""
 
 import json
 import sys
@@ -14,7 +14,9 @@ from tailplane.protocol.errors import RequestError
 from tailplane.protocol.states import State
 
 if TYPE_CHECKING:
-    from tailplane.client import Client, TaskStatus
+    from tailplane.client import Client, StepInfo, TaskStatus
+
+app = typer.Typer(help="Look at one task.", no_args_is_help=True, rich_markup_mode=None)
 
 TaskId = Annotated[str, typer.Argument(metavar="TASK_ID", help="The task's id, such as t_01jd3z0v9m6s8k2x4q7w5e1r0t.")]
 
@@ -140,6 +142,44 @@ def cancel(
     else:
         terminal.say(f"{task_id} was not cancelled: it had {task.state} before", stderr=True)
     raise typer.Exit(0 if task.state == State.CANCELLED else 1)
+
+
+def send(
+    task_id: TaskId,
+    data: Annotated[str, typer.Argument(metavar="JSON", help="What the workflow gets, as JSON.")] = "null",
+    type_: Annotated[
+        str | None, typer.Option("--type", "-t", help="What it is called: the name that the workflow waits for.")
+    ] = None,
+    key: Annotated[str | None, typer.Option(help="Sent again with the same key, it is the same message.")] = None,
+    as_json: AsJson = False,
+    url: Url = None,
+) -> None:
+    """Send a message to a task that waits for one, or will."""
+    value = _parse(data, "JSON")
+    number = ask(url, lambda client: client.send_event(task_id, value, type=type_, idempotency_key=key))
+    if as_json:
+        terminal.print_json({"task_id": task_id, "number": number})
+    else:
+        terminal.say(f"message {number} is in the inbox of {task_id}")
+
+
+@app.command("show")
+def show(task_id: TaskId, as_json: AsJson = False, url: Url = None) -> None:
+    """Show how a task stands, and its steps with their times."""
+
+    async def look(client: "Client") -> "tuple[TaskStatus, list[StepInfo]]":
+        task = client.task(task_id)
+        return await task.status(), await task.steps()
+
+    task, steps = ask(url, look)
+    if as_json:
+        plain = [step.model_dump(exclude_none=True) for step in steps]
+        terminal.print_json({**_plain(task), "steps": plain})
+        return
+    from tailplane.deploy.cli.tables import print_steps, print_tasks
+
+    print_tasks([task], time.time())
+    print_steps(steps, time.time())
 
 
 def _plain(task: "TaskStatus") -> dict[str, Any]:

@@ -1,0 +1,101 @@
+"""Looks after the parked tasks: gives back those whose time has come, and those for which a message was missed.
+
+Every control plane does; `unpark` is one script that takes a task out of the set of the parked once, so it does no harm
+if several come at once.
+"""
+
+from datetime import timedelta
+
+import structlog
+
+from tailplane.broker import Broker, Outage
+from tailplane.broker.memory import INBOX, INBOX_SEEN
+from tailplane.broker.parking import Parked
+from tailplane.broker.store import Command
+from tailplane.broker.wire import is_away, raise_refusals
+from tailplane.control_plane.periodic import repeat
+
+MIND_EVERY = timedelta(milliseconds=500)
+# Tasks in one round: of those that are due, and of those whose inboxes are looked at.
+AT_ONCE = 500
+# Rounds between two looks at inboxes. What they find was told to somebody who died before he could pass it on.
+LOOK_EVERY = 10
+
+log = structlog.get_logger(__name__)
+
+
+class ParkedMinder:
+    """Minds the parked tasks of one deployment, for as long as it runs.
+
+    Attributes:
+        woken: how many it gave back because their time had come.
+        found: how many because they had a message that they did not know of.
+        outage: whether Redis can't be asked.
+    """
+
+    def __init__(self, broker: Broker, every: timedelta = MIND_EVERY) -> None:
+        self._broker = broker
+        self._every = every
+        self.woken = self.found = 0
+        self.outage = Outage("minding parked tasks")
+        self._rounds = 0
+        self._skip = 0
+
+    async def run(self) -> None:
+        """Mind them until cancelled; Redis may come and go."""
+        await repeat(self.mind, self._every, self.outage)
+
+    async def mind(self) -> None:
+        """Give back what is due; once in a while, look for missed messages, too.
+
+        Raises:
+            StoreUnavailable: Redis does not answer.
+        """
+        self.woken += await self.wake_due()
+        self._rounds += 1
+        if self._rounds % LOOK_EVERY == 0:
+            self.found += await self.find_missed()
+
+    async def wake_due(self) -> int:
+        """Give back the tasks that have waited as long as they may; return how many.
+
+        Raises:
+            StoreUnavailable: Redis does not answer.
+        """
+        parking, woken = self._broker.parking, 0
+        while due := await parking.due(await self._broker.queue.now_ms(), AT_ONCE):
+            for parked in due:
+                woken += await parking.unpark(parked)
+            if len(due) < AT_ONCE:
+                break
+        return woken
+
+    async def find_missed(self) -> int:
+        """Give back tasks that have a message which their last attempt did not know of; return how many.
+
+        Some of the parked in each call, the next ones in the next.
+
+        Raises:
+            StoreUnavailable: Redis does not answer.
+        """
+        parked = await self._broker.parking.page(self._skip, AT_ONCE)
+        self._skip = self._skip + AT_ONCE if len(parked) == AT_ONCE else 0
+        found = 0
+        for each in await self._with_missed(parked):
+            log.warning("a message was missed, and is found now", task_id=each.task.task_id)
+            found += await self._broker.parking.unpark(each)
+        return found
+
+    async def _with_missed(self, parked: list[Parked]) -> list[Parked]:
+        if not parked:
+            return []
+        tasks = self._broker.tasks
+        commands: list[Command] = [("HMGET", tasks.keys.task(each.task), INBOX, INBOX_SEEN) for each in parked]
+        replies = await tasks.wire.call(commands)
+        # The tasks of other shards go on.
+        raise_refusals([reply for reply in replies if not is_away(reply)])
+        return [
+            each
+            for each, reply in zip(parked, replies, strict=True)
+            if not is_away(reply) and int(reply[0] or 0) > int(reply[1] or 0)
+        ]

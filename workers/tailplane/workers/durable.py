@@ -1,0 +1,105 @@
+"""What makes an attempt durable, put together: its journal, steps, waits and state. Built on the platform's side."""
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from datetime import timedelta
+
+from tailplane.broker.memory import Memory, Message
+from tailplane.protocol.ranges import Range
+from tailplane.workers.arrivals import Arrivals
+from tailplane.workers.emitter import Emitter
+from tailplane.workers.journal import Journal
+from tailplane.workers.steps import Steps
+from tailplane.workers.task_state import TaskState
+from tailplane.workers.waits import Waits
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How far durable things may go.
+
+    Attributes:
+        value: bytes of msgpack, of a step's result or a value of the task's state.
+        calls: how many durable calls a task may make.
+        park_after: how long an attempt may wait for a message before its task is parked.
+    """
+
+    value: int
+    calls: int
+    park_after: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """How an attempt's code reaches its platform; called on the workflows' loop.
+
+    Attributes:
+        now: the server's time, in seconds since the epoch.
+        watch: lets the inbox be looked at, from now on.
+        park: parks the task until a message comes, or until that time; None: however long it takes.
+    """
+
+    now: Callable[[], float]
+    watch: Callable[[], None]
+    park: Callable[[float | None], None]
+
+
+class Durable:
+    """What one attempt's code can do durably.
+
+    Args:
+        memory: what earlier attempts left.
+        opening: seqs of the first and the last event that stand with the attempt's beginning.
+        failures: how many attempts had failed before.
+        pool: the threads for steps that are not async.
+    """
+
+    def __init__(
+        self,
+        emitter: Emitter,
+        memory: Memory,
+        opening: Range,
+        failures: int,
+        pool: Executor,
+        bounds: Bounds,
+        ways: Ways,
+    ) -> None:
+        self.journal = Journal(emitter, memory, opening, failures=failures, now=ways.now, most=bounds.calls)
+        self.steps = Steps(self.journal, pool, bounds.value)
+        self.state = TaskState(self.journal, bounds.value)
+        taken = [record.message for record in memory.steps.values() if record.message]
+        self.arrivals = Arrivals(memory.messages, taken, ways.watch)
+        self.waits = Waits(self.journal, self.arrivals, bounds.park_after, ways.park)
+        self.memory = EngineMemory(self.journal, self.waits)
+
+
+class EngineMemory:
+    """The journal that an engine of somebody else's keeps of its workflow, and the messages that come for it.
+
+    Attributes:
+        entries: what was appended in all attempts so far, in order.
+    """
+
+    def __init__(self, journal: Journal, waits: Waits) -> None:
+        self._journal = journal
+        self._waits = waits
+
+    @property
+    def entries(self) -> list[bytes]:
+        return self._journal.memory.journal
+
+    async def append(self, entry: bytes) -> None:
+        """Append an entry, and return when Redis has it. All that was written before it stands from then on.
+
+        Raises:
+            TaskLost: the attempt is over.
+        """
+        await self._journal.checkpoint(entry)
+
+    async def message(self, after: int) -> Message:
+        """Return the first message behind number `after`, and wait for it.
+
+        In the workflow's own asyncio task, and while nothing else of it is under way, the task may be parked.
+        """
+        return await self._waits.after(after)

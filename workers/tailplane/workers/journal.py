@@ -1,0 +1,322 @@
+"""What one attempt adds to its task's memory, and what it finds there. Lives on the workflow's side; no I/O of its own.
+
+A durable call (a step, a wait, a child) asks the journal for its record by the place of the call in the code. What is
+new is committed through the emitter: an event with the record, in one script, behind all events that were written
+before. From then on those events stand: no later attempt takes them back, and none writes them again.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, NoReturn
+
+from tailplane.broker.memory import BORNE, ENTRY, REWOUND, STAND, STEP, Memory, StepKind, StepRecord
+from tailplane.protocol import ranges
+from tailplane.protocol.cursor import Cursor
+from tailplane.protocol.errors import TailplaneError, TooLarge, WorkflowChanged
+from tailplane.protocol.events import PlatformType, pack_platform_event
+from tailplane.protocol.ranges import Range
+from tailplane.workers.branches import CURRENT, Branch
+from tailplane.workers.emitter import Emitter
+
+Fields = list[bytes | str]
+
+
+class Call:
+    """A durable call that is under way.
+
+    Attributes:
+        id: where in the code it stands.
+        branch: whose call it is.
+        record: what is known of it.
+        inner: the branch of what it runs.
+    """
+
+    __slots__ = ("branch", "id", "inner", "record")
+
+    def __init__(self, call_id: str, branch: Branch, record: StepRecord) -> None:
+        self.id = call_id
+        self.branch = branch
+        self.record = record
+        self.inner = self.part("/")
+
+    def part(self, place: str) -> Branch:
+        """Return a new branch for what the call runs."""
+        return Branch(f"{self.id}{place}", self.record.name if self.record.kind == "step" else self.branch.step)
+
+
+class Journal:
+    """The memory of a task, as one attempt uses it.
+
+    Args:
+        memory: what earlier attempts left.
+        opening: seqs of the first and the last event that stand with the beginning of this attempt.
+        failures: how many attempts had failed before this one.
+        now: gives the server's time, in seconds since the epoch.
+        most: how many durable calls a task may make.
+
+    Attributes:
+        main: the branch of the workflow's body.
+        memory: kept up to date with what is committed.
+        trouble: why the code does not fit what earlier attempts did; None: it does, so far.
+    """
+
+    def __init__(
+        self,
+        emitter: Emitter,
+        memory: Memory,
+        opening: Range,
+        *,
+        failures: int,
+        now: Callable[[], float],
+        most: int,
+    ) -> None:
+        self.memory = memory
+        self.main = Branch("")
+        self.trouble: WorkflowChanged | None = None
+        self.now = now
+        self._emitter = emitter
+        self._failures = failures
+        self._most = most
+        ranges.add(memory.stand, *opening)
+        if memory.steps or memory.journal:
+            self.main.is_replayed = self.main.next_id in memory.steps
+            emitter.adopt(self.main)
+
+    def branch(self) -> Branch:
+        """Return the branch of the code that asks; an asyncio task that has none gets one, below that of its maker."""
+        branch, task = CURRENT.get() or self.main, asyncio.current_task()
+        self._emitter.adopt(self.main)
+        if branch.owner is task or task is None:
+            return branch
+        if branch.owner is None and branch is not self.main:
+            branch.owner = task
+            return branch
+        spawned = Branch(f"{branch.next_id}~{branch.spawned}/", branch.step, task)
+        branch.spawned += 1
+        self.enter(spawned)
+        # For as long as the asyncio task lives: it has a context of its own.
+        CURRENT.set(spawned)
+        return spawned
+
+    def call(self, kind: StepKind, name: str, *, digest: str | None = None, **facts: Any) -> Call:
+        """Begin a durable call; what is new is committed, without waiting for Redis.
+
+        Raises:
+            WorkflowChanged: an earlier attempt has done something else here.
+            TooLarge: the task has made as many calls as it may.
+            TaskLost: the attempt is over.
+        """
+        branch = self.branch()
+        call_id, found = branch.next_id, self.memory.steps.get(branch.next_id)
+        if found is None:
+            if len(self.memory.steps) >= self._most:
+                raise TooLarge(f"the task has made {self._most} durable calls, and no more are allowed")
+            # Only a branch of which the order is not certain needs to look at more than its place.
+            certain = digest if "~" in branch.path else None
+            started_at = self.now()
+            attempt = self._emitter.attempt
+            record = StepRecord(name=name, kind=kind, started_at=started_at, attempt=attempt, digest=certain, **facts)
+            self._start(branch, call_id, record)
+        else:
+            record = found
+            self._check(record, kind, name, digest, call_id)
+        branch.next += 1
+        branch.is_replayed = branch.next_id in self.memory.steps
+        made = Call(call_id, branch, record)
+        self.enter(made.inner)
+        return made
+
+    def enter(self, branch: Branch) -> None:
+        """Find out whether a new branch was there in an earlier attempt, or in an earlier try of its step."""
+        branch.is_replayed = branch.next_id in self.memory.steps
+
+    def _start(self, branch: Branch, call_id: str, record: StepRecord) -> None:
+        data: dict[str, Any] = {"id": call_id, "step": record.name}
+        type_ = PlatformType.STEP_STARTED
+        if record.kind == "wait":
+            type_, data = PlatformType.WAITING, {"id": call_id, "for": record.name}
+            if record.until is not None:
+                data["until"] = record.until
+        if record.child is not None:
+            data["task_id"] = record.child
+
+        def make(seq: Cursor) -> tuple[bytes, Fields]:
+            stand = self._seal(seq, branch)
+            self.memory.steps[call_id] = record
+            return pack_platform_event(type_, data), [STEP + call_id, record.packed(), *stand]
+
+        self._emitter.commit(make)
+
+    def _check(self, found: StepRecord, kind: StepKind, name: str, digest: str | None, call_id: str) -> None:
+        if (found.kind, found.name) != (kind, name):
+            self.change(
+                f"call {call_id} of the workflow is {kind} {name!r}, and was {found.kind} {found.name!r} in attempt "
+                f"{found.attempt} of this task"
+            )
+        if found.digest is not None and digest is not None and found.digest != digest:
+            self.change(
+                f"call {call_id} of the workflow, {kind} {name!r}, has other arguments than in attempt {found.attempt}",
+                hint="what runs at once has a certain order in `ctx.gather` only, not in asyncio's own",
+            )
+
+    def change(self, what: str, hint: str | None = None) -> NoReturn:
+        """Say that the code does not fit what an earlier attempt did: the attempt fails, whatever its code makes of it.
+
+        Raises:
+            WorkflowChanged: always.
+        """
+        hint = hint or "run the task again from its beginning, or deploy the code that it began with"
+        self.trouble = self.trouble or WorkflowChanged(what, hint=hint)
+        raise self.trouble
+
+    def check_end(self) -> None:
+        """Make sure that a workflow that has returned has asked for all that earlier attempts did in its body.
+
+        Raises:
+            WorkflowChanged: it has not.
+        """
+        if self.trouble is not None:
+            raise self.trouble
+        if left := self.memory.steps.get(self.main.next_id):
+            self.change(
+                f"the workflow ended before {left.kind} {left.name!r}, which it had begun in an earlier attempt"
+            )
+
+    async def finish(self, call: Call, type_: PlatformType, data: dict[str, Any] | None = None, **facts: Any) -> None:
+        """Commit that a call has finished, and return when Redis has taken it.
+
+        Raises:
+            TaskLost: the attempt is over, and has not done it.
+        """
+        ended_at = self.now()
+        said = {"id": call.id, "step": call.record.name, **(data or {})}
+
+        def make(seq: Cursor) -> tuple[bytes, Fields]:
+            runs = call.inner.runs
+            seqs = (runs[0][0], runs[-1][1]) if runs else None
+            record = replace(
+                call.record, ended_at=ended_at, attempt=self._emitter.attempt, seqs=seqs, error=None, **facts
+            )
+            stand = self._seal(seq, call.inner)
+            self.memory.steps[call.id] = call.record = record
+            fields = [STEP + call.id, record.packed(), *stand, BORNE, str(self._failures)]
+            return pack_platform_event(type_, said), fields
+
+        await self.committed(make)
+
+    def note_failure(self, call: Call, error: dict[str, Any]) -> None:
+        """Commit what a call has raised, without waiting. It counts once the code has gone on behind it."""
+
+        def make(seq: Cursor) -> tuple[bytes, Fields]:
+            # What it wrote is the business of the code that goes on, or fails.
+            call.branch.runs = ranges.joined([*call.branch.runs, *call.inner.runs])
+            call.inner.runs = []
+            call.branch.note_all(seq, seq)
+            record = replace(call.record, error=error, attempt=self._emitter.attempt)
+            self.memory.steps[call.id] = call.record = record
+            data = {"id": call.id, "step": record.name, "error": {k: error[k] for k in ("code", "type", "message")}}
+            return pack_platform_event(PlatformType.STEP_FINISHED, data), [STEP + call.id, record.packed()]
+
+        self._emitter.commit(make)
+
+    def failure_of(self, call: Call) -> dict[str, Any] | None:
+        """Return what a call raised in an earlier attempt whose code went on behind it; None: it is to run."""
+        if call.record.error is None or not call.branch.is_replayed:
+            return None
+        return dict(call.record.error)
+
+    def rewind(self, call: Call, error: dict[str, Any], delay_ms: int) -> None:
+        """Say that a step is tried again, and take back what its latest try has written; without waiting."""
+
+        def tell(seq: Cursor) -> tuple[bytes, Fields]:
+            call.branch.note_all(seq, seq)
+            data = {"id": call.id, "step": call.record.name, "error": error, "delay_ms": delay_ms}
+            return pack_platform_event(PlatformType.STEP_RETRYING, data), []
+
+        def take_back(seq: Cursor) -> tuple[bytes, Fields]:
+            runs, call.inner.runs = call.inner.runs, []
+            call.branch.note_all(seq, seq)
+            for first, last in runs:
+                ranges.add(self.memory.rewound, first, last)
+            # Nothing was written since but that it is tried again: then it is a plain rewind.
+            is_tail = len(runs) == 1 and runs[0][1] >= seq - 2
+            data: dict[str, Any] = {"to": runs[0][0] - 1 if is_tail else seq - 1, "reason": "step_failed"}
+            if not is_tail:
+                data["also"] = runs
+            return pack_platform_event(PlatformType.REWIND, data), [REWOUND, ranges.pack(self.memory.rewound)]
+
+        self._emitter.commit(tell)
+        if call.inner.runs:
+            self._emitter.commit(take_back)
+
+    async def checkpoint(self, entry: bytes) -> None:
+        """Commit an entry of an engine's journal, and return when Redis has taken it."""
+
+        def make(seq: Cursor) -> tuple[bytes, Fields]:
+            number = len(self.memory.journal)
+            self.memory.journal.append(entry)
+            stand = self._seal(seq, self.main)
+            fields = [f"{ENTRY}{number}", entry, *stand, BORNE, str(self._failures)]
+            return pack_platform_event(PlatformType.CHECKPOINT, {"entry": number}), fields
+
+        self._emitter.adopt(self.main)
+        await self.committed(make)
+
+    async def remember(self, fields: Fields, data: dict[str, Any], *, seals: bool) -> None:
+        """Commit fields of the record, and return when Redis has taken them.
+
+        Args:
+            data: what the event says.
+            seals: whether all that the body has written so far is to stand.
+        """
+
+        def make(seq: Cursor) -> tuple[bytes, Fields]:
+            stand = self._seal(seq, self.main) if seals else []
+            return pack_platform_event(PlatformType.CHECKPOINT, data), [*fields, *stand]
+
+        if seals:
+            self._emitter.adopt(self.main)
+        await self.committed(make)
+
+    async def committed(self, make: Callable[[Cursor], tuple[bytes, Fields]]) -> None:
+        """Commit, and return when Redis has taken it.
+
+        Raises:
+            TaskLost: the attempt is over, and has not done it.
+        """
+        loop = asyncio.get_running_loop()
+        taken: asyncio.Future[None] = loop.create_future()
+
+        def settle(refusal: TailplaneError | None) -> None:
+            if taken.done():
+                return
+            if refusal is None:
+                taken.set_result(None)
+            else:
+                taken.set_exception(refusal)
+
+        if not self._emitter.has_room:
+            await self._emitter.wait_for_room()
+        self._emitter.commit(make, lambda refusal: _call_on(loop, settle, refusal))
+        await taken
+
+    def sealed(self, seqs: Range) -> Sequence[bytes | str]:
+        """Return the field of the record in which the events of `seqs` stand, too."""
+        stand = list(self.memory.stand)
+        ranges.add(stand, *seqs)
+        return [STAND, ranges.pack(stand)]
+
+    def _seal(self, seq: Cursor, branch: Branch) -> Fields:
+        """Let stand what a branch has written, and the event `seq`; with the emitter's lock held."""
+        stand, runs, branch.runs = self.memory.stand, branch.runs, []
+        for first, last in runs:
+            ranges.add(stand, first, last)
+        ranges.add(stand, seq, seq)
+        return [STAND, ranges.pack(stand)]
+
+
+def _call_on(loop: asyncio.AbstractEventLoop, call: Callable[..., object], argument: object) -> None:
+    # The loop may have ended with the worker: then nobody waits any more.
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(call, argument)

@@ -1,0 +1,35 @@
+"""Runs authors' sync code in a thread, for code that awaits it."""
+
+import asyncio
+import contextvars
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def in_thread(pool: Executor, call: Callable[[], T]) -> T:
+    """Return what a call returns that runs in a thread of the pool, in this context.
+
+    A thread can't be interrupted: cancelled, this returns only when the call has ended.
+    """
+    inherited = contextvars.copy_context()
+    running = asyncio.get_running_loop().run_in_executor(pool, lambda: inherited.run(_without_stop_iteration, call))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        # The thread goes on: whoever waits for it has ended only when it has.
+        await asyncio.wait({running})
+        if not running.cancelled():
+            # Nobody wants what it raised: looked at, or it would be logged as forgotten.
+            running.exception()
+        raise
+
+
+def _without_stop_iteration(call: Callable[[], T]) -> T:
+    try:
+        return call()
+    except StopIteration as error:
+        # No future takes it: the run would never end. Coroutines and generators turn it into the same.
+        raise RuntimeError("the workflow raised StopIteration") from error
