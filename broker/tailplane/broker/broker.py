@@ -6,6 +6,7 @@ from datetime import timedelta
 from redis.asyncio import Redis
 
 from tailplane.broker.catalogue import Catalogue
+from tailplane.broker.deliveries import Deliveries
 from tailplane.broker.event_log import EventLog
 from tailplane.broker.inbox import Inbox
 from tailplane.broker.keys import Keys
@@ -37,6 +38,7 @@ class Broker:
     catalogue: Catalogue
     inbox: Inbox
     parking: Parking
+    deliveries: Deliveries
 
     @classmethod
     def over(
@@ -55,16 +57,18 @@ class Broker:
         """
         keys, wire = Keys(prefix), Wire(redis)
         streams: Store = wire if shards is None else shards
+        inbox, queue, parking = Inbox(streams, keys), Queue(wire, keys, bells=Wire(redis)), Parking(wire, keys)
         return cls(
             redis=redis,
             shards=shards,
             keys=keys,
             tasks=TaskStore(streams, keys, retention, start_within, max(retention, dead_letter_retention)),
             log=EventLog(streams, keys),
-            queue=Queue(wire, keys, bells=Wire(redis)),
+            queue=queue,
             catalogue=Catalogue(wire, keys),
-            inbox=Inbox(streams, keys),
-            parking=Parking(wire, keys),
+            inbox=inbox,
+            parking=parking,
+            deliveries=Deliveries(inbox, queue, parking),
         )
 
     def hear_bells(self, on_message: OnMessage) -> Hearing:

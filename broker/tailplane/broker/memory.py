@@ -9,6 +9,7 @@
     inbox-seen       how many messages the attempt knew of that parked the task
     stand            the events that no later attempt takes back, as `protocol.ranges` packs them
     rewound          the events that a step took back by itself, when it was tried again
+    children         the tasks that it has started and that have not ended, as far as its attempt knew
     borne            how many attempts had failed when the latest step finished: lost workers before that count no more
 
 The record's TTL is theirs. An attempt writes them, but for the inbox, which `deliver.lua` fills.
@@ -26,6 +27,7 @@ from tailplane.protocol.ranges import Range
 
 STEP, ENTRY, VALUE, MESSAGE, KEY = "step:", "journal:", "state:", "inbox:", "inbox-key:"
 STAND, REWOUND, INBOX, INBOX_SEEN, BORNE = "stand", "rewound", "inbox", "inbox-seen", "borne"
+CHILDREN = "children"
 
 StepKind = Literal["step", "wait", "child", "gather"]
 # Letters of a step's packed form.

@@ -319,6 +319,11 @@ class Queue:
         rows = parse_flat(await self.wire.run("HGETALL", self.keys.workflows))
         return {name: WorkflowRecord(**_known(WorkflowRecord, row)) for name, row in sorted(rows.items())}
 
+    async def workflow(self, name: str) -> WorkflowRecord | None:
+        """Return what the workers have registered of one workflow; None: none has."""
+        row = await self.wire.run("HGET", self.keys.workflows, name)
+        return WorkflowRecord(**_known(WorkflowRecord, row)) if row else None
+
     async def workers(self) -> list[WorkerRecord]:
         """Return the workers that have a lease, or had one and were not reaped yet."""
         now = await self.now_ms()

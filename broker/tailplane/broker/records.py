@@ -17,6 +17,13 @@ _NOTHING: Mapping[str, str] = MappingProxyType({})
 _STATES = {state.value.encode(): state for state in State}
 
 
+class Parent(NamedTuple):
+    """The task that has started another one, and how many generations are above that one."""
+
+    task_id: TaskId
+    depth: int
+
+
 class NewTask(NamedTuple):
     """What a submit asks for.
 
@@ -27,6 +34,7 @@ class NewTask(NamedTuple):
         start_within: how long it may be queued before its first attempt; None: as the store says.
         position: how many tasks of its workflow waited before it, about; None: not known.
         requeue_of: the failed task that it does again.
+        parent: the task that starts it.
     """
 
     ref: TaskRef
@@ -40,6 +48,7 @@ class NewTask(NamedTuple):
     start_within: timedelta | None = None
     position: int | None = None
     requeue_of: TaskId | None = None
+    parent: Parent | None = None
 
 
 class TaskRecord(NamedTuple):
@@ -75,6 +84,10 @@ class TaskRecord(NamedTuple):
     given_back_trace: str | None = None
     # How many attempts had failed when its latest step finished.
     borne: int = 0
+    # The task that has started it.
+    parent: Parent | None = None
+    # The tasks that it has started and that have not ended, as far as its attempt knew.
+    children: Sequence[TaskId] = ()
     # Ranges of events that stand whatever attempts follow, and of those that a step took back by itself.
     stand: Sequence[Range] = ()
     rewound: Sequence[Range] = ()
@@ -94,7 +107,7 @@ class TaskRecord(NamedTuple):
 SUMMARY_FIELDS = (
     "task_id", "tenant", "workflow", "version", "state", "attempt", "failures", "created_at", "started_at", "ended_at",
     "start_by", "session_id", "worker", "metadata", "superseded", "position",
-    "requeue_of", "stand", "rewound",
+    "requeue_of", "stand", "rewound", "parent", "children",
 )  # fmt: skip
 OUTCOME_FIELDS = (*SUMMARY_FIELDS, "result", "error")
 # What a worker needs beside what its own `begin` has written.
@@ -109,6 +122,7 @@ BEGUN_FIELDS = (
     "input",
     "given_back_trace",
     "borne",
+    "parent",
 )
 
 
@@ -130,6 +144,8 @@ def task_fields(task: NewTask) -> list[bytes | str]:
         fields += ["position", str(task.position)]
     if task.requeue_of is not None:
         fields += ["requeue_of", task.requeue_of]
+    if task.parent is not None:
+        fields += ["parent", codec.pack(task.parent)]
     return fields
 
 
@@ -156,6 +172,7 @@ def queued_record(task: NewTask, created_at: float, start_by: float) -> TaskReco
         error=None,
         position=task.position,
         requeue_of=task.requeue_of,
+        parent=task.parent,
     )
 
 
@@ -169,7 +186,7 @@ def running_record(
     row: Sequence[bytes | None],
 ) -> TaskRecord:
     """Return the record of a task whose attempt has just begun; `row` has the values of `BEGUN_FIELDS`."""
-    workflow, version, created_at, start_by, session, metadata, trace, value, given_back_trace, borne = row
+    workflow, version, created_at, start_by, session, metadata, trace, value, given_back_trace, borne, parent = row
     return TaskRecord(
         task_id=task.task_id,
         tenant=task.tenant,
@@ -192,6 +209,7 @@ def running_record(
         end_by=end_by,
         given_back_trace=given_back_trace.decode() if given_back_trace else None,
         borne=int(borne or 0),
+        parent=_parent(parent),
     )
 
 
@@ -222,9 +240,15 @@ def parse_task(fields: Mapping[str, bytes | None]) -> TaskRecord:
         end_by=_seconds(get("end_by")),
         position=int(position) if position else None,
         requeue_of=TaskId(requeue_of.decode()) if requeue_of else None,
+        parent=_parent(get("parent")),
+        children=tuple(_table(get("children")) or ()),
         stand=tuple(ranges.unpack(get("stand"))),
         rewound=tuple(ranges.unpack(get("rewound"))),
     )
+
+
+def _parent(raw: bytes | None) -> Parent | None:
+    return Parent(*codec.unpack(raw)) if raw else None
 
 
 def _text(raw: bytes | None) -> str:

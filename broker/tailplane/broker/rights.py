@@ -53,10 +53,18 @@ def of_worker(keys: Keys) -> list[Command]:
     """Return what a worker does, likewise."""
     record, stream, due = keys.task(_TASK), keys.stream(_TASK), keys.due(_WORKFLOW)
     doorbell, running, worker = keys.doorbell(_WORKFLOW), keys.running(_WORKER), keys.worker(_WORKER)
+    request, dead, tasks = (
+        keys.request(DEFAULT_TENANT, _TASK.task_id), keys.dead(DEFAULT_TENANT), keys.tasks(DEFAULT_TENANT),
+    )  # fmt: skip
+    # A workflow may start tasks, of its own session.
+    session = keys.session(DEFAULT_TENANT, SessionId("probe"))
+    of_session = keys.session_tasks(DEFAULT_TENANT, SessionId("probe"))
     return [
         ("EVALSHA", _SCRIPT, 2, record, stream),
         ("EVAL", "return 1", 5, keys.workers, worker, running, due, doorbell),
-        ("EVAL", "return 1", 2, keys.dead(DEFAULT_TENANT), keys.request(DEFAULT_TENANT, _TASK.task_id)),
+        ("EVAL", "return 1", 2, dead, request),
+        ("EVAL", "return 1", 7, due, doorbell, tasks, request, session, of_session, dead),
+        ("GET", request), ("SET", request, "", "PX", 1), ("ZCARD", due), ("XRANGE", stream, "-", "+"),
         ("TIME",),
         ("EXISTS", record), ("DEL", worker, running), ("DEL", doorbell),
         ("EXPIRE", doorbell, 60), ("PEXPIRE", stream, 1), ("PERSIST", record),
@@ -71,6 +79,7 @@ def of_worker(keys: Keys) -> list[Command]:
         ("XTRIM", stream, "MINID", "0-1"),
         ("PUBLISH", keys.bell(_TASK), ""), ("PUBLISH", keys.ends("probe"), ""),
         ("SUBSCRIBE", keys.control(_WORKER)), ("UNSUBSCRIBE", keys.control(_WORKER)),
+        ("SUBSCRIBE", keys.bell(_TASK)), ("UNSUBSCRIBE", keys.bell(_TASK)),
     ]  # fmt: skip
 
 

@@ -45,6 +45,7 @@ class TaskStatus(Answer):
     position: int | None = None
     superseded: list[tuple[int, int]] = Field(default_factory=list)
     requeue_of: str | None = None
+    parent_id: str | None = None
     result: Any = None
     error: ErrorInfo | None = None
 

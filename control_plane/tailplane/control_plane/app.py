@@ -14,7 +14,6 @@ from tailplane.control_plane import documents, problems, routers
 from tailplane.control_plane.cancel import Canceller
 from tailplane.control_plane.counts import Counts
 from tailplane.control_plane.dead_letters import DeadLetters
-from tailplane.control_plane.deliveries import Deliveries
 from tailplane.control_plane.ends import Ends
 from tailplane.control_plane.express import ExpressApp
 from tailplane.control_plane.fleet import FleetMinder
@@ -135,7 +134,6 @@ def _build(settings: Settings, queue: TaskQueue, broker: Broker, state: State, c
         submitter=submitter,
         dead_letters=DeadLetters(broker, submitter),
         canceller=Canceller(broker, ends),
-        deliveries=Deliveries(broker, settings.max_messages),
         minder=FleetMinder(broker.queue),
         parked=ParkedMinder(broker),
         housekeeper=Housekeeper(broker),

@@ -7,6 +7,7 @@ fences it off, and Redis refuses what it still writes.
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 
 import structlog
 
@@ -46,6 +47,7 @@ class Canceller:
         for _ in range(MAX_LOOKS):
             record = await self._broker.tasks.read(task, SUMMARY_FIELDS)
             if record.state.is_terminal:
+                await self._tell_family(record, reason)
                 return record
             # One grace for the whole call: a worker that got it does not get it again in its next attempt.
             if record.state is State.RUNNING and record.worker_id and not told:
@@ -56,16 +58,26 @@ class Canceller:
                 log.info("task cancelled", task_id=task.task_id, attempt=record.attempt, fenced=told)
         raise Unavailable(f"task {task.task_id} keeps moving", task_id=task.task_id)
 
+    async def _tell_family(self, record: TaskRecord, reason: str | None) -> None:
+        """Tell the parent of a task that it has ended, and cancel its children. Done again, it changes nothing."""
+        if record.parent is not None:
+            await self._broker.deliveries.tell_parent(record.parent, record.tenant, record.task_id)
+        children = [TaskRef(child, record.tenant) for child in record.children]
+        for begin in range(0, len(children), AT_ONCE):
+            await self._cancel_all(children[begin : begin + AT_ONCE], reason)
+
+    async def _cancel_all(self, tasks: Sequence[TaskRef], reason: str | None) -> None:
+        outcomes = await asyncio.gather(*(self.cancel(task, reason) for task in tasks), return_exceptions=True)
+        for outcome in outcomes:
+            # One whose retention has passed needs no cancelling.
+            if isinstance(outcome, BaseException) and not isinstance(outcome, TaskNotFound):
+                raise outcome
+
     async def cancel_session(self, tenant: str, session: SessionId, reason: str | None) -> None:
         """Cancel every unfinished task of a closed session."""
         before = None
         while ids := await self._broker.catalogue.task_ids(tenant, session, before, AT_ONCE):
-            tasks = [TaskRef(task_id, tenant) for task_id in ids]
-            outcomes = await asyncio.gather(*(self.cancel(task, reason) for task in tasks), return_exceptions=True)
-            for outcome in outcomes:
-                # One whose retention has passed needs no cancelling.
-                if isinstance(outcome, BaseException) and not isinstance(outcome, TaskNotFound):
-                    raise outcome
+            await self._cancel_all([TaskRef(task_id, tenant) for task_id in ids], reason)
             before = ids[-1]
 
     async def _give_grace(self, task: TaskRef) -> None:

@@ -61,6 +61,7 @@ class Task(TypedDict):
         ]
     ]
     requeue_of: NotRequired[Annotated[str, Field(description="The failed task that it does again.")]]
+    parent_id: NotRequired[Annotated[str, Field(description="The task that has started it.")]]
     result: NotRequired[Annotated[Any, Field(description="What the workflow returned. Not in lists.")]]
     error: NotRequired[Annotated[Error, Field(description="Why it did not succeed. Not in lists.")]]
 
@@ -235,6 +236,8 @@ def task_form(record: TaskRecord) -> Task:
         form["superseded"] = superseded
     if record.requeue_of is not None:
         form["requeue_of"] = record.requeue_of
+    if record.parent is not None:
+        form["parent_id"] = record.parent.task_id
     return form
 
 

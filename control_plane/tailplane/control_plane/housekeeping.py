@@ -125,8 +125,18 @@ class Housekeeper:
             return False
         if state is State.FAILED:
             await self._broker.catalogue.note_dead(task)
+        await self._tell_parent(task)
         log.info("queued task ended", task_id=task.task_id, state=state.value)
         return True
+
+    async def _tell_parent(self, task: TaskRef) -> None:
+        try:
+            parent = (await self._broker.tasks.read(task, ("state", "parent"))).parent
+        except (TaskNotFound, StoreUnavailable):
+            # Who waits for it looks by himself, too.
+            return
+        if parent is not None:
+            await self._broker.deliveries.tell_parent(parent, task.tenant, task.task_id)
 
     async def forget_gone(self) -> int:
         """Take tasks whose retention has passed out of the index; return how many.

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 WORKFLOW_PATTERN = r"^[A-Za-z_][A-Za-z0-9_.-]{0,127}$"
 
@@ -50,6 +50,13 @@ class SendEvent(Body):
         None, min_length=1, max_length=200, description="What it is called: the name that the workflow waits for."
     )
     data: Any = Field(None, description="What the workflow gets.")
+
+    @field_validator("type")
+    @classmethod
+    def _check_type(cls, type_: str | None) -> str | None:
+        if type_ is not None and type_.startswith("task."):
+            raise ValueError("names that begin with 'task.' are Tailplane's own")
+        return type_
 
 
 class Cancel(Body):

@@ -4,16 +4,20 @@ Every control plane does; `unpark` is one script that takes a task out of the se
 if several come at once.
 """
 
+import contextlib
 from datetime import timedelta
 
 import structlog
 
-from tailplane.broker import Broker, Outage
-from tailplane.broker.memory import INBOX, INBOX_SEEN
+from tailplane.broker import Broker, Outage, TaskRef
+from tailplane.broker.deliveries import CHILD_ENDED
+from tailplane.broker.memory import CHILDREN, INBOX, INBOX_SEEN
 from tailplane.broker.parking import Parked
 from tailplane.broker.store import Command
 from tailplane.broker.wire import is_away, raise_refusals
 from tailplane.control_plane.periodic import repeat
+from tailplane.protocol import codec
+from tailplane.protocol.errors import TaskEnded, TaskNotFound
 
 MIND_EVERY = timedelta(milliseconds=500)
 # Tasks in one round: of those that are due, and of those whose inboxes are looked at.
@@ -90,12 +94,30 @@ class ParkedMinder:
         if not parked:
             return []
         tasks = self._broker.tasks
-        commands: list[Command] = [("HMGET", tasks.keys.task(each.task), INBOX, INBOX_SEEN) for each in parked]
+        commands: list[Command] = [
+            ("HMGET", tasks.keys.task(each.task), INBOX, INBOX_SEEN, CHILDREN) for each in parked
+        ]
         replies = await tasks.wire.call(commands)
         # The tasks of other shards go on.
         raise_refusals([reply for reply in replies if not is_away(reply)])
-        return [
-            each
-            for each, reply in zip(parked, replies, strict=True)
-            if not is_away(reply) and int(reply[0] or 0) > int(reply[1] or 0)
-        ]
+        missed: list[Parked] = []
+        for each, reply in zip(parked, replies, strict=True):
+            if is_away(reply):
+                continue
+            count, seen, children = reply
+            if int(count or 0) > int(seen or 0) or (children and await self._has_ended_child(each, children)):
+                missed.append(each)
+        return missed
+
+    async def _has_ended_child(self, parked: Parked, packed: bytes) -> bool:
+        """Tell a task of a child that has ended, where whoever ended it has died before he could."""
+        children = [TaskRef(child, parked.task.tenant) for child in codec.unpack(packed)]
+        found = await self._broker.tasks.read_many(children, ("state",))
+        ended = [child for child, record in zip(children, found, strict=True) if not record or record.state.is_terminal]
+        for child in ended:
+            key = f"{CHILD_ENDED}:{child.task_id}"
+            with contextlib.suppress(TaskEnded, TaskNotFound):
+                await self._broker.inbox.deliver(
+                    parked.task, CHILD_ENDED, {"task_id": child.task_id}, key=key, most=2**31
+                )
+        return bool(ended)

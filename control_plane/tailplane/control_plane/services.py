@@ -12,7 +12,6 @@ from tailplane.broker import Broker, TaskRef
 from tailplane.control_plane.cancel import Canceller
 from tailplane.control_plane.counts import Counts
 from tailplane.control_plane.dead_letters import DeadLetters
-from tailplane.control_plane.deliveries import Deliveries
 from tailplane.control_plane.ends import Ends
 from tailplane.control_plane.fleet import FleetMinder
 from tailplane.control_plane.housekeeping import Housekeeper
@@ -43,7 +42,6 @@ class Services:
     submitter: Submitter
     dead_letters: DeadLetters
     canceller: Canceller
-    deliveries: Deliveries
     minder: FleetMinder
     parked: ParkedMinder
     housekeeper: Housekeeper

@@ -123,6 +123,11 @@ def pack_event(data: object, channel: str | None = None, step: str | None = None
     return codec.pack(event, check=False) if isinstance(data, str) else codec.pack_plain(event)
 
 
+def pack_copy(event: Event, channel: str | None) -> bytes:
+    """Return an event of another stream, as one packed event of this one, on a channel."""
+    return codec.pack((event.time, event.data, _meta(event.type, channel, event.step)), extensions=True)
+
+
 def _meta(model: str | None, channel: str | None, step: str | None) -> dict[str, str]:
     meta = {"y": model, "c": channel, "s": step}
     return {key: value for key, value in meta.items() if value is not None}

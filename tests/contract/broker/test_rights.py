@@ -143,10 +143,12 @@ FORBIDDEN: list[tuple[str, ...]] = [
     ("EVAL", "return redis.call('PUBLISH', 'other', 'x')", "0"),
 ]  # fmt: skip
 TO_WORKERS: list[tuple[str, ...]] = [
-    ("DEL", "tailplane:{queue}:session:default:s_1"), ("HSET", "tailplane:{queue}:session:default:s_1", "closed", "1"),
-    ("HGETALL", "tailplane:{queue}:session:task:s_1"), ("DEL", "tailplane:default:task:{t_1}"),
-    ("DEL", "tailplane:{queue}:workers"), ("ZADD", "tailplane:{queue}:tasks:default", "0", "t_1"),
-    ("HGETALL", "tailplane:{queue}:request:default:0123"), ("XRANGE", "tailplane:default:stream:{t_1}", "-", "+"),
+    ("DEL", "tailplane:{queue}:session:default:s_1"), ("DEL", "tailplane:{queue}:session-tasks:default:s_1"),
+    ("HSETNX", "tailplane:{queue}:session:default:s_1", "closed", "0"), ("DEL", "tailplane:default:task:{t_1}"),
+    ("DEL", "tailplane:{queue}:workers"), ("DEL", "tailplane:{queue}:tasks:default"),
+    ("ZADD", "tailplane:{queue}:gone:default", "0", "t_1"), ("DEL", "tailplane:default:stream:{t_1}"),
+    ("ZREVRANGEBYLEX", "tailplane:{queue}:tasks:default", "+", "-"),
+    ("GET", "tailplane:{queue}:request:default:0123"), ("ZRANGEBYLEX", "tailplane:{queue}:dead:default", "-", "+"),
     ("SUBSCRIBE", "tailplane:default:other"),
     ("EVAL", "return redis.call('DEL', 'tailplane:default:task:{t_1}')", "0"),
 ]  # fmt: skip

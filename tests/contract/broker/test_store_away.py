@@ -72,6 +72,7 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "queue.lapsed": (),
     "queue.reap": (WORKER,),
     "queue.workflows": (),
+    "queue.workflow": ("echo",),
     "queue.workers": (),
     "catalogue.create_session": ("default", {}, Request("key", "content")),
     "catalogue.session": ("default", SESSION),

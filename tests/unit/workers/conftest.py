@@ -26,6 +26,7 @@ from tailplane.workers.emitter import Emitter, Hooks, Limits
 from tailplane.workers.kept import Kept
 from tailplane.workers.platform_side import Platform
 from tailplane.workers.runner import Outcome, Run, Runner
+from tailplane.workers.stream_bells import StreamBells
 from tailplane.workers.workflow import Options
 from tailplane.workers.writer import Writer
 
@@ -151,6 +152,7 @@ def platform_over(broker: Broker, writer: Writer, runner: Runner) -> Platform:
         budget=Budget(1024 * 1024),
         stop_grace=timedelta(milliseconds=200),
         park_after=timedelta(milliseconds=100),
+        bells=StreamBells(broker),
     )
 
 

@@ -6,6 +6,7 @@ The platform's side reads the inbox (`inbox_watch`) and hands over what has come
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 
+from tailplane.broker.deliveries import CHILD_ENDED
 from tailplane.broker.memory import Message
 
 
@@ -61,9 +62,12 @@ class Arrivals:
 
     async def after(self, number: int) -> Message:
         """Return the first message behind `number`, whoever has got it."""
-        while self.count <= number:
+        while True:
+            for message in self._messages[number:]:
+                if message.type != CHILD_ENDED:
+                    return message
+            number = self.count
             await self._wait(None)
-        return self[number + 1]
 
     async def _wait(self, seconds: float | None) -> None:
         if not self._is_watched:

@@ -38,7 +38,9 @@ from tailplane.protocol.errors import (
     TaskNotFound,
 )
 from tailplane.protocol.events import PlatformType
-from tailplane.protocol.states import TransitionRefused, Trigger
+from tailplane.protocol.ids import TaskId
+from tailplane.protocol.states import State, TransitionRefused, Trigger
+from tailplane.workers.bridge import Bridge
 from tailplane.workers.context import Context
 from tailplane.workers.counts import Counts
 from tailplane.workers.descriptions import describe, error_facts
@@ -54,6 +56,7 @@ from tailplane.workers.endings import (
     retried,
     succeeded,
 )
+from tailplane.workers.family import PARENT_ENDED, Family, is_orphan
 from tailplane.workers.inbox_watch import InboxWatch
 from tailplane.workers.kept import EventsLost
 from tailplane.workers.log_events import LogEvents, collecting
@@ -108,6 +111,7 @@ class Attempt:
         self._is_counted = False
         self._release = Release(platform, claim, lambda: self._stop is Stop.LOST)
         self._durable: Durable | None = None
+        self._family: Family | None = None
         self._watch: InboxWatch | None = None
         self._watching: asyncio.Task[None] | None = None
         # When a parked task is to run again in any case.
@@ -175,10 +179,12 @@ class Attempt:
         while self._stop is None:
             try:
                 begun = await self._begin_or_end()
-                if begun is None:
-                    self._counts.refused[self.claim.workflow,] += 1
-                    await self._release.acknowledge()
-                return begun
+                if isinstance(begun, Begun):
+                    self._release.record = begun.record
+                    return begun
+                self._counts.refused[self.claim.workflow,] += 1
+                await self._release.acknowledge(begun)
+                return None
             except StoreUnavailable as error:
                 if isinstance(error, ShardAway) and not may_have_begun:
                     # Its place is for the tasks of other shards. What may have begun stays here: elsewhere it would
@@ -202,7 +208,7 @@ class Attempt:
         await self._release.requeue(timedelta())
         return None
 
-    async def _begin_or_end(self) -> Begun | None:
+    async def _begin_or_end(self) -> Begun | State | None:
         platform, tasks = self._platform, self._platform.broker.tasks
         options = self._workflow.options
         try:
@@ -216,16 +222,14 @@ class Attempt:
             )
         except HolderLost as lost:
             error = error_facts("worker_lost", "", "its worker was lost while it ran, and it may not run twice")
-            await self._release.note_if_failed(await tasks.fail(self.claim.task, lost.attempt, error))
+            state = await tasks.fail(self.claim.task, lost.attempt, error)
             platform.ran.discard(self.claim.task)
-            return None
+            return state
         except TimeIsUp as over:
-            await self._release.note_if_failed(await tasks.fail(self.claim.task, over.attempt, OUT_OF_TIME))
-            return None
+            return await tasks.fail(self.claim.task, over.attempt, OUT_OF_TIME)
         except StartTooLate:
             data = {"reason": "it did not start in time"}
-            await tasks.end(self.claim.task, Trigger.EXPIRE, 0, PlatformType.EXPIRED, data)
-            return None
+            return await tasks.end(self.claim.task, Trigger.EXPIRE, 0, PlatformType.EXPIRED, data)
 
     async def _run_code(self, begun: Begun) -> None:
         self._began_at = self._loop.time()
@@ -249,6 +253,9 @@ class Attempt:
             await self._close(
                 begun, emitter, failed_by_platform("attempts_exhausted", "its workers were lost too often")
             )
+            return
+        if await self._is_orphan(begun):
+            await self._close(begun, emitter, cancelled(PARENT_ENDED))
             return
         self._durable = await self._remember(begun, emitter)
         if self._durable is None:
@@ -275,6 +282,14 @@ class Attempt:
             if self._stop is not Stop.LOST:
                 platform.ran.discard(self.claim.task)
 
+    async def _is_orphan(self, begun: Begun) -> bool:
+        while self._stop is not Stop.LOST:
+            try:
+                return await is_orphan(self._platform, begun)
+            except StoreUnavailable as error:
+                await self._release.pause(error)
+        return False
+
     async def _remember(self, begun: Begun, emitter: Emitter) -> Durable | None:
         """Return what makes the attempt durable, with what earlier ones left; None: the task is lost."""
         memory = Memory()
@@ -287,6 +302,7 @@ class Attempt:
             except StoreUnavailable as error:
                 await self._release.pause(error)
         platform, limits = self._platform, self._platform.limits
+        self._family = Family(platform, begun)
         # With the first attempt stands what was said before it.
         first = 1 if begun.attempt == 1 else begun.opening.after + 1
         return Durable(
@@ -296,7 +312,8 @@ class Attempt:
             begun.record.failures,
             platform.runner.pool,
             Bounds(limits.event, limits.calls, platform.park_after),
-            Ways(partial(self._server_time, begun), self._begin_watch, self._ask_to_park),
+            Ways(partial(self._server_time, begun), self._begin_watch, self._ask_to_park, Bridge(self._loop)),
+            self._family,
         )
 
     def _server_time(self, begun: Begun) -> float:
@@ -308,12 +325,19 @@ class Attempt:
     def _watch_inbox(self) -> None:
         if self._watching is not None or self._durable is None:
             return
-        arrivals, loop = self._durable.arrivals, self._platform.runner.loop
+        durable, loop = self._durable, self._platform.runner.loop
+        arrivals = durable.arrivals
 
         def tell(messages: list[Message]) -> None:
             loop.call_soon_threadsafe(arrivals.add, messages)
 
-        self._watch = InboxWatch(self._platform.broker.inbox, self.claim.task, arrivals.count, tell)
+        async def look_after_children() -> None:
+            if durable.journal.open_children and self._family is not None:
+                await self._family.look_after(map(TaskId, durable.journal.open_children))
+
+        self._watch = InboxWatch(
+            self._platform.broker.inbox, self.claim.task, arrivals.count, tell, look_after_children
+        )
         self._watching = self._loop.create_task(self._watch.run())
 
     def _ask_to_park(self, until: float | None) -> None:
@@ -453,6 +477,8 @@ class Attempt:
         if ending.trigger is Trigger.WAIT and self._run is not None:
             self._run.cancel()
             await self._give_grace()
+        if self._family is not None and self._durable is not None and state.is_terminal:
+            await self._family.cancel(map(TaskId, self._durable.journal.open_children))
         # What is mended may have become a failure.
         if closing.trigger is Trigger.WAIT:
             await self._release.park(self._until, known)

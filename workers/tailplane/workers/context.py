@@ -147,6 +147,25 @@ class Context:
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         return await self._made_durable.waits.wait_for(wanted, seconds)
 
+    async def run_child(self, workflow: str, input_data: object = None, *, merge: bool | str = False) -> Any:
+        """Run another workflow as a task of its own, on any worker, and return its result.
+
+        It is started once, however many attempts this task takes, and belongs to the same session. If this task ends
+        before it, it is cancelled. While this code does nothing but wait for it, the worker's slot may be given back.
+
+        Args:
+            workflow: its name, as registered by some worker.
+            input_data: a pydantic model, or anything that msgpack carries.
+            merge: show what it writes in this task's stream, too, while it writes it, on a channel of its name, or of
+                this one.
+        Raises:
+            TaskFailed, TaskCancelled, TaskExpired: it ended without success. If the workflow goes on to something else,
+                a later attempt gets the same from here; if the attempt fails with it, the next one starts another.
+            UnknownWorkflow: no worker has registered it.
+            WorkflowChanged: an earlier attempt of this task has done something else here.
+        """
+        return await self._made_durable.children.run(workflow, input_data, merge)
+
     @property
     def state(self) -> TaskState:
         """The task's own state, which survives its attempts."""

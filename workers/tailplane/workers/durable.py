@@ -8,7 +8,10 @@ from datetime import timedelta
 from tailplane.broker.memory import Memory, Message
 from tailplane.protocol.ranges import Range
 from tailplane.workers.arrivals import Arrivals
+from tailplane.workers.bridge import Bridge
+from tailplane.workers.children import Children
 from tailplane.workers.emitter import Emitter
+from tailplane.workers.family import Family
 from tailplane.workers.journal import Journal
 from tailplane.workers.steps import Steps
 from tailplane.workers.task_state import TaskState
@@ -38,11 +41,13 @@ class Ways:
         now: the server's time, in seconds since the epoch.
         watch: lets the inbox be looked at, from now on.
         park: parks the task until a message comes, or until that time; None: however long it takes.
+        bridge: leads to the platform's loop, and may be crossed from any.
     """
 
     now: Callable[[], float]
     watch: Callable[[], None]
     park: Callable[[float | None], None]
+    bridge: Bridge
 
 
 class Durable:
@@ -64,6 +69,7 @@ class Durable:
         pool: Executor,
         bounds: Bounds,
         ways: Ways,
+        family: Family,
     ) -> None:
         self.journal = Journal(emitter, memory, opening, failures=failures, now=ways.now, most=bounds.calls)
         self.steps = Steps(self.journal, pool, bounds.value)
@@ -71,6 +77,7 @@ class Durable:
         taken = [record.message for record in memory.steps.values() if record.message]
         self.arrivals = Arrivals(memory.messages, taken, ways.watch)
         self.waits = Waits(self.journal, self.arrivals, bounds.park_after, ways.park)
+        self.children = Children(self.journal, self.arrivals, self.waits, emitter, family, ways.bridge)
         self.memory = EngineMemory(self.journal, self.waits)
 
 

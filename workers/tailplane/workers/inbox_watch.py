@@ -6,7 +6,7 @@ while, too.
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from tailplane.broker import TaskRef
 from tailplane.broker.inbox import Inbox
@@ -24,13 +24,22 @@ class InboxWatch:
     Args:
         seen: how many messages are known.
         tell: is given what each look finds: what has come since, in order, and at last nothing.
+        before: what else is to be done before a look that nobody asked for.
     """
 
-    def __init__(self, inbox: Inbox, task: TaskRef, seen: int, tell: Callable[[list[Message]], None]) -> None:
+    def __init__(
+        self,
+        inbox: Inbox,
+        task: TaskRef,
+        seen: int,
+        tell: Callable[[list[Message]], None],
+        before: Callable[[], Awaitable[None]],
+    ) -> None:
         self._inbox = inbox
         self._task = task
         self._seen = seen
         self._tell = tell
+        self._before = before
         self._rung = asyncio.Event()
 
     def ring(self) -> None:
@@ -41,8 +50,11 @@ class InboxWatch:
         """Look, and look again."""
         while True:
             # Before the look: what comes during it is looked for again.
+            was_rung = self._rung.is_set()
             self._rung.clear()
             try:
+                if not was_rung:
+                    await self._before()
                 while messages := await self._inbox.read(self._task, self._seen):
                     self._seen = messages[-1].number
                     self._tell(messages)

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn
 
-from tailplane.broker.memory import BORNE, ENTRY, REWOUND, STAND, STEP, Memory, StepKind, StepRecord
-from tailplane.protocol import ranges
+from tailplane.broker.memory import BORNE, CHILDREN, ENTRY, REWOUND, STAND, STEP, Memory, StepKind, StepRecord
+from tailplane.protocol import codec, ranges
 from tailplane.protocol.cursor import Cursor
 from tailplane.protocol.errors import TailplaneError, TooLarge, WorkflowChanged
 from tailplane.protocol.events import PlatformType, pack_platform_event
@@ -30,15 +30,17 @@ class Call:
         branch: whose call it is.
         record: what is known of it.
         inner: the branch of what it runs.
+        started: done when Redis has taken its beginning; None: it had, or nobody asks.
     """
 
-    __slots__ = ("branch", "id", "inner", "record")
+    __slots__ = ("branch", "id", "inner", "record", "started")
 
     def __init__(self, call_id: str, branch: Branch, record: StepRecord) -> None:
         self.id = call_id
         self.branch = branch
         self.record = record
         self.inner = self.part("/")
+        self.started: asyncio.Future[None] | None = None
 
     def part(self, place: str) -> Branch:
         """Return a new branch for what the call runs."""
@@ -99,15 +101,22 @@ class Journal:
         CURRENT.set(spawned)
         return spawned
 
-    def call(self, kind: StepKind, name: str, *, digest: str | None = None, **facts: Any) -> Call:
+    def call(
+        self, kind: StepKind, name: str, *, digest: str | None = None, durably: bool = False, **facts: Any
+    ) -> Call:
         """Begin a durable call; what is new is committed, without waiting for Redis.
+
+        Args:
+            digest: of its arguments; None: they can't be told from others.
+            durably: let the call tell when Redis has taken its beginning.
+            facts: of the record, if there is none yet.
 
         Raises:
             WorkflowChanged: an earlier attempt has done something else here.
             TooLarge: the task has made as many calls as it may.
             TaskLost: the attempt is over.
         """
-        branch = self.branch()
+        branch, started = self.branch(), None
         call_id, found = branch.next_id, self.memory.steps.get(branch.next_id)
         if found is None:
             if len(self.memory.steps) >= self._most:
@@ -117,13 +126,14 @@ class Journal:
             started_at = self.now()
             attempt = self._emitter.attempt
             record = StepRecord(name=name, kind=kind, started_at=started_at, attempt=attempt, digest=certain, **facts)
-            self._start(branch, call_id, record)
+            started = self._start(branch, call_id, record, durably)
         else:
             record = found
             self._check(record, kind, name, digest, call_id)
         branch.next += 1
         branch.is_replayed = branch.next_id in self.memory.steps
         made = Call(call_id, branch, record)
+        made.started = started
         self.enter(made.inner)
         return made
 
@@ -131,7 +141,14 @@ class Journal:
         """Find out whether a new branch was there in an earlier attempt, or in an earlier try of its step."""
         branch.is_replayed = branch.next_id in self.memory.steps
 
-    def _start(self, branch: Branch, call_id: str, record: StepRecord) -> None:
+    def restart(self, call: Call, *, child: str) -> None:
+        """Begin a call anew that failed in an earlier attempt, with another child."""
+        call.record = replace(
+            call.record, child=child, error=None, started_at=self.now(), attempt=self._emitter.attempt
+        )
+        call.started = self._start(call.branch, call.id, call.record, True)
+
+    def _start(self, branch: Branch, call_id: str, record: StepRecord, durably: bool) -> "asyncio.Future[None] | None":
         data: dict[str, Any] = {"id": call_id, "step": record.name}
         type_ = PlatformType.STEP_STARTED
         if record.kind == "wait":
@@ -144,9 +161,27 @@ class Journal:
         def make(seq: Cursor) -> tuple[bytes, Fields]:
             stand = self._seal(seq, branch)
             self.memory.steps[call_id] = record
-            return pack_platform_event(type_, data), [STEP + call_id, record.packed(), *stand]
+            return pack_platform_event(type_, data), [STEP + call_id, record.packed(), *stand, *self._open_children()]
 
-        self._emitter.commit(make)
+        taken, done = _taken() if durably else (None, None)
+        self._emitter.commit(make, done)
+        return taken
+
+    def _open_children(self) -> Fields:
+        """Return the field of the record that names the children who have not ended, if there ever was one."""
+        children = [each.child for each in self.memory.steps.values() if each.child is not None]
+        if not children:
+            return []
+        return [CHILDREN, codec.pack(self.open_children, check=False)]
+
+    @property
+    def open_children(self) -> list[str]:
+        """The children that have not ended, as far as this attempt knows."""
+        return [
+            each.child
+            for each in self.memory.steps.values()
+            if each.child is not None and not each.has_finished and each.error is None
+        ]
 
     def _check(self, found: StepRecord, kind: StepKind, name: str, digest: str | None, call_id: str) -> None:
         if (found.kind, found.name) != (kind, name):
@@ -201,6 +236,8 @@ class Journal:
             stand = self._seal(seq, call.inner)
             self.memory.steps[call.id] = call.record = record
             fields = [STEP + call.id, record.packed(), *stand, BORNE, str(self._failures)]
+            if record.child is not None:
+                fields += self._open_children()
             return pack_platform_event(type_, said), fields
 
         await self.committed(make)
@@ -216,7 +253,10 @@ class Journal:
             record = replace(call.record, error=error, attempt=self._emitter.attempt)
             self.memory.steps[call.id] = call.record = record
             data = {"id": call.id, "step": record.name, "error": {k: error[k] for k in ("code", "type", "message")}}
-            return pack_platform_event(PlatformType.STEP_FINISHED, data), [STEP + call.id, record.packed()]
+            fields: Fields = [STEP + call.id, record.packed()]
+            if record.child is not None:
+                fields += self._open_children()
+            return pack_platform_event(PlatformType.STEP_FINISHED, data), fields
 
         self._emitter.commit(make)
 
@@ -234,21 +274,26 @@ class Journal:
             data = {"id": call.id, "step": call.record.name, "error": error, "delay_ms": delay_ms}
             return pack_platform_event(PlatformType.STEP_RETRYING, data), []
 
-        def take_back(seq: Cursor) -> tuple[bytes, Fields]:
-            runs, call.inner.runs = call.inner.runs, []
+        self._emitter.commit(tell)
+        if runs := call.inner.runs:
+            self.take_back(call, runs, "step_failed")
+
+    def take_back(self, call: Call, runs: list[Range], reason: str) -> None:
+        """Take back events that a call has written; without waiting."""
+
+        def make(seq: Cursor) -> tuple[bytes, Fields]:
+            call.inner.runs = [left for first, last in call.inner.runs for left in ranges.holes(runs, first, last)]
             call.branch.note_all(seq, seq)
             for first, last in runs:
                 ranges.add(self.memory.rewound, first, last)
             # Nothing was written since but that it is tried again: then it is a plain rewind.
             is_tail = len(runs) == 1 and runs[0][1] >= seq - 2
-            data: dict[str, Any] = {"to": runs[0][0] - 1 if is_tail else seq - 1, "reason": "step_failed"}
+            data: dict[str, Any] = {"to": runs[0][0] - 1 if is_tail else seq - 1, "reason": reason}
             if not is_tail:
                 data["also"] = runs
             return pack_platform_event(PlatformType.REWIND, data), [REWOUND, ranges.pack(self.memory.rewound)]
 
-        self._emitter.commit(tell)
-        if call.inner.runs:
-            self._emitter.commit(take_back)
+        self._emitter.commit(make)
 
     async def checkpoint(self, entry: bytes) -> None:
         """Commit an entry of an engine's journal, and return when Redis has taken it."""
@@ -285,20 +330,10 @@ class Journal:
         Raises:
             TaskLost: the attempt is over, and has not done it.
         """
-        loop = asyncio.get_running_loop()
-        taken: asyncio.Future[None] = loop.create_future()
-
-        def settle(refusal: TailplaneError | None) -> None:
-            if taken.done():
-                return
-            if refusal is None:
-                taken.set_result(None)
-            else:
-                taken.set_exception(refusal)
-
         if not self._emitter.has_room:
             await self._emitter.wait_for_room()
-        self._emitter.commit(make, lambda refusal: _call_on(loop, settle, refusal))
+        taken, done = _taken()
+        self._emitter.commit(make, done)
         await taken
 
     def sealed(self, seqs: Range) -> Sequence[bytes | str]:
@@ -314,6 +349,24 @@ class Journal:
             ranges.add(stand, first, last)
         ranges.add(stand, seq, seq)
         return [STAND, ranges.pack(stand)]
+
+
+def _taken() -> "tuple[asyncio.Future[None], Callable[[TailplaneError | None], None]]":
+    """Return a future, and what settles it from another thread: with nothing, or with why it can't be."""
+    loop = asyncio.get_running_loop()
+    taken: asyncio.Future[None] = loop.create_future()
+
+    def settle(refusal: TailplaneError | None) -> None:
+        if taken.done():
+            return
+        if refusal is None:
+            taken.set_result(None)
+        else:
+            taken.set_exception(refusal)
+            # Looked at: nobody may wait for it any more.
+            taken.exception()
+
+    return taken, lambda refusal: _call_on(loop, settle, refusal)
 
 
 def _call_on(loop: asyncio.AbstractEventLoop, call: Callable[..., object], argument: object) -> None:

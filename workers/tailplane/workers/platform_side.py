@@ -11,6 +11,7 @@ from tailplane.workers.counts import Counts
 from tailplane.workers.emitter import Limits
 from tailplane.workers.kept import Kept
 from tailplane.workers.runner import Runner
+from tailplane.workers.stream_bells import StreamBells
 from tailplane.workers.writer import Writer
 
 
@@ -34,5 +35,6 @@ class Platform:
     budget: Budget
     stop_grace: timedelta
     park_after: timedelta
+    bells: StreamBells
     counts: Counts = field(default_factory=Counts)
     ran: set[TaskRef] = field(default_factory=set)

@@ -6,8 +6,9 @@ from datetime import timedelta
 
 import structlog
 
-from tailplane.broker import Claim
+from tailplane.broker import Claim, TaskRecord
 from tailplane.broker.parking import Parked
+from tailplane.broker.records import SUMMARY_FIELDS
 from tailplane.protocol.errors import StoreForbidden, StoreUnavailable
 from tailplane.protocol.states import State
 from tailplane.workers.platform_side import Platform
@@ -22,19 +23,25 @@ class Release:
 
     Args:
         is_lost: whether the task is in other hands: then its claim is none of ours to release.
+
+    Attributes:
+        record: the task's; None: nobody has looked.
     """
 
     def __init__(self, platform: Platform, claim: Claim, is_lost: Callable[[], bool]) -> None:
+        self.record: TaskRecord | None = None
         self._platform = platform
         self._claim = claim
         self._is_lost = is_lost
         self._is_refused = False
 
     async def acknowledge(self, state: State | None = None) -> None:
-        """Forget the claim; of a task that has failed, first put it onto the list of dead letters."""
+        """Forget the claim of a task; where that has ended, those first who must know."""
         while not self._is_lost():
             try:
-                await self.note_if_failed(state)
+                # Before the claim is acknowledged: should we die in between, whoever gets it next does it.
+                await self._note_if_failed(state)
+                await self._tell_parent(state)
                 await self._platform.acknowledgements.send(self._claim.task)
                 return
             except StoreUnavailable as error:
@@ -70,16 +77,19 @@ class Release:
             except StoreUnavailable as error:
                 await self.pause(error)
 
-    async def note_if_failed(self, state: State | None) -> None:
-        """Put a task that has failed onto the list of dead letters.
-
-        Raises:
-            StoreUnavailable: Redis does not answer.
-        """
-        # Before the claim is acknowledged: should we die in between, whoever gets it next does it.
+    async def _note_if_failed(self, state: State | None) -> None:
         if state is State.FAILED:
             await self._platform.broker.catalogue.note_dead(self._claim.task)
             self._platform.counts.dead_letters[self._claim.workflow,] += 1
+
+    async def _tell_parent(self, state: State | None) -> None:
+        if state is None or not state.is_terminal:
+            return
+        broker, task = self._platform.broker, self._claim.task
+        if self.record is None:
+            (self.record,) = await broker.tasks.read_many([task], SUMMARY_FIELDS)
+        if self.record is not None and self.record.parent is not None:
+            await broker.deliveries.tell_parent(self.record.parent, task.tenant, task.task_id)
 
     async def pause(self, why: StoreUnavailable) -> None:
         """Wait a moment before the next try."""

@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 from pydantic import BaseModel, ValidationError
 
+from tailplane.broker.deliveries import CHILD_ENDED
 from tailplane.broker.memory import Message
 from tailplane.protocol.events import PlatformType
 from tailplane.workers.arrivals import Arrivals
@@ -82,7 +83,7 @@ class Waits:
     async def after(self, number: int) -> Message:
         """Return the first message behind `number`: for engines, which keep a journal of what they got."""
         branch = self._journal.branch()
-        with self._waiting(branch, None):
+        with self.waiting(branch, None):
             return await self._arrivals.after(number)
 
     async def _take(self, call: Call, wanted: Wanted) -> Message:
@@ -92,13 +93,14 @@ class Waits:
             return None if until is None else until - self._journal.now()
 
         def fits(message: Message) -> bool:
-            return wanted is None or message.type == call.record.name
+            return message.type != CHILD_ENDED if wanted is None else message.type == call.record.name
 
-        with self._waiting(call.branch, until):
+        with self.waiting(call.branch, until):
             return await self._arrivals.take(fits, left)
 
     @contextmanager
-    def _waiting(self, branch: Branch, until: float | None) -> Iterator[None]:
+    def waiting(self, branch: Branch, until: float | None) -> Iterator[None]:
+        """Let the task be parked while a block waits, if all else of its code does, too."""
         loop = asyncio.get_running_loop()
         # Only what is certain to be the branch's one thing to do: other code would be cut off in the middle, again and
         # again, and never come to its end.

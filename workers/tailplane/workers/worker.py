@@ -49,6 +49,7 @@ from tailplane.workers.queue import ArqRedis, LeasedWorker
 from tailplane.workers.readiness import Vitals
 from tailplane.workers.runner import Runner
 from tailplane.workers.settings import Settings
+from tailplane.workers.stream_bells import StreamBells
 from tailplane.workers.watchdog import Watchdog
 from tailplane.workers.workflow import Workflow
 from tailplane.workers.writer import Writer
@@ -248,6 +249,7 @@ class PlatformThread(threading.Thread):
             budget=Budget(settings.worker_buffer_bytes),
             stop_grace=settings.stop_grace,
             park_after=settings.park_after,
+            bells=StreamBells(broker),
             counts=counts,
         )
         lease = self.vitals.lease = Lease(
@@ -295,6 +297,7 @@ class PlatformThread(threading.Thread):
             await queue.abandon()
             for minder in minders:
                 minder.cancel()
+            await self._platform.bells.aclose()
         log.info("worker ends")
 
     async def _unless_draining(self, coroutine: Coroutine[Any, Any, None]) -> bool:

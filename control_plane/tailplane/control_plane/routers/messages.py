@@ -28,7 +28,9 @@ async def send_event(request: Request) -> Response:
     services, task, key = services_of(request), task_of(request), idempotency_key_of(request)
     wanted = parse(SendEvent, await body_of(request, empty={}))
     try:
-        delivered = await services.deliveries.deliver(task, wanted.type, wanted.data, key)
+        delivered = await services.broker.deliveries.deliver(
+            task, wanted.type, wanted.data, key=key, most=services.settings.max_messages
+        )
     except TaskNotFound as error:
         raise await why_missing(services.broker, task, error) from None
     return answer(request, DeliveredMessage(task_id=task.task_id, number=delivered.number), status=202)

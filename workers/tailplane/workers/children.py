@@ -1,0 +1,117 @@
+"""Children: tasks that a workflow starts and waits for. On the workflows' side; `family` does what needs Redis."""
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from tailplane.broker import TaskRecord, TaskRef
+from tailplane.broker.deliveries import CHILD_ENDED
+from tailplane.broker.memory import Message
+from tailplane.protocol import codec
+from tailplane.protocol.cursor import Cursor
+from tailplane.protocol.errors import TaskCancelled, TaskError, TaskExpired, TaskFailed
+from tailplane.protocol.events import PlatformType
+from tailplane.protocol.ids import TaskId, new_task_id
+from tailplane.protocol.ranges import Range
+from tailplane.protocol.states import State
+from tailplane.workers.arrivals import Arrivals
+from tailplane.workers.bridge import Bridge
+from tailplane.workers.emitter import Emitter
+from tailplane.workers.family import Family
+from tailplane.workers.journal import Call, Journal
+from tailplane.workers.merging import Merging
+from tailplane.workers.waits import Waits
+
+
+class Children:
+    """The children of one attempt's task."""
+
+    def __init__(
+        self, journal: Journal, arrivals: Arrivals, waits: Waits, emitter: Emitter, family: Family, bridge: Bridge
+    ) -> None:
+        self._journal = journal
+        self._arrivals = arrivals
+        self._waits = waits
+        self._emitter = emitter
+        self._family = family
+        self._bridge = bridge
+
+    async def run(self, workflow: str, value: object, merge: bool | str) -> Any:
+        """Return what a workflow returned that runs as a task of its own, on any worker.
+
+        Raises:
+            TaskFailed, TaskCancelled, TaskExpired: it ended without success.
+            UnknownWorkflow: no worker has registered it.
+            WorkflowChanged: an earlier attempt has done something else here.
+        """
+        packed = codec.pack(codec.dump_model(value) if isinstance(value, BaseModel) else value)
+        # Drawn before it is recorded, and recorded before there is such a task: then each attempt means the same one.
+        call = self._journal.call("child", workflow, durably=True, child=new_task_id())
+        if call.record.has_finished:
+            return codec.unpack(call.record.value or b"\xc0")
+        if failure := self._journal.failure_of(call):
+            raise _error(TaskId(call.record.child or ""), failure)
+        if call.record.error is not None:
+            # It failed, and so did the attempt: this one tries it anew.
+            self._journal.restart(call, child=new_task_id())
+        if call.started is not None:
+            await call.started
+        child = TaskId(call.record.child or "")
+        await self._bridge.call(lambda: self._family.start(child, workflow, packed))
+        if merge:
+            await self._merge(call, child, merge if isinstance(merge, str) else workflow)
+        else:
+            await self._wait(call, child)
+        return await self._finish(call, child)
+
+    async def _finish(self, call: Call, child: TaskId) -> Any:
+        found = await self._bridge.call(lambda: self._family.outcome(child))
+        if found is None or found.state is not State.SUCCEEDED:
+            failure = _failure(child, found)
+            self._journal.note_failure(call, failure)
+            raise _error(child, failure)
+        value = found.result or b"\xc0"
+        await self._journal.finish(call, PlatformType.STEP_FINISHED, {"task_id": child}, value=value)
+        return codec.unpack(value)
+
+    async def _wait(self, call: Call, child: TaskId) -> None:
+        def fits(message: Message) -> bool:
+            return message.type == CHILD_ENDED and message.data == {"task_id": child}
+
+        with self._waits.waiting(call.branch, None):
+            await self._arrivals.take(fits, lambda: None)
+
+    async def _merge(self, call: Call, child: TaskId, label: str) -> None:
+        platform, tenant = self._family.platform, self._family.begun.record.tenant
+
+        def note(seq: Cursor) -> None:
+            call.inner.note(seq)
+
+        def take_back(runs: list[Range]) -> None:
+            self._journal.take_back(call, runs, "child_rewound")
+
+        merging = Merging(platform.broker.log, platform.bells, self._emitter, label, note, take_back)
+        await self._bridge.call(lambda: merging.run(TaskRef(child, tenant)))
+
+
+def _failure(child: TaskId, found: TaskRecord | None) -> dict[str, Any]:
+    if found is None:
+        return {"code": "task_gone", "type": "", "message": f"task {child} is no longer there", "state": "failed"}
+    error = found.error or {"code": found.state.value, "type": "", "message": f"it was {found.state}"}
+    return {**error, "state": found.state.value}
+
+
+def _error(child: TaskId, failure: dict[str, Any]) -> TaskError:
+    match failure.get("state"):
+        case State.CANCELLED:
+            return TaskCancelled(f"task {child} was cancelled", task_id=child)
+        case State.EXPIRED:
+            return TaskExpired(f"task {child} expired before it started", task_id=child)
+        case _:
+            return TaskFailed(
+                task_id=child,
+                error_type=failure.get("type", ""),
+                message=failure.get("message", ""),
+                remote_traceback=failure.get("traceback", ""),
+                error_code=failure.get("code", "workflow_error"),
+            )
