@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
 
 from redis.asyncio import Redis
 
@@ -12,21 +11,15 @@ from tailplane.broker.settings import DeploymentSettings
 
 
 @asynccontextmanager
-async def open_broker(
-    redis: Redis, settings: DeploymentSettings, start_within: timedelta = timedelta()
-) -> AsyncIterator[Broker]:
-    """Yield the stores of a deployment; what is connected to its cluster is closed at the end, `redis` is not.
-
-    Args:
-        start_within: how long a task may be queued before it expires: for those who create tasks.
-    """
+async def open_broker(redis: Redis, settings: DeploymentSettings) -> AsyncIterator[Broker]:
+    """Yield the stores of a deployment; what is connected to its cluster is closed at the end, `redis` is not."""
     shards = connect_cluster(settings.streams_url) if settings.streams_url else None
     try:
         yield Broker.over(
             redis,
             prefix=settings.prefix,
             retention=settings.retention,
-            start_within=start_within,
+            start_within=settings.start_within,
             dead_letter_retention=settings.dead_letter_retention,
             shards=shards,
         )

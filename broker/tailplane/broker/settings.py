@@ -49,6 +49,9 @@ class DeploymentSettings(BaseSettings):
     prefix: str = Field("tailplane", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
     """What every key begins with: deployments with different prefixes can share one Redis."""
 
+    start_within: Duration = timedelta(hours=24)
+    """How long a task may be queued before it expires. A day rides out a night without workers."""
+
     retention: Duration = timedelta(hours=24)
     """How long a task's record and stream are kept after it ended: a day lets one look into yesterday's failures."""
 

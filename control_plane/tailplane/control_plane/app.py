@@ -45,7 +45,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with (
             open_queue(settings.redis_url, settings.prefix) as queue,
-            open_broker(queue, settings, settings.start_within) as broker,
+            open_broker(queue, settings) as broker,
             asyncio.TaskGroup() as background,
         ):
             services = _build(settings, queue, broker, app.state, counts)

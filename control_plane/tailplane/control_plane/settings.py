@@ -16,9 +16,6 @@ class Settings(DeploymentSettings):
     port: int = Field(8420, ge=0, le=65535)
     """The port to listen on; 0 for a free one."""
 
-    start_within: Duration = timedelta(hours=24)
-    """How long a task may be queued before it expires. A day rides out a night without workers."""
-
     keep_alive: Duration = timedelta(seconds=5)
     """A stream on which nothing happened for this long sends a keep-alive. Far below the idle limit of proxies (60 s),
     and readers take a connection for dead after three of them."""

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from tailplane.broker.memory import load
 from tailplane.protocol import codec
+from tailplane.protocol.errors import InvalidInput
 from tailplane.protocol.states import State
 from tailplane.workers import Context, Retry, step
 
@@ -499,3 +500,46 @@ async def test_workers_that_were_lost_before_a_step_finished_are_not_held_agains
     await bench.run(workflow)
     record = await bench.record(task)
     assert (record.state, record.failures) == (State.SUCCEEDED, 4)
+
+
+async def test_what_a_gathered_piece_wrote_behind_its_last_step_stands_when_the_code_has_gone_on(bench: Bench) -> None:
+    gate = Gate()
+
+    async def flow(ctx: Context) -> None:
+        async def work(name: str) -> None:
+            ctx.write_event_to_stream(f"{name} step")
+
+        async def piece(name: str) -> None:
+            await ctx.step(work, name)
+            ctx.write_event_to_stream(f"{name} behind")
+
+        await ctx.gather(piece("a"))
+        await ctx.gather(piece("b"))
+        await ctx.step(work, "c")
+        await gate.pass_or_hang()
+
+    task = await run_with_losses(bench, bench.workflow(flow), gate)
+    expected = ["a step", "a behind", "b step", "b behind", "c step"]
+    assert await shown(bench, task) == expected
+    assert [event.data for event in await bench.events(task) if event.kind == "workflow"] == expected
+
+
+async def test_an_exception_of_tailplane_s_own_comes_back_whole(bench: Bench) -> None:
+    gate = Gate()
+
+    async def flow(ctx: Context) -> str:
+        async def refuse() -> None:
+            raise InvalidInput("n: not an int", errors=[])
+
+        async def go_on() -> None: ...
+
+        try:
+            await ctx.step(refuse)
+        except InvalidInput as error:
+            said = error.detail
+        await ctx.step(go_on)
+        await gate.pass_or_hang()
+        return said
+
+    task = await run_with_losses(bench, bench.workflow(flow), gate)
+    assert (await bench.record(task)).result == codec.pack("n: not an int")

@@ -11,8 +11,9 @@ from tailplane.protocol import codec
 from tailplane.protocol.states import State
 from tailplane.workers import Context
 from tailplane.workers.attempt import Attempt
+from tailplane.workers.emitter import Emitter, Sealed
 
-from .conftest import PATIENCE, Bench
+from .conftest import PATIENCE, Bench, eventually
 from .durability import Gate, run_with_losses, shown
 
 
@@ -383,3 +384,27 @@ class TestState:
         await bench.run(workflow)
         expected = ["InvalidRequest", "InvalidRequest", "Unserialisable", "TooLarge", "InvalidRequest"]
         assert (await bench.record(task)).result == codec.pack(expected)
+
+
+async def test_a_message_that_comes_in_the_moment_of_parking_is_not_missed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workflow = bench.workflow(_asks)
+    task = await bench.submit(workflow)
+    attempt = await bench.attempt(workflow)
+    seal = Emitter.seal
+
+    async def seal_late(self: Emitter) -> Sealed:
+        # It is there, and known to the code, when the attempt is closed already.
+        sealed = await seal(self)
+        await bench.broker.inbox.deliver(task, "Approval", {"approved": True})
+        attempt.note_message()
+        await eventually(lambda: attempt._durable is not None and attempt._durable.arrivals.count == 1)
+        return sealed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Emitter, "seal", seal_late)
+        await until_parked(bench, attempt)
+    assert await parked_places(bench) == []
+    await bench.run(workflow)
+    assert (await bench.record(task)).result == codec.pack(True)

@@ -20,6 +20,7 @@ class Arrivals:
 
     Attributes:
         count: how many have come, as far as is known here.
+        seen: how many all have looked at who wait.
     """
 
     def __init__(self, messages: Sequence[Message], taken: Iterable[int], watch: Callable[[], None]) -> None:
@@ -30,6 +31,12 @@ class Arrivals:
         # Whether the inbox was looked at in this attempt: before that, none is known to be there.
         self._is_known = bool(messages)
         self._changed = asyncio.Event()
+        # How many each one who waits has looked at: what comes wakes him a moment later.
+        self._seen: dict[object, int] = {}
+
+    @property
+    def seen(self) -> int:
+        return min(self._seen.values(), default=self.count)
 
     @property
     def count(self) -> int:
@@ -73,6 +80,10 @@ class Arrivals:
         if not self._is_watched:
             self._is_watched = True
             self._watch()
-        changed = self._changed
-        async with asyncio.timeout(seconds if self._is_known else None):
-            await changed.wait()
+        changed, me = self._changed, object()
+        self._seen[me] = self.count
+        try:
+            async with asyncio.timeout(seconds if self._is_known else None):
+                await changed.wait()
+        finally:
+            del self._seen[me]

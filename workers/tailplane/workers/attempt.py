@@ -116,6 +116,8 @@ class Attempt:
         self._watching: asyncio.Task[None] | None = None
         # When a parked task is to run again in any case.
         self._until: float | None = None
+        # How many messages its code has looked at when it was to be parked.
+        self._known = 0
 
     def stop(self, why: Stop, reason: str | None = None) -> None:
         """Stop the attempt; the first reason counts, but losing the task overrules all."""
@@ -340,11 +342,11 @@ class Attempt:
         )
         self._watching = self._loop.create_task(self._watch.run())
 
-    def _ask_to_park(self, until: float | None) -> None:
-        self._on_platform(self._park, until)
+    def _ask_to_park(self, until: float | None, known: int) -> None:
+        self._on_platform(self._park, until, known)
 
-    def _park(self, until: float | None) -> None:
-        self._until = until
+    def _park(self, until: float | None, known: int) -> None:
+        self._until, self._known = until, known
         self.stop(Stop.PARKED)
 
     def _on_platform(self, call: Callable[..., object], *args: object) -> None:
@@ -451,11 +453,9 @@ class Attempt:
         fields = [*rest.fields, *ending.fields]
         if ending.delay is not None:
             fields += given_back_fields(self._span)
-        known = 0
         if ending.trigger is Trigger.WAIT and self._durable is not None:
             seq = emitter.seq + len(packed)
-            known = self._durable.arrivals.count
-            fields += [*self._durable.journal.sealed((seq, seq)), INBOX_SEEN, str(known)]
+            fields += [*self._durable.journal.sealed((seq, seq)), INBOX_SEEN, str(self._known)]
         closing = Closing(ending.trigger, begun.attempt, emitter.seq, packed, fields, worker=self._platform.worker)
         while self._stop is not Stop.LOST:
             try:
@@ -481,7 +481,7 @@ class Attempt:
             await self._family.cancel(map(TaskId, self._durable.journal.open_children))
         # What is mended may have become a failure.
         if closing.trigger is Trigger.WAIT:
-            await self._release.park(self._until, known)
+            await self._release.park(self._until, self._known)
         elif ending.delay is None or closing.trigger is Trigger.FAIL:
             await self._release.acknowledge(state)
         else:

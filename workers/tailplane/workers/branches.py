@@ -19,6 +19,7 @@ class Branch:
 
     Attributes:
         path: what the ids of its calls begin with.
+        parent: the branch whose call it is a part of; None: of none, or of one that goes on beside it.
         step: the name of the step that it belongs to; None: none. Its events bear it.
         next: the number of its next durable call.
         spawned: how many asyncio tasks have got a branch under this one.
@@ -35,6 +36,7 @@ class Branch:
         "is_replayed",
         "next",
         "owner",
+        "parent",
         "parts",
         "path",
         "runs",
@@ -43,8 +45,15 @@ class Branch:
         "waits_since",
     )
 
-    def __init__(self, path: str, step: str | None = None, owner: "asyncio.Task[object] | None" = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        step: str | None = None,
+        owner: "asyncio.Task[object] | None" = None,
+        parent: "Branch | None" = None,
+    ) -> None:
         self.path = path
+        self.parent = parent
         self.step = step
         self.owner = owner
         self.next = self.spawned = 0

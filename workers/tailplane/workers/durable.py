@@ -40,13 +40,13 @@ class Ways:
     Attributes:
         now: the server's time, in seconds since the epoch.
         watch: lets the inbox be looked at, from now on.
-        park: parks the task until a message comes, or until that time; None: however long it takes.
+        park: parks the task until that time (None: for ever), or until more messages have come than that many.
         bridge: leads to the platform's loop, and may be crossed from any.
     """
 
     now: Callable[[], float]
     watch: Callable[[], None]
-    park: Callable[[float | None], None]
+    park: Callable[[float | None, int], None]
     bridge: Bridge
 
 

@@ -20,6 +20,7 @@ from tailplane.protocol.cursor import Cursor
 from tailplane.protocol.errors import BufferFull, TailplaneError, TaskLost, TooLarge
 from tailplane.protocol.events import join_events, pack_event
 from tailplane.protocol.ids import EntryId
+from tailplane.protocol.ranges import joined
 from tailplane.workers.branches import Branch
 from tailplane.workers.budget import Budget
 from tailplane.workers.joint import Joint
@@ -231,6 +232,14 @@ class Emitter:
             if self.main is None:
                 self.main = branch
                 branch.note_all(self._first, self.written)
+
+    def join(self, branch: Branch, parts: Iterable[Branch]) -> None:
+        """Let a branch have noted what its parts have. Thread-safe."""
+        with self._lock:
+            self._end_joint()
+            branch.runs = joined([*branch.runs, *(each for part in parts for each in part.runs)])
+            for part in parts:
+                part.runs = []
 
     def write_if_roomy(self, packed: bytes, branch: Branch | None = None) -> bool:
         """Append a packed event where no bound is near; return whether that was so.

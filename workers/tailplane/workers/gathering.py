@@ -30,6 +30,7 @@ async def gather(journal: Journal, pieces: Sequence[Awaitable[Any]], *, return_e
         return await asyncio.gather(*tasks, return_exceptions=return_exceptions)
     finally:
         call.branch.parts = []
+        journal.join(call.branch, branches)
         left = [task for task in tasks if not task.done()]
         for task in left:
             task.cancel()

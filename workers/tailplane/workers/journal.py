@@ -44,7 +44,8 @@ class Call:
 
     def part(self, place: str) -> Branch:
         """Return a new branch for what the call runs."""
-        return Branch(f"{self.id}{place}", self.record.name if self.record.kind == "step" else self.branch.step)
+        step = self.record.name if self.record.kind == "step" else self.branch.step
+        return Branch(f"{self.id}{place}", step, parent=self.branch)
 
 
 class Journal:
@@ -82,7 +83,7 @@ class Journal:
         self._most = most
         ranges.add(memory.stand, *opening)
         if memory.steps or memory.journal:
-            self.main.is_replayed = self.main.next_id in memory.steps
+            self.enter(self.main)
             emitter.adopt(self.main)
 
     def branch(self) -> Branch:
@@ -131,15 +132,17 @@ class Journal:
             record = found
             self._check(record, kind, name, digest, call_id)
         branch.next += 1
-        branch.is_replayed = branch.next_id in self.memory.steps
+        self.enter(branch)
         made = Call(call_id, branch, record)
         made.started = started
         self.enter(made.inner)
         return made
 
     def enter(self, branch: Branch) -> None:
-        """Find out whether a new branch was there in an earlier attempt, or in an earlier try of its step."""
-        branch.is_replayed = branch.next_id in self.memory.steps
+        """Find out whether what a branch does next was done in an earlier attempt, or in an earlier try of its step."""
+        # Also behind its last call, where the code that waits for it has gone on.
+        goes_on = branch.parent is not None and branch.parent.is_replayed
+        branch.is_replayed = goes_on or branch.next_id in self.memory.steps
 
     def restart(self, call: Call, *, child: str) -> None:
         """Begin a call anew that failed in an earlier attempt, with another child."""
@@ -260,6 +263,10 @@ class Journal:
 
         self._emitter.commit(make)
 
+    def join(self, branch: Branch, parts: Sequence[Branch]) -> None:
+        """Let a branch take over what its parts have written behind their last calls."""
+        self._emitter.join(branch, parts)
+
     def failure_of(self, call: Call) -> dict[str, Any] | None:
         """Return what a call raised in an earlier attempt whose code went on behind it; None: it is to run."""
         if call.record.error is None or not call.branch.is_replayed:
@@ -317,6 +324,8 @@ class Journal:
         """
 
         def make(seq: Cursor) -> tuple[bytes, Fields]:
+            if not seals:
+                self.main.note_all(seq, seq)
             stand = self._seal(seq, self.main) if seals else []
             return pack_platform_event(PlatformType.CHECKPOINT, data), [*fields, *stand]
 

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
 
 from tailplane.protocol import codec
-from tailplane.protocol.errors import StepFailed, TooLarge, Unserialisable, WorkflowChanged
+from tailplane.protocol.errors import StepFailed, TailplaneError, TooLarge, Unserialisable, WorkflowChanged
 from tailplane.workers.descriptions import describe
 
 
@@ -101,5 +101,7 @@ def restore_error(kept: Mapping[str, Any]) -> BaseException:
         args = tuple(kept.get("args", ()))
         error = kind.__new__(kind, *args)
         error.args = args
+        if isinstance(error, TailplaneError):
+            error.detail, error.hint, error.facts = str(kept["message"]), None, {}
         return error
     return StepFailed(f"{kept['type']}: {kept['message']}")

@@ -33,11 +33,11 @@ class Waits:
 
     Args:
         park_after: how long its code may wait before it is parked.
-        park: parks it; is given when it is to run again in any case, in seconds since the epoch; None: never.
+        park: parks it; see `Ways`.
     """
 
     def __init__(
-        self, journal: Journal, arrivals: Arrivals, park_after: timedelta, park: Callable[[float | None], None]
+        self, journal: Journal, arrivals: Arrivals, park_after: timedelta, park: Callable[[float | None, int], None]
     ) -> None:
         self._journal = journal
         self._arrivals = arrivals
@@ -136,7 +136,8 @@ class Waits:
         elif left > 0.001:
             self._look_later(left)
         else:
-            self._park(min((until for until in self._deadlines if until is not None), default=None))
+            until = min((until for until in self._deadlines if until is not None), default=None)
+            self._park(until, self._arrivals.seen)
 
 
 def _read(message: Message, wanted: Wanted) -> Any:

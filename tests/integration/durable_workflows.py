@@ -1,0 +1,96 @@
+"""Workflows that are killed in the middle, and note outside of Tailplane what they have really done."""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from tailplane.workers import Context, workflow
+
+LETTERS = "abcdef"
+
+
+class Approval(BaseModel):
+    approved: bool
+
+
+def note(folder: str, what: str) -> None:
+    """Append a line to a file: one write, which no kill can cut."""
+    with (Path(folder) / "notes").open("a") as notes:
+        notes.write(f"{what}\n")
+
+
+@workflow(retries=30)
+async def five_steps(ctx: Context, folder: str, deaths: int) -> str:
+    """Write a text in five steps; in the fourth the process is to be killed, so many times."""
+
+    async def write(number: int) -> str:
+        note(folder, f"step {number}")
+        text = []
+        for at, letter in enumerate(LETTERS):
+            ctx.write_event_to_stream(f"{number}{letter} ")
+            text.append(f"{number}{letter} ")
+            await asyncio.sleep(0.002)
+            if number == 4 and at == len(LETTERS) // 2:
+                # From here on somebody kills this process.
+                left = deaths - sum(1 for line in (Path(folder) / "notes").read_text().splitlines() if line == "step 4")
+                if left >= 0:
+                    note(folder, f"pid {os.getpid()}")
+                    await asyncio.Event().wait()
+        return "".join(text)
+
+    ctx.write_event_to_stream("begin ")
+    whole = ""
+    for number in range(1, 6):
+        whole += await ctx.step(write, number, name=f"write {number}")
+        ctx.write_event_to_stream(f"({number}) ")
+    ctx.write_event_to_stream("end")
+    return whole
+
+
+@workflow
+async def approval(ctx: Context, folder: str) -> dict[str, Any]:
+    """Do something, ask, and do something else."""
+
+    async def draft() -> str:
+        note(folder, f"draft {os.getpid()}")
+        ctx.write_event_to_stream("drafted ")
+        return "draft"
+
+    async def publish(text: str) -> str:
+        note(folder, f"publish {os.getpid()}")
+        ctx.write_event_to_stream("published")
+        return text.upper()
+
+    text = await ctx.step(draft)
+    ctx.write_event_to_stream("may I? ")
+    answer: Approval = await ctx.wait_for_event(Approval, timeout=2 * 3600)
+    return {"text": await ctx.step(publish, text), "approved": answer.approved}
+
+
+@workflow
+async def leaf(ctx: Context, number: int) -> int:
+    """Write and return a number, after a while."""
+    ctx.write_event_to_stream(f"leaf {number}")
+    await asyncio.sleep(0.05 * number)
+    return number
+
+
+@workflow
+async def forest(ctx: Context, depth: int) -> int:
+    """Start children that start children, and wait for all of them."""
+    if depth == 0:
+        # Longer than any test takes.
+        return int(await ctx.run_child("leaf", 10_000))
+    return sum(await ctx.gather(*(ctx.run_child("forest", depth - 1) for _ in range(2))))
+
+
+@workflow
+async def fan_out(ctx: Context, count: int) -> int:
+    """Run children at once, and show what they write."""
+    ctx.write_event_to_stream("begin")
+    got = await ctx.gather(*(ctx.run_child("leaf", number, merge=f"leaf {number}") for number in range(count)))
+    ctx.write_event_to_stream("end")
+    return sum(got)

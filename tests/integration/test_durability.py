@@ -1,0 +1,129 @@
+"""Workflows survive: a killed worker, a wait that outlasts it, children on other workers; nothing is done twice."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tailplane.client import Client, State, Task
+from tailplane.client.rewinds import Accumulated
+from tailplane.deploy.cluster import LocalCluster, Plan
+from tests.integration.durable_workflows import LETTERS, Approval
+
+pytestmark = [pytest.mark.process]
+
+WORKFLOWS = Path(__file__).with_name("durable_workflows.py")
+KILLS = 20
+PATIENCE = 60.0
+
+
+@contextlib.asynccontextmanager
+async def _cluster(**env: str) -> AsyncIterator[LocalCluster]:
+    # A lease as short as a loaded machine bears: a lost worker is found out sooner.
+    settings = {"TAILPLANE_LEASE": "1.5s", "TAILPLANE_RENEW_EVERY": "0.4s", "TAILPLANE_PARK_AFTER": "0.3s", **env}
+    plan = Plan(target=str(WORKFLOWS), workers=2, concurrency=8, env=settings)
+    running = await asyncio.to_thread(LocalCluster(plan).start)
+    try:
+        yield running
+    finally:
+        await asyncio.to_thread(running.stop)
+
+
+def _notes(folder: Path) -> list[str]:
+    notes = folder / "notes"
+    return notes.read_text().splitlines() if notes.exists() else []
+
+
+async def _until(condition: Any, patience: float = PATIENCE) -> None:
+    async with asyncio.timeout(patience):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+async def _until_state(task: Task, state: State) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while (await task.status()).state != state:
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.slow
+async def test_a_worker_that_is_killed_in_the_fourth_step_twenty_times_over(tmp_path: Path) -> None:
+    undisturbed = tmp_path / "undisturbed"
+    undisturbed.mkdir()
+    async with _cluster() as cluster, Client(cluster.url) as client:
+        task = await client.run_workflow("five_steps", {"folder": str(tmp_path), "deaths": KILLS})
+        for number in range(1, KILLS + 1):
+            await _until(lambda number=number: sum(line.startswith("pid ") for line in _notes(tmp_path)) == number)
+            pid = int(_notes(tmp_path)[-1].removeprefix("pid "))
+            index = [child.pid for child in cluster.workers].index(pid)
+            os.kill(pid, signal.SIGKILL)
+            # The other one takes over; this one comes back meanwhile.
+            cluster.workers[index].wait(PATIENCE)
+            cluster.workers[index].start()
+        result = await task.result(timeout=PATIENCE)
+        reference = await client.run_workflow("five_steps", {"folder": str(undisturbed), "deaths": 0})
+        assert result == await reference.result(timeout=PATIENCE)
+        ran = Counter(line for line in _notes(tmp_path) if line.startswith("step "))
+        assert ran == {"step 1": 1, "step 2": 1, "step 3": 1, "step 4": KILLS + 1, "step 5": 1}
+        # What the finished steps wrote was written once, not only shown once.
+        written = Counter([event.data async for event in task.events() if event.kind == "workflow"])
+        once = ["begin ", "end", *(f"{n}{letter} " for n in (1, 2, 3, 5) for letter in LETTERS)]
+        assert {text: written[text] for text in once} == dict.fromkeys(once, 1)
+        assert await task.text() == await reference.text()
+        accumulated = Accumulated()
+        async for event in task.events():
+            accumulated.add(event)
+        assert "".join(event.data for event in accumulated.events) == await reference.text()
+        steps = await task.steps()
+        assert [(step.name, step.ended_at is not None) for step in steps] == [(f"write {n}", True) for n in range(1, 6)]
+        status = await task.status()
+        assert status.attempt == KILLS + 1
+
+
+async def test_a_parked_approval_frees_its_slot_and_outlives_its_worker(tmp_path: Path) -> None:
+    async with _cluster(TAILPLANE_CONCURRENCY="1") as cluster, Client(cluster.url) as client:
+        task = await client.run_workflow("approval", str(tmp_path))
+        await _until_state(task, State.WAITING)
+        async with asyncio.timeout(PATIENCE):
+            while any(worker.running for worker in await client.workers()):
+                await asyncio.sleep(0.02)
+        pid = int(_notes(tmp_path)[0].removeprefix("draft "))
+        index = [child.pid for child in cluster.workers].index(pid)
+        cluster.kill_worker(index)
+        key = "one answer"
+        number = await client.send_event(task.task_id, Approval(approved=True), idempotency_key=key)
+        assert number == await client.send_event(task.task_id, Approval(approved=True), idempotency_key=key)
+        assert await task.result(timeout=PATIENCE) == {"text": "DRAFT", "approved": True}
+        other = cluster.workers[1 - index].pid
+        assert _notes(tmp_path) == [f"draft {pid}", f"publish {other}"]
+        assert await task.collect() == ["drafted ", "may I? ", "published"]
+
+
+async def test_children_run_on_all_workers_and_are_cancelled_with_their_parent() -> None:
+    async with _cluster() as cluster, Client(cluster.url) as client:
+        tree = await client.run_workflow("forest", 2)
+        tasks: list[Any] = []
+        async with asyncio.timeout(PATIENCE):
+            # One, two, four, and four leaves.
+            while len(tasks := [task async for task in client.tasks()]) < 11:
+                await asyncio.sleep(0.05)
+        flat = await client.run_workflow("fan_out", 6)
+        assert await flat.result(timeout=PATIENCE) == sum(range(6))
+        shown = await flat.collect()
+        assert (shown[0], shown[-1]) == ("begin", "end")
+        assert sorted(shown[1:-1]) == [f"leaf {number}" for number in range(6)]
+        assert await flat.collect(channel="leaf 3") == ["leaf 3"]
+        begun = time.monotonic()
+        assert (await tree.cancel("enough")).state == State.CANCELLED
+        took = time.monotonic() - begun
+        states = Counter([(await client.task(task.task_id).status()).state for task in tasks])
+        assert states == {State.CANCELLED: 11}, took
+        assert len({worker.worker_id for worker in await client.workers()}) == 2
+        assert cluster.workers[0].is_running
