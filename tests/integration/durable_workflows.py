@@ -2,8 +2,9 @@
 
 import asyncio
 import os
+import random
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -94,3 +95,90 @@ async def fan_out(ctx: Context, count: int) -> int:
     got = await ctx.gather(*(ctx.run_child("leaf", number, merge=f"leaf {number}") for number in range(count)))
     ctx.write_event_to_stream("end")
     return sum(got)
+
+
+Action = tuple[Literal["step", "gather", "ask", "child", "flaky"], int]
+
+
+def errands(seed: int) -> list[Action]:
+    """Return what a task of that seed does, one after the other."""
+    draw = random.Random(f"errand {seed}")
+    kinds: list[Literal["step", "gather", "ask", "child", "flaky"]] = ["step", "gather", "ask", "child", "flaky"]
+    return [(draw.choice(kinds), draw.randrange(2, 5)) for _ in range(6)]
+
+
+def written(seed: int) -> dict[str | None, list[str]]:
+    """Return what a task of that seed writes, on each channel in order, if nothing disturbs it."""
+    found: dict[str | None, list[str]] = {None: []}
+    for number, (kind, count) in enumerate(errands(seed)):
+        found[None].append(f"{number} {kind}")
+        match kind:
+            case "step" | "flaky":
+                found[None] += [f"{number}.{at}" for at in range(count)]
+            case "gather":
+                for piece in range(count):
+                    expected = [f"{number} begin", f"{number} one", f"{number} two", f"{number} end"]
+                    found.setdefault(f"piece {piece}", []).extend(expected)
+            case "ask":
+                found[None].append(f"got {number}")
+            case "child":
+                found.setdefault("kid", []).extend(f"{number}.{at}" for at in range(count))
+    found[None].append("done")
+    return found
+
+
+@workflow(retries=40)
+async def errand(ctx: Context, folder: str, seed: int) -> list[str]:
+    """Do what the seed says, durably."""
+    did: list[str] = []
+
+    async def say(number: int, count: int, fails: bool = False) -> str:
+        note(folder, f"{seed} {number}")
+        for at in range(count):
+            ctx.write_event_to_stream(f"{number}.{at}")
+            await asyncio.sleep(0.01)
+        if fails and random.random() < 0.5:
+            raise OSError("by chance")
+        return str(number)
+
+    async def piece(number: int, name: int) -> str:
+        channel = f"piece {name}"
+
+        async def part(what: str) -> str:
+            note(folder, f"{seed} {number} {name} {what}")
+            ctx.write_event_to_stream(f"{number} {what}", channel=channel)
+            await asyncio.sleep(random.random() * 0.05)
+            return what
+
+        ctx.write_event_to_stream(f"{number} begin", channel=channel)
+        for what in ("one", "two"):
+            await ctx.step(part, what)
+        ctx.write_event_to_stream(f"{number} end", channel=channel)
+        return channel
+
+    for number, (kind, count) in enumerate(errands(seed)):
+        ctx.write_event_to_stream(f"{number} {kind}")
+        match kind:
+            case "step":
+                did.append(await ctx.step(say, number, count))
+            case "flaky":
+                did.append(await ctx.step(say, number, count, fails=True, retries=50, retry_delay=0.01))
+            case "gather":
+                did += await ctx.gather(*(piece(number, name) for name in range(count)))
+            case "ask":
+                got = await ctx.wait_for_event(f"answer {number}")
+                ctx.write_event_to_stream(f"got {got}")
+                did.append(f"got {got}")
+            case "child":
+                did.append(str(await ctx.run_child("kid", {"number": number, "count": count}, merge="kid")))
+    ctx.write_event_to_stream("done")
+    return did
+
+
+@workflow(retries=40)
+async def kid(ctx: Context, number: int, count: int) -> int:
+    """Write a few events."""
+    for at in range(count):
+        ctx.write_event_to_stream(f"{number}.{at}")
+        await asyncio.sleep(0.02)
+    return count

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import random
 import signal
 import time
 from collections import Counter
@@ -15,7 +16,7 @@ import pytest
 from tailplane.client import Client, State, Task
 from tailplane.client.rewinds import Accumulated
 from tailplane.deploy.cluster import LocalCluster, Plan
-from tests.integration.durable_workflows import LETTERS, Approval
+from tests.integration.durable_workflows import LETTERS, Approval, errands, written
 
 pytestmark = [pytest.mark.process]
 
@@ -127,3 +128,48 @@ async def test_children_run_on_all_workers_and_are_cancelled_with_their_parent()
         assert states == {State.CANCELLED: 11}, took
         assert len({worker.worker_id for worker in await client.workers()}) == 2
         assert cluster.workers[0].is_running
+
+
+@pytest.mark.slow
+async def test_workers_that_are_killed_at_any_time_lose_and_double_nothing(tmp_path: Path) -> None:
+    draw = random.Random(11)
+    async with _cluster() as cluster, Client(cluster.url) as client, asyncio.TaskGroup() as group:
+        tasks = {
+            seed: await client.run_workflow("errand", {"folder": str(tmp_path), "seed": seed}) for seed in range(24)
+        }
+        for seed, task in tasks.items():
+            group.create_task(_answer(task, seed, draw.uniform(0, 6)))
+        for _ in range(8):
+            await asyncio.sleep(draw.uniform(0.2, 1.2))
+            worker = cluster.workers[draw.randrange(2)]
+            worker.kill()
+            worker.wait(PATIENCE)
+            worker.start()
+        async with asyncio.timeout(2 * PATIENCE):
+            results = {seed: await task.result() for seed, task in tasks.items()}
+        for seed, task in tasks.items():
+            events = [event async for event in task.events()]
+            assert [event.seq for event in events] == list(range(1, len(events) + 1))
+            accumulated = Accumulated()
+            for event in events:
+                accumulated.add(event)
+            shown: dict[str | None, list[str]] = {None: []}
+            for event in accumulated.events:
+                shown.setdefault(event.channel, []).append(event.data)
+            assert shown == written(seed), (seed, task.task_id)
+            assert len(results[seed]) >= len(errands(seed))
+            # One who asks what is superseded is told the same.
+            ranges = (await task.status()).superseded
+            left = [e.seq for e in events if e.kind == "workflow" and not any(a <= e.seq <= b for a, b in ranges)]
+            assert left == [event.seq for event in accumulated.events]
+        attempts = [(await task.status()).attempt for task in tasks.values()]
+        assert max(attempts) > 1
+
+
+async def _answer(task: Task, seed: int, after: float) -> None:
+    """Answer all that a task of that seed will ask, each twice, before it asks or while it waits."""
+    await asyncio.sleep(after)
+    for number, (kind, _) in enumerate(errands(seed)):
+        if kind == "ask":
+            for _ in range(2):
+                await task.send_event(number, type=f"answer {number}", idempotency_key=f"key {number}")
