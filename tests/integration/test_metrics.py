@@ -272,6 +272,7 @@ ELSEWHERE = {
     "tailplane_repaired_entries_total": "tests/unit/workers/test_kept.py",
     "tailplane_events_lost_total": "tests/unit/workers/test_kept.py",
     "tailplane_platform_loop_late_seconds": "tests/unit/broker/test_pulse.py",
+    "tailplane_schedule_due_times_total": "tests/contract/http/test_schedules.py",
     "tailplane_tasks_ended_late_total": "tests/unit/control_plane/test_housekeeping.py",
 }
 

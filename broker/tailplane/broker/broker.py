@@ -12,6 +12,7 @@ from tailplane.broker.inbox import Inbox
 from tailplane.broker.keys import Keys
 from tailplane.broker.parking import Parking
 from tailplane.broker.queue import Queue
+from tailplane.broker.schedules import ScheduleStore
 from tailplane.broker.shard_bells import AnyNode, ShardBells
 from tailplane.broker.shards import Shards
 from tailplane.broker.store import Store
@@ -39,6 +40,7 @@ class Broker:
     inbox: Inbox
     parking: Parking
     deliveries: Deliveries
+    schedules: ScheduleStore
 
     @classmethod
     def over(
@@ -69,6 +71,7 @@ class Broker:
             inbox=inbox,
             parking=parking,
             deliveries=Deliveries(inbox, queue, parking),
+            schedules=ScheduleStore(wire, keys),
         )
 
     def hear_bells(self, on_message: OnMessage) -> Hearing:

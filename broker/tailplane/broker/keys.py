@@ -28,6 +28,10 @@ deployment's prefix.
                                                     dropped or found gone                     drops, listing
     <prefix>:{queue}:request:<tenant>:<d>  string   24 hours; dead letters' retention where   enqueue, sessions, drops
                                                     <d> is one that it took off the list
+    <prefix>:{queue}:schedule:<tenant>:<name>  hash  none; removed with the schedule          schedule, fire, pass_over,
+                                                                                              pause, resume
+    <prefix>:{queue}:schedules:<tenant>    zset     none; names                               schedule
+    <prefix>:{queue}:schedules-due:<tenant>  zset   none; those that have a next due time     as the schedule's
     <prefix>:{queue}:session:<tenant>:<s>  hash     session's idle time                       sessions, enqueue
     <prefix>:{queue}:session-tasks:<tenant>:<s>  zset  as the session's                       enqueue
 """
@@ -135,6 +139,18 @@ class Keys:
     def request(self, tenant: str, digest: str) -> str:
         """Return the key that remembers what an idempotency key made."""
         return f"{self.prefix}:{{queue}}:request:{check_tenant(tenant)}:{digest}"
+
+    def schedule(self, tenant: str, name: str) -> str:
+        """Return the key of a schedule."""
+        return f"{self.prefix}:{{queue}}:schedule:{check_tenant(tenant)}:{name}"
+
+    def schedules(self, tenant: str) -> str:
+        """Return the index of a tenant's schedules: scored alike, so ordered by name."""
+        return f"{self.prefix}:{{queue}}:schedules:{check_tenant(tenant)}"
+
+    def schedules_due(self, tenant: str) -> str:
+        """Return the schedules that have a next due time, scored by it, in ms."""
+        return f"{self.prefix}:{{queue}}:schedules-due:{check_tenant(tenant)}"
 
     def session(self, tenant: str, session: SessionId) -> str:
         """Return the key of a session's record."""

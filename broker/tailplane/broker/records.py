@@ -24,6 +24,20 @@ class Parent(NamedTuple):
     depth: int
 
 
+class Fired(NamedTuple):
+    """What fired a task.
+
+    Attributes:
+        schedule: its name.
+        due_ms: the due time, in ms since the epoch; None: somebody triggered the schedule by hand.
+        record_by_ms: the server's time after which the task must not be recorded any more; 0: at any time.
+    """
+
+    schedule: str
+    due_ms: int | None = None
+    record_by_ms: int = 0
+
+
 class NewTask(NamedTuple):
     """What a submit asks for.
 
@@ -35,6 +49,8 @@ class NewTask(NamedTuple):
         position: how many tasks of its workflow waited before it, about; None: not known.
         requeue_of: the failed task that it does again.
         parent: the task that starts it.
+        delay: how long after its recording it is due; its start deadline and the TTL count from then.
+        fired: what fired it; None: somebody submitted it.
     """
 
     ref: TaskRef
@@ -49,6 +65,8 @@ class NewTask(NamedTuple):
     position: int | None = None
     requeue_of: TaskId | None = None
     parent: Parent | None = None
+    delay: timedelta = timedelta()
+    fired: Fired | None = None
 
 
 class TaskRecord(NamedTuple):
@@ -80,6 +98,10 @@ class TaskRecord(NamedTuple):
     position: int | None = None
     # The failed task that it does again.
     requeue_of: TaskId | None = None
+    # When it was to be started, if that was not at once.
+    due_at: float | None = None
+    # The schedule that fired it.
+    schedule: str | None = None
     # The trace context of the attempt that gave it back; None: no attempt has, or it had none.
     given_back_trace: str | None = None
     # How many attempts had failed when its latest step finished.
@@ -107,7 +129,7 @@ class TaskRecord(NamedTuple):
 SUMMARY_FIELDS = (
     "task_id", "tenant", "workflow", "version", "state", "attempt", "failures", "created_at", "started_at", "ended_at",
     "start_by", "session_id", "worker", "metadata", "superseded", "position",
-    "requeue_of", "stand", "rewound", "parent", "children",
+    "requeue_of", "stand", "rewound", "parent", "children", "due_at", "schedule",
 )  # fmt: skip
 OUTCOME_FIELDS = (*SUMMARY_FIELDS, "result", "error")
 # What a worker needs beside what its own `begin` has written.
@@ -123,6 +145,7 @@ BEGUN_FIELDS = (
     "given_back_trace",
     "borne",
     "parent",
+    "due_at",
 )
 
 
@@ -146,6 +169,10 @@ def task_fields(task: NewTask) -> list[bytes | str]:
         fields += ["requeue_of", task.requeue_of]
     if task.parent is not None:
         fields += ["parent", codec.pack(task.parent)]
+    if task.fired is not None:
+        fields += ["schedule", task.fired.schedule]
+        if task.fired.due_ms is not None:
+            fields += ["due_at", str(task.fired.due_ms)]
     return fields
 
 
@@ -173,7 +200,15 @@ def queued_record(task: NewTask, created_at: float, start_by: float) -> TaskReco
         position=task.position,
         requeue_of=task.requeue_of,
         parent=task.parent,
+        due_at=_due_at(task, created_at),
+        schedule=task.fired.schedule if task.fired else None,
     )
+
+
+def _due_at(task: NewTask, created_at: float) -> float | None:
+    if task.fired and task.fired.due_ms is not None:
+        return task.fired.due_ms / 1000
+    return created_at + task.delay.total_seconds() if task.delay else None
 
 
 def running_record(
@@ -186,7 +221,10 @@ def running_record(
     row: Sequence[bytes | None],
 ) -> TaskRecord:
     """Return the record of a task whose attempt has just begun; `row` has the values of `BEGUN_FIELDS`."""
-    workflow, version, created_at, start_by, session, metadata, trace, value, given_back_trace, borne, parent = row
+    (
+        workflow, version, created_at, start_by, session, metadata, trace, value, given_back_trace, borne, parent,
+        due_at,
+    ) = row  # fmt: skip
     return TaskRecord(
         task_id=task.task_id,
         tenant=task.tenant,
@@ -210,6 +248,7 @@ def running_record(
         given_back_trace=given_back_trace.decode() if given_back_trace else None,
         borne=int(borne or 0),
         parent=_parent(parent),
+        due_at=_seconds(due_at),
     )
 
 
@@ -244,6 +283,8 @@ def parse_task(fields: Mapping[str, bytes | None]) -> TaskRecord:
         children=tuple(_table(get("children")) or ()),
         stand=tuple(ranges.unpack(get("stand"))),
         rewound=tuple(ranges.unpack(get("rewound"))),
+        due_at=_seconds(get("due_at")),
+        schedule=_text(get("schedule")) or None,
     )
 
 

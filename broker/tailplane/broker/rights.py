@@ -27,9 +27,11 @@ def of_control_plane(keys: Keys) -> list[Command]:
     session, tasks = keys.session(DEFAULT_TENANT, SessionId("probe")), keys.tasks(DEFAULT_TENANT)
     of_session = keys.session_tasks(DEFAULT_TENANT, SessionId("probe"))
     request, gone, dead = keys.request(DEFAULT_TENANT, "probe"), keys.gone(DEFAULT_TENANT), keys.dead(DEFAULT_TENANT)
+    schedule, schedules = keys.schedule(DEFAULT_TENANT, "probe"), keys.schedules(DEFAULT_TENANT)
     return [
         ("EVALSHA", _SCRIPT, 2, record, stream),
         ("EVAL", "return 1", 7, due, keys.doorbell(_WORKFLOW), tasks, request, session, of_session, dead),
+        ("EVAL", "return 1", 3, schedule, schedules, keys.schedules_due(DEFAULT_TENANT)),
         ("TIME",),
         ("EXISTS", stream), ("DEL", record, stream, keys.worker(_WORKER), keys.running(_WORKER)),
         ("EXPIRE", keys.doorbell(_WORKFLOW), 60), ("PEXPIRE", stream, 1),
@@ -38,6 +40,7 @@ def of_control_plane(keys: Keys) -> list[Command]:
         ("HGET", record, "state"), ("HMGET", record, "state"), ("HGETALL", keys.workflows),
         ("HVALS", keys.running(_WORKER)), ("HLEN", keys.running(_WORKER)), ("HSET", record, "state", ""),
         ("HSETNX", session, "closed", "0"), ("HDEL", keys.running(_WORKER), _TASK.member),
+        ("HINCRBY", schedule, "fired", 1),
         ("ZADD", tasks, 0, _TASK.task_id), ("ZREM", of_session, _TASK.task_id),
         ("ZREMRANGEBYSCORE", gone, 0, 0), ("ZCARD", due), ("ZSCORE", gone, _TASK.task_id),
         ("ZRANGE", keys.workers, 0, 0), ("ZRANGEBYSCORE", due, 0, 0),

@@ -164,6 +164,10 @@ class StartTooLate(Exception):
     """The task's start deadline has passed."""
 
 
+class TooLateToRecord(Exception):
+    """The task is not there, and so much time has passed that it may have been there, and gone."""
+
+
 class TimeIsUp(Exception):
     """The task has taken as long as it may; `attempt` is its latest."""
 
@@ -209,20 +213,29 @@ class TaskStore:
         return task
 
     async def create(self, task: NewTask) -> TaskRecord:
-        """Record a task as queued and open its stream; return its record. Sent again, it changes nothing."""
+        """Record a task as queued and open its stream; return its record. Sent again, it changes nothing.
+
+        Raises:
+            TooLateToRecord: its `record_by_ms` has passed, and it is not there.
+        """
         queued: dict[str, Any] = {"workflow": task.workflow, "version": task.version}
         if task.position is not None:
             queued["position"] = task.position
         if task.requeue_of is not None:
             queued["requeue_of"] = task.requeue_of
+        if task.fired is not None:
+            queued["schedule"] = task.fired.schedule
         payload = events.join_events([events.pack_platform_event(PlatformType.QUEUED, queued)])
-        start_within = task.start_within or self.start_within
+        start_within = task.delay + (task.start_within or self.start_within)
         ttl = start_within + self.retention
+        record_by = task.fired.record_by_ms if task.fired else 0
         created_at = await self._run(
             scripts.CREATE,
             [self.keys.task(task.ref), self.keys.stream(task.ref)],
-            [payload, _ms(ttl), _ms(start_within), *task_fields(task)],
+            [payload, _ms(ttl), _ms(start_within), _ms(task.delay), record_by, *task_fields(task)],
         )
+        if not created_at:
+            raise TooLateToRecord
         return queued_record(task, created_at / 1000, created_at / 1000 + start_within.total_seconds())
 
     async def discard(self, task: TaskRef) -> None:

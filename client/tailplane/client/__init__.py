@@ -15,6 +15,7 @@ from tailplane.client.models import (
 )
 from tailplane.client.options import ClientOptions, ReconnectPolicy
 from tailplane.client.rewinds import Rewind
+from tailplane.client.schedules import Schedule, ScheduleInfo
 from tailplane.client.session import Session
 from tailplane.client.snapshots import Snapshots
 from tailplane.client.stream import EventStream, ResultStream
@@ -35,6 +36,7 @@ from tailplane.protocol.errors import (
     QueueFull,
     RequestError,
     ResultPending,
+    ScheduleNotFound,
     SessionClosed,
     SessionNotFound,
     StoreUnavailable,
@@ -84,6 +86,9 @@ __all__ = [
     "ResultPending",
     "ResultStream",
     "Rewind",
+    "Schedule",
+    "ScheduleInfo",
+    "ScheduleNotFound",
     "Session",
     "SessionClosed",
     "SessionInfo",

@@ -4,19 +4,23 @@ It speaks HTTP to a control plane, never Redis. One client serves any number of 
 loop. It connects when it is first used.
 """
 
+import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from types import TracebackType
 from typing import Self
 
 from pydantic import BaseModel
 
+from tailplane.client.durations import Duration
 from tailplane.client.event_models import EventModels
 from tailplane.client.link import Link
 from tailplane.client.models import FleetInfo, TaskStatus, WorkerInfo, WorkerList, WorkflowInfo, WorkflowList, parse
 from tailplane.client.options import ClientOptions, control_plane_url
-from tailplane.client.pages import DeadLetterPages, TaskPages
+from tailplane.client.pages import DeadLetterPages, SchedulePages, TaskPages
 from tailplane.client.rewinds import OnRewind
+from tailplane.client.schedules import Schedule, ScheduleInfo, put_off
 from tailplane.client.session import Session, opened_session
 from tailplane.client.stream import ResultStream
 from tailplane.client.task import Task, submit, task_of
@@ -88,9 +92,13 @@ class Client:
         *,
         metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
+        delay: Duration | None = None,
+        run_at: datetime | None = None,
     ) -> Task:
         """Start a run of the workflow `name` that belongs to no session; see `Session.run_workflow`."""
-        return await submit(self._link, path("tasks"), name, input_data, metadata, idempotency_key)
+        return await submit(
+            self._link, path("tasks"), name, input_data, metadata, idempotency_key, put_off(delay, run_at)
+        )
 
     def get_task_result_stream(
         self, task_id: str, *, start: Cursor | str = "start", on_rewind: OnRewind = "keep"
@@ -109,10 +117,15 @@ class Client:
         return Task(self._link, task_id)
 
     def tasks(
-        self, *, state: State | str | None = None, workflow: str | None = None, session_id: str | None = None
+        self,
+        *,
+        state: State | str | None = None,
+        workflow: str | None = None,
+        session_id: str | None = None,
+        schedule: str | None = None,
     ) -> TaskPages:
         """Return the tasks that fit all that is given, newest first, without their results and errors."""
-        query = {"state": state and str(state), "workflow": workflow, "session_id": session_id}
+        query = {"state": state and str(state), "workflow": workflow, "session_id": session_id, "schedule": schedule}
         return TaskPages(self._link, {name: value for name, value in query.items() if value})
 
     def dead_letters(self, *, workflow: str | None = None) -> DeadLetterPages:
@@ -142,6 +155,69 @@ class Client:
             TaskNotFound: no such task, or its retention has passed.
         """
         await self._link.transport.request("DELETE", path("dead-letters", task_id))
+
+    async def put_schedule(self, name: str, schedule: Schedule) -> ScheduleInfo:
+        """Create a schedule, or replace the one of that name; one that says the same already stays as it is.
+
+        What was fired before is not fired again by what replaces it, and one that is paused stays so.
+
+        Raises:
+            ValueError: a time of it has no time zone.
+            UnknownWorkflow, InvalidInput, TooLarge, Unserialisable: it could not be run.
+            InvalidRequest: it says no time, more than one or none that lies ahead, or its cron or time zone is none.
+            Unavailable, ConnectionLost: it could not be put within the options' `retry_for`.
+        """
+        answer = await self._link.transport.request("PUT", path("schedules", name), body=schedule.body())
+        return parse(ScheduleInfo, answer.value)
+
+    def schedules(self) -> SchedulePages:
+        """Return the schedules by name, without their inputs."""
+        return SchedulePages(self._link, {})
+
+    async def schedule(self, name: str) -> ScheduleInfo:
+        """Return a schedule as it stands.
+
+        Raises:
+            ScheduleNotFound: there is none of that name.
+        """
+        return parse(ScheduleInfo, (await self._link.transport.request("GET", path("schedules", name))).value)
+
+    async def delete_schedule(self, name: str) -> None:
+        """Remove a schedule; the tasks that it has fired go on.
+
+        Raises:
+            ScheduleNotFound: there is none of that name; also where a lost answer was asked for again.
+        """
+        await self._link.transport.request("DELETE", path("schedules", name))
+
+    async def pause_schedule(self, name: str) -> ScheduleInfo:
+        """Let a schedule fire nothing until it is resumed: due times of meanwhile are neither fired nor missed.
+
+        Raises:
+            ScheduleNotFound: there is none of that name.
+        """
+        answer = await self._link.transport.request("POST", path("schedules", name, "pause"))
+        return parse(ScheduleInfo, answer.value)
+
+    async def resume_schedule(self, name: str) -> ScheduleInfo:
+        """Let a paused schedule go on, with its first due time from now on.
+
+        Raises:
+            ScheduleNotFound: there is none of that name.
+        """
+        answer = await self._link.transport.request("POST", path("schedules", name, "resume"))
+        return parse(ScheduleInfo, answer.value)
+
+    async def trigger_schedule(self, name: str, *, idempotency_key: str | None = None) -> Task:
+        """Run now what a schedule runs, also of a paused one and whatever its `overlap`; its due times stay.
+
+        Raises:
+            ScheduleNotFound: there is none of that name.
+            What `run_workflow` raises.
+        """
+        key = idempotency_key or secrets.token_hex(16)
+        answer = await self._link.transport.request("POST", path("schedules", name, "trigger"), key=key)
+        return task_of(self._link, parse(TaskStatus, answer.value))
 
     async def workflows(self) -> list[WorkflowInfo]:
         """Return the workflows that workers have registered."""

@@ -14,7 +14,7 @@ class Request:
     """What is asked.
 
     Attributes:
-        method: GET, POST or DELETE.
+        method: GET, POST, PUT or DELETE.
         target: path and query, from the root of the client's URL.
         headers: names in lower case; those that all requests have are added on the way.
         body: what is sent, with its length.

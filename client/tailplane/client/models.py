@@ -46,6 +46,8 @@ class TaskStatus(Answer):
     superseded: list[tuple[int, int]] = Field(default_factory=list)
     requeue_of: str | None = None
     parent_id: str | None = None
+    due_at: float | None = None
+    schedule: str | None = None
     result: Any = None
     error: ErrorInfo | None = None
 

@@ -6,13 +6,14 @@ from typing import Generic, TypeVar
 
 from tailplane.client.link import Link
 from tailplane.client.models import DeadLetter, DeadLetterPage, TaskPage, TaskStatus, parse
+from tailplane.client.schedules import ScheduleInfo, SchedulePage
 from tailplane.client.transport import path
 
 T = TypeVar("T")
 
 
 class Pages(AsyncIterator[T], Generic[T]):
-    """What a list has, newest first; the next page is asked for when the one before is used up."""
+    """What a list has, in its order; the next page is asked for when the one before is used up."""
 
     def __init__(self, link: Link, where: str, query: Mapping[str, str]) -> None:
         """Ask nothing yet; `query` are the list's filters."""
@@ -69,3 +70,15 @@ class DeadLetterPages(Pages[DeadLetter]):
     def _read(self, value: object) -> tuple[list[DeadLetter], str | None]:
         page = parse(DeadLetterPage, value)
         return page.dead_letters, page.next_page
+
+
+class SchedulePages(Pages[ScheduleInfo]):
+    """Schedules."""
+
+    def __init__(self, link: Link, query: Mapping[str, str]) -> None:
+        """Ask nothing yet; `query` are the list's filters."""
+        super().__init__(link, path("schedules"), query)
+
+    def _read(self, value: object) -> tuple[list[ScheduleInfo], str | None]:
+        page = parse(SchedulePage, value)
+        return page.schedules, page.next_page

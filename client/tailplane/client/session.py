@@ -4,11 +4,13 @@ import logging
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 
+from tailplane.client.durations import Duration
 from tailplane.client.link import Link
 from tailplane.client.models import SessionInfo, parse
 from tailplane.client.rewinds import OnRewind
+from tailplane.client.schedules import put_off
 from tailplane.client.stream import ResultStream
 from tailplane.client.task import Task, submit
 from tailplane.client.transport import Patience, path
@@ -42,6 +44,8 @@ class Session:
         *,
         metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
+        delay: Duration | None = None,
+        run_at: datetime | None = None,
     ) -> Task:
         """Start a run of the workflow `name` and return its task, without waiting for a worker.
 
@@ -50,13 +54,16 @@ class Session:
             input_data: a pydantic model, or anything that msgpack carries.
             metadata: labels of the task.
             idempotency_key: the same key and request within 24 hours give the same task, not another one.
+            delay: how long to put its start off, as a timedelta or in seconds.
+            run_at: when to start it; a time that has passed means now. Not beside `delay`.
         Raises:
+            ValueError: `run_at` has no time zone.
             UnknownWorkflow, InvalidInput, TooLarge, Unserialisable, SessionClosed: it can't be started as asked.
             IdempotencyConflict: the key was used for another request.
             QueueFull, Unavailable, ConnectionLost: it could not be started within the options' `retry_for`.
         """
         where = path("sessions", self.session_id, "tasks")
-        return await submit(self._link, where, name, input_data, metadata, idempotency_key)
+        return await submit(self._link, where, name, input_data, metadata, idempotency_key, put_off(delay, run_at))
 
     def get_task_result_stream(
         self, task_id: str, *, start: Cursor | str = "start", on_rewind: OnRewind = "keep"

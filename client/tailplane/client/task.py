@@ -188,9 +188,14 @@ async def submit(
     input_data: object,
     metadata: Mapping[str, str] | None,
     idempotency_key: str | None,
+    when: Mapping[str, object],
 ) -> Task:
-    """Ask for a run of the workflow `name` at the endpoint `where`, and return the task's handle."""
-    body: dict[str, object] = {"workflow": name, "input": input_data}
+    """Ask for a run of the workflow `name` at the endpoint `where`, and return the task's handle.
+
+    Args:
+        when: what the body says of its start, see `put_off`.
+    """
+    body: dict[str, object] = {"workflow": name, "input": input_data, **when}
     if metadata:
         body["metadata"] = dict(metadata)
     # Without the caller's key a fresh one: it makes repeating the request after a lost answer safe.

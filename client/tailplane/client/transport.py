@@ -104,7 +104,7 @@ class Transport:
         """Send a request until it is answered, and return the answer.
 
         Args:
-            method: GET, POST or DELETE.
+            method: GET, POST, PUT or DELETE.
             where: a path, see `path`.
             params: the query.
             body: sent as msgpack unless None.

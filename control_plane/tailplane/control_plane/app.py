@@ -12,6 +12,7 @@ from tailplane.broker import Broker, UnfitStore, mind_fitness, rights, wait_unti
 from tailplane.broker.opening import open_broker
 from tailplane.control_plane import documents, problems, routers
 from tailplane.control_plane.cancel import Canceller
+from tailplane.control_plane.clock import Clock, ServerClock
 from tailplane.control_plane.counts import Counts
 from tailplane.control_plane.dead_letters import DeadLetters
 from tailplane.control_plane.ends import Ends
@@ -22,6 +23,8 @@ from tailplane.control_plane.hub import Hub
 from tailplane.control_plane.parked import ParkedMinder
 from tailplane.control_plane.queue import TaskQueue, open_queue
 from tailplane.control_plane.readiness import Vitals
+from tailplane.control_plane.scheduler import Scheduler
+from tailplane.control_plane.schedules import Schedules
 from tailplane.control_plane.services import Services
 from tailplane.control_plane.settings import Settings
 from tailplane.control_plane.submit import Submitter
@@ -35,10 +38,13 @@ Bodies and answers are JSON, or msgpack by `Content-Type` and `Accept`. Errors a
 """
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
     """Return the application. It connects to Redis when first asked, and starts without it.
 
     Where Redis turns out to be unfit for live streams, `app.state.refusal` says why, and the process should end.
+
+    Args:
+        clock: what timers go by; None: the clock of the queue's server.
     """
 
     @asynccontextmanager
@@ -48,7 +54,7 @@ def create_app(settings: Settings) -> FastAPI:
             open_broker(queue, settings) as broker,
             asyncio.TaskGroup() as background,
         ):
-            services = _build(settings, queue, broker, app.state, counts)
+            services = _build(settings, queue, broker, app.state, counts, clock)
             app.state.services = services
             app.state.vitals.begin()
             running = [
@@ -57,6 +63,7 @@ def create_app(settings: Settings) -> FastAPI:
                 background.create_task(services.minder.run()),
                 background.create_task(services.parked.run()),
                 background.create_task(services.housekeeper.run()),
+                background.create_task(services.scheduler.run()),
                 background.create_task(_wake_readers_on_drain(services)),
                 background.create_task(_mind_fitness(app, services)),
             ]
@@ -119,12 +126,16 @@ async def _mind_fitness(app: FastAPI, services: Services) -> None:
     await mind_fitness(services.broker.redis, services.broker.shards)
 
 
-def _build(settings: Settings, queue: TaskQueue, broker: Broker, state: State, counts: Counts) -> Services:
+def _build(
+    settings: Settings, queue: TaskQueue, broker: Broker, state: State, counts: Counts, clock: Clock | None
+) -> Services:
     # One queue, one connection: what goes into it goes through arq's client.
     queue.tasks = broker.queue
     ends = Ends(broker)
     registry = WorkflowRegistry(broker.queue)
     submitter = Submitter(broker, queue, registry, settings.max_queued, counts)
+    canceller = Canceller(broker, ends)
+    clock = clock or ServerClock(broker.queue.wire)
     return Services(
         settings=settings,
         broker=broker,
@@ -133,7 +144,10 @@ def _build(settings: Settings, queue: TaskQueue, broker: Broker, state: State, c
         registry=registry,
         submitter=submitter,
         dead_letters=DeadLetters(broker, submitter),
-        canceller=Canceller(broker, ends),
+        canceller=canceller,
+        clock=clock,
+        schedules=Schedules(broker, submitter, clock),
+        scheduler=Scheduler(broker, registry, canceller, clock, counts, settings.max_queued),
         minder=FleetMinder(broker.queue),
         parked=ParkedMinder(broker),
         housekeeper=Housekeeper(broker),

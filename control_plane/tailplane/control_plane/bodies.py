@@ -67,5 +67,10 @@ def parse(model: type[M], value: Any) -> M:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        errors = [{"loc": ["body", *each["loc"]], "msg": each["msg"]} for each in error.errors(include_input=False)]
-        raise InvalidRequest(f"the body is no {model.__name__}", errors=errors) from None
+        # Of what our own checks say, without the words that pydantic puts before it.
+        errors: list[dict[str, Any]] = [
+            {"loc": ["body", *each["loc"]], "msg": each["msg"].removeprefix("Value error, ")}
+            for each in error.errors(include_input=False)
+        ]
+        first = ": ".join([*map(str, errors[0]["loc"][1:]), errors[0]["msg"]])
+        raise InvalidRequest(f"the body is no {model.__name__}: {first}", errors=errors) from None

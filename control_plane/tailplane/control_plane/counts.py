@@ -24,6 +24,8 @@ class Counts:
             worker's wall clock and by this machine's.
         handover: of the same, seconds from then until all readers that waited for it had been given it, or its sending
             was theirs.
+        fired, missed, skipped: due times of schedules: fired; passed over since they were too late, or not the latest;
+            passed over since the run before had not ended.
         ended: responses that streamed, by what ended them.
         gaps: times that a reader was told of events that it will never see.
         slow: times that a response waited for a client that did not read.
@@ -34,6 +36,7 @@ class Counts:
         self.request_seconds: dict[tuple[str, ...], Histogram] = {}
         self.submitted: Counter[tuple[str, ...]] = Counter()
         self.refused: Counter[tuple[str, ...]] = Counter()
+        self.fired = self.missed = self.skipped = 0
         self.entries = self.entry_bytes = 0
         self.arrival = Histogram(_FAST)
         self.handover = Histogram(_FAST)

@@ -86,3 +86,29 @@ FLEET: dict[str, Any] = {
     "workers": [WORKER],
     "dead_letters": 0,
 }
+
+NEW_SCHEDULE: dict[str, Any] = {
+    "workflow": "my_workflow",
+    "input": {"n": 3},
+    "cron": "0 3 * * *",
+    "time_zone": "Europe/Berlin",
+    "overlap": "skip",
+}
+
+SCHEDULE: dict[str, Any] = {
+    "name": "nightly",
+    **NEW_SCHEDULE,
+    "metadata": {},
+    "catch_up": "latest",
+    "misfire_grace_ms": 86_400_000,
+    "paused": False,
+    "created_at": 1767225600.25,
+    "updated_at": 1767225600.25,
+    "next_at": 1767319200.0,
+    "last_due_at": 1767232800.0,
+    "last_fired_at": 1767232800.1,
+    "last_task_id": TASK_ID,
+    "fired": 1,
+    "missed": 0,
+    "skipped": 0,
+}

@@ -62,6 +62,8 @@ class Task(TypedDict):
     ]
     requeue_of: NotRequired[Annotated[str, Field(description="The failed task that it does again.")]]
     parent_id: NotRequired[Annotated[str, Field(description="The task that has started it.")]]
+    due_at: NotRequired[Annotated[float, Field(description="When it was to start, if that was not at once.")]]
+    schedule: NotRequired[Annotated[str, Field(description="The schedule that fired it.")]]
     result: NotRequired[Annotated[Any, Field(description="What the workflow returned. Not in lists.")]]
     error: NotRequired[Annotated[Error, Field(description="Why it did not succeed. Not in lists.")]]
 
@@ -238,6 +240,10 @@ def task_form(record: TaskRecord) -> Task:
         form["requeue_of"] = record.requeue_of
     if record.parent is not None:
         form["parent_id"] = record.parent.task_id
+    if record.due_at is not None:
+        form["due_at"] = record.due_at
+    if record.schedule is not None:
+        form["schedule"] = record.schedule
     return form
 
 

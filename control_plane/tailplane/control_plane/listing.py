@@ -25,10 +25,15 @@ class Filter:
     state: State | None = None
     workflow: str | None = None
     session: SessionId | None = None
+    schedule: str | None = None
 
     def takes(self, record: TaskRecord) -> bool:
         """Whether a task passes; its session is seen to by the index."""
-        return self.state in (None, record.state) and self.workflow in (None, record.workflow)
+        return (
+            self.state in (None, record.state)
+            and self.workflow in (None, record.workflow)
+            and self.schedule in (None, record.schedule)
+        )
 
 
 @dataclass(frozen=True, slots=True)

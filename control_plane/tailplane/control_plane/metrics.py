@@ -34,6 +34,7 @@ _STORE: list[Row[Services]] = store_rows(
         services.minder.outage,
         services.housekeeper.outage,
         services.survey.outage,
+        services.scheduler.outage,
     ],
 )
 
@@ -102,6 +103,18 @@ ROWS: list[Row[Services]] = [
         "counter",
         "Queued tasks that this control plane ended because their time had passed and no worker came.",
         lambda services: services.housekeeper.ended,
+    ),
+    Row(
+        "tailplane_schedule_due_times_total",
+        "counter",
+        "Due times of schedules that this control plane fired, that were missed (too late, or not the latest), or that "
+        "were skipped because the run before had not ended.",
+        lambda services: {
+            ("fired",): services.counts.fired,
+            ("missed",): services.counts.missed,
+            ("skipped",): services.counts.skipped,
+        },
+        ("outcome",),
     ),
     Row(
         "tailplane_tasks_submitted_total",

@@ -1,8 +1,12 @@
 """Request bodies, as pydantic models: read strictly, and OpenAPI is made from them. Shapes: PROTOCOL.md 2. No I/O."""
 
-from typing import Annotated, Any
+from datetime import timedelta
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+from tailplane.control_plane.moments import FURTHEST, DelayMs, Moment
+from tailplane.protocol.errors import InvalidRequest
 
 WORKFLOW_PATTERN = r"^[A-Za-z_][A-Za-z0-9_.-]{0,127}$"
 
@@ -39,6 +43,33 @@ class Submit(Body):
     workflow: str = Field(pattern=WORKFLOW_PATTERN, description="Name of a workflow that workers have registered.")
     input: Any = Field(None, description="The workflow's input; it must fit its `input_schema`.")
     metadata: Metadata = Field(default_factory=dict)
+    delay_ms: DelayMs | None = Field(None, description="How long to put the start off.")
+    run_at: Moment | None = Field(None, description="When to start it: a time that has passed means now.")
+
+    @model_validator(mode="after")
+    def _is_put_off_once(self) -> Self:
+        if self.delay_ms is not None and self.run_at is not None:
+            raise ValueError("give delay_ms or run_at, not both")
+        return self
+
+    @property
+    def is_put_off(self) -> bool:
+        """Whether it is to start later."""
+        return bool(self.delay_ms) or self.run_at is not None
+
+    def delay_from(self, now_ms: int) -> timedelta:
+        """Return how long after `now_ms`, in ms since the epoch, it is to start.
+
+        Raises:
+            InvalidRequest: it is put off too far.
+        """
+        delay = timedelta(milliseconds=self.delay_ms or 0)
+        if self.run_at is not None:
+            delay = max(timedelta(), timedelta(milliseconds=round(self.run_at * 1000) - now_ms))
+        if delay > FURTHEST:
+            said = f"that is more than {FURTHEST.days} days ahead"
+            raise InvalidRequest(f"run_at: {said}", errors=[{"loc": ["body", "run_at"], "msg": said}])
+        return delay
 
 
 class SendEvent(Body):

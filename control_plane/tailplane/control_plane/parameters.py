@@ -22,7 +22,7 @@ from tailplane.control_plane.models import WORKFLOW_PATTERN
 from tailplane.control_plane.services import services_of
 from tailplane.protocol.cursor import Position, parse_position
 from tailplane.protocol.errors import InvalidRequest
-from tailplane.protocol.ids import DEFAULT_TENANT, SessionId, parse_session_id, parse_task_id
+from tailplane.protocol.ids import DEFAULT_TENANT, SessionId, check_schedule_name, parse_session_id, parse_task_id
 
 # Seconds for which an answer may be held back.
 LONGEST_WAIT = 60
@@ -34,6 +34,8 @@ TASK_ID_SCHEMA: dict[str, Any] = {"pattern": _ID_PATTERN.format("t"), "examples"
 SESSION_ID_SCHEMA: dict[str, Any] = {"pattern": _ID_PATTERN.format("s"), "examples": [examples.SESSION_ID]}
 
 _KEY = re.compile(_KEY_PATTERN[:-1])
+SCHEDULE_PATTERN = "^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$"
+
 _WAIT: TypeAdapter[float] = TypeAdapter(Annotated[float, Field(ge=0, le=LONGEST_WAIT)])
 _PREFERRED_WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?=[,;]|$)", re.IGNORECASE)
 
@@ -58,6 +60,7 @@ class Parameter:
 TASK_ID = Parameter("task_id", "path", TASK_ID_SCHEMA)
 SESSION_ID = Parameter("session_id", "path", SESSION_ID_SCHEMA)
 WORKFLOW_NAME = Parameter("name", "path", {"pattern": WORKFLOW_PATTERN, "examples": ["my_workflow"]})
+SCHEDULE_NAME = Parameter("name", "path", {"pattern": SCHEDULE_PATTERN, "examples": ["nightly"]})
 WAIT = Parameter(
     "wait",
     "query",
@@ -94,7 +97,19 @@ OfWorkflow = Annotated[
         json_schema_extra={"pattern": WORKFLOW_PATTERN},
     ),
 ]
+OfSchedule = Annotated[
+    str | SkipJsonSchema[None],
+    Query(
+        pattern=SCHEDULE_PATTERN,
+        description="Only tasks that this schedule fired.",
+        json_schema_extra={"pattern": SCHEDULE_PATTERN},
+    ),
+]
 Limit = Annotated[int, Query(ge=1, le=200, description="How many at the most.")]
+AfterName = Annotated[
+    str | SkipJsonSchema[None],
+    Query(pattern=SCHEDULE_PATTERN, description="The previous page's `next_page`."),
+]
 PageAfter = Annotated[
     str | SkipJsonSchema[None],
     Query(description="The previous page's `next_page`.", json_schema_extra=TASK_ID_SCHEMA),
@@ -114,6 +129,11 @@ def task_of(request: Request) -> TaskRef:
 def session_of(request: Request) -> SessionId:
     """Return the session that the path names."""
     return parse_session_id(request.path_params["session_id"])
+
+
+def schedule_of(request: Request) -> str:
+    """Return the name of the schedule that the path names."""
+    return check_schedule_name(request.path_params["name"])
 
 
 async def body_of(request: Request, *, empty: Any) -> Any:

@@ -13,17 +13,20 @@ from tailplane.protocol.errors import StoreUnavailable
 log = structlog.get_logger(__name__)
 
 
-async def repeat(work: Callable[[], Awaitable[object]], every: timedelta, outage: Outage) -> None:
+async def repeat(
+    work: Callable[[], Awaitable[object]], every: timedelta | Callable[[], timedelta], outage: Outage
+) -> None:
     """Do `work` again and again until cancelled.
 
     Args:
         work: one round; what it raises is logged and does not end the repetition.
-        every: how long between two rounds, about.
+        every: how long between two rounds, about; what tells it is asked before each.
         outage: notes when Redis is away; says what the rounds are for.
     """
     while True:
         # Jitter keeps a deployment's control planes from asking all at once.
-        await asyncio.sleep(every.total_seconds() * random.uniform(0.8, 1.2))
+        pause = every if isinstance(every, timedelta) else every()
+        await asyncio.sleep(pause.total_seconds() * random.uniform(0.8, 1.2))
         try:
             await work()
         except StoreUnavailable as error:

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from tailplane.broker import Broker, TaskRef
 from tailplane.control_plane.cancel import Canceller
+from tailplane.control_plane.clock import Clock
 from tailplane.control_plane.counts import Counts
 from tailplane.control_plane.dead_letters import DeadLetters
 from tailplane.control_plane.ends import Ends
@@ -17,6 +18,8 @@ from tailplane.control_plane.fleet import FleetMinder
 from tailplane.control_plane.housekeeping import Housekeeper
 from tailplane.control_plane.hub import Hub
 from tailplane.control_plane.parked import ParkedMinder
+from tailplane.control_plane.scheduler import Scheduler
+from tailplane.control_plane.schedules import Schedules
 from tailplane.control_plane.settings import Settings
 from tailplane.control_plane.streaming import stream_events
 from tailplane.control_plane.submit import Submitter
@@ -30,6 +33,7 @@ class Services:
     """The parts of one control plane.
 
     Attributes:
+        clock: what timers go by; all control planes of a deployment have the same.
         leaving: set when nobody should send anything new; some time before `drain`, or never.
         drain: set when the process is about to stop: whatever waits should end.
     """
@@ -42,6 +46,9 @@ class Services:
     submitter: Submitter
     dead_letters: DeadLetters
     canceller: Canceller
+    clock: Clock
+    schedules: Schedules
+    scheduler: Scheduler
     minder: FleetMinder
     parked: ParkedMinder
     housekeeper: Housekeeper

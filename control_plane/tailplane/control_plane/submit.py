@@ -1,13 +1,14 @@
 """Submitting a task: check, record, queue; in this order, so that the queue never names a task that is not recorded."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import structlog
 
 from tailplane.broker import Broker, NewTask, Request, TaskRecord, TaskRef
-from tailplane.broker.records import SUMMARY_FIELDS
+from tailplane.broker.records import SUMMARY_FIELDS, Fired
 from tailplane.control_plane.counts import Counts
 from tailplane.control_plane.depths import Depth, Depths
 from tailplane.control_plane.lookup import find_task
@@ -34,6 +35,8 @@ class Submission(NamedTuple):
         task: the id that the task is to have, if it is made; None: any.
         waiting: the channel on which somebody waits for its end.
         requeue_of: the dead letter that the task does again.
+        delay: how long to put its start off.
+        fired: the schedule that somebody triggered.
     """
 
     workflow: str
@@ -45,6 +48,8 @@ class Submission(NamedTuple):
     task: TaskRef | None = None
     waiting: str | None = None
     requeue_of: TaskId | None = None
+    delay: timedelta = timedelta()
+    fired: Fired | None = None
 
 
 class Submitter:
@@ -100,6 +105,8 @@ class Submitter:
                 start_within=workflow.start_within,
                 position=position,
                 requeue_of=wanted.requeue_of,
+                delay=wanted.delay,
+                fired=wanted.fired,
             )
             # The answer is what was recorded, however fast a worker is.
             record = await self._broker.tasks.create(task)
@@ -108,6 +115,14 @@ class Submitter:
             return await find_task(self._broker, standing, SUMMARY_FIELDS)
         log.debug("task queued", task_id=record.task_id, workflow=record.workflow)
         return record
+
+    async def check(self, workflow: str, value: Any) -> None:
+        """Let an input pass that a workflow takes.
+
+        Raises:
+            UnknownWorkflow, InvalidInput: it can't be run.
+        """
+        self._validation.check(await self._registry.find(workflow), value)
 
     async def _remembered(self, tenant: str, request: Request | None) -> TaskRef | None:
         made = await self._broker.queue.made_by(tenant, request) if request else None
@@ -123,6 +138,7 @@ class Submitter:
             job = await self._queue.enqueue_job(
                 task.workflow,
                 _job_id=task.ref.member,
+                _defer_by=task.delay,
                 session=task.session_id,
                 request=request,
                 limit=self._max_queued,

@@ -13,6 +13,7 @@
     |   |-- DeadLetterNotFound       the task has not failed, or is no dead letter any more
     |   |-- TaskEnded                it takes no more messages
     |   |-- InboxFull                the task has got as many messages as the deployment takes
+    |   |-- ScheduleNotFound
     |   |-- SessionNotFound
     |   |-- SessionClosed
     |   |-- CursorPastEnd            the stream ends before it
@@ -157,6 +158,14 @@ class TaskEnded(RequestError):
     code = "task_ended"
     status = 409
     title = "The task has ended"
+
+
+class ScheduleNotFound(RequestError):
+    """No such schedule."""
+
+    code = "schedule_not_found"
+    status = 404
+    title = "No such schedule"
 
 
 class SessionNotFound(RequestError):

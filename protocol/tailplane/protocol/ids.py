@@ -5,6 +5,7 @@ Task, session and worker ids are a one-letter prefix and a time-ordered 26-chara
 see PROTOCOL.md 4.1.
 """
 
+import hashlib
 import os
 import re
 import time
@@ -18,16 +19,23 @@ WorkerId = NewType("WorkerId", str)
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _LENGTH = 26
+# Bytes behind the time.
+_TAIL = 10
 _PATTERNS = {prefix: re.compile(f"{prefix}_[{_ALPHABET}]{{{_LENGTH}}}") for prefix in "tsw"}
 _TENANT = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 _WORKFLOW = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
+_SCHEDULE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 DEFAULT_TENANT = "default"
 MAX_SEQ = 2**63 - 1
 
 
 def _new(prefix: str) -> str:
-    number = (int(time.time() * 1000) << 80) | int.from_bytes(os.urandom(10), "big")
+    return _of(prefix, int(time.time() * 1000), os.urandom(_TAIL))
+
+
+def _of(prefix: str, ms: int, tail: bytes) -> str:
+    number = (ms << 8 * _TAIL) | int.from_bytes(tail, "big")
     digits = []
     for _ in range(_LENGTH):
         digits.append(_ALPHABET[number & 31])
@@ -38,6 +46,12 @@ def _new(prefix: str) -> str:
 def new_task_id() -> TaskId:
     """Return a fresh task id, `t_` and 26 characters."""
     return TaskId(_new("t"))
+
+
+def task_id_at(ms: int, *names: str) -> TaskId:
+    """Return the task id that these names have at a time, in ms since the epoch: always the same one."""
+    digest = hashlib.blake2b("\0".join(names).encode(), digest_size=_TAIL).digest()
+    return TaskId(_of("t", ms, digest))
 
 
 def new_session_id() -> SessionId:
@@ -102,6 +116,17 @@ def check_workflow_name(text: str) -> str:
     """
     if not _WORKFLOW.fullmatch(text):
         raise InvalidId(f"{text[:80]!r} is not a workflow name: a letter or _, then letters, digits, _ . or -")
+    return text
+
+
+def check_schedule_name(text: str) -> str:
+    """Return `text` if it can be a schedule's name: a letter, digit or `_`, then up to 127 of these, `.` and `-`.
+
+    Raises:
+        InvalidId: it can't.
+    """
+    if not _SCHEDULE.fullmatch(text):
+        raise InvalidId(f"{text[:80]!r} is not a schedule name: a letter, digit or _, then also . and -, 128 at most")
     return text
 
 

@@ -20,6 +20,7 @@ from tailplane.broker import (
     WorkerRecord,
     WorkflowRecord,
 )
+from tailplane.broker.schedules import ScheduleSpec
 from tailplane.deploy.embedded import EmbeddedServer
 from tailplane.protocol import codec
 from tailplane.protocol.events import Event, PlatformType, join_events, pack_event, pack_platform_event, unpack_payload
@@ -61,6 +62,16 @@ def append(begun: Begun, *written: object, after: int | None = None) -> Append:
     """Return an entry of an attempt that follows `after`: its own first event, if not given."""
     seq = (begun.seq if after is None else after) + len(written)
     return Append(begun.record.ref, EntryId(begun.attempt, seq), join_events([pack_event(value) for value in written]))
+
+
+def every(seconds: int, **more: object) -> ScheduleSpec:
+    """Return what runs `echo` every so many seconds."""
+    plain: dict[str, object] = {
+        "workflow": "echo", "input": codec.pack(None), "metadata": {}, "cron": None, "every_ms": seconds * 1000,
+        "run_at_ms": None, "time_zone": "UTC", "overlap": "allow", "catch_up": "latest", "misfire_grace_ms": 60_000,
+        "start_at_ms": None, "end_at_ms": None,
+    }  # fmt: skip
+    return ScheduleSpec(**(plain | more))  # type: ignore[arg-type]
 
 
 @dataclass

@@ -12,7 +12,7 @@ from tailplane.protocol.errors import InvalidId
 from tailplane.protocol.ids import new_session_id, new_task_id, new_worker_id
 from tailplane.protocol.states import Trigger
 
-from .conftest import LAPSED, Deployment, append, closing
+from .conftest import LAPSED, Deployment, append, closing, every
 
 TENANT = "default"
 
@@ -57,6 +57,7 @@ async def live(deployment: Deployment) -> None:
         dead = await deployment.create()
         await broker.catalogue.note_dead(dead)
     await broker.catalogue.drop_dead(dead, timedelta(days=7))
+    await broker.schedules.put(TENANT, "hourly", every(3600), 3600_000, 0)
 
 
 async def found(redis: Redis, prefix: str) -> AsyncIterator[tuple[str, str, int]]:
@@ -167,6 +168,9 @@ def test_a_tenant_that_would_break_keys_is_refused(tenant: str) -> None:
         lambda: Keys().gone(tenant),
         lambda: Keys().dead(tenant),
         lambda: Keys().request(tenant, "d"),
+        lambda: Keys().schedule(tenant, "s"),
+        lambda: Keys().schedules(tenant),
+        lambda: Keys().schedules_due(tenant),
         lambda: Keys().session(tenant, session),
         lambda: Keys().session_tasks(tenant, session),
     ):

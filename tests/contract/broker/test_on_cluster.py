@@ -15,6 +15,7 @@ from .test_create import *  # noqa: F403
 from .test_end import *  # noqa: F403
 from .test_event_log import *  # noqa: F403
 from .test_finish import *  # noqa: F403
+from .test_schedules import *  # noqa: F403
 
 # Those that listen by a client of one server, lose its replies, or do to it what would have to be done to all three.
 for _name in (

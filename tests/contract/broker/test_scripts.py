@@ -10,11 +10,12 @@ from redis.asyncio import Redis
 
 from tailplane.broker import Broker, Cut, scripts
 from tailplane.broker.parking import Parked
+from tailplane.broker.schedules import Move
 from tailplane.broker.scripts import Script
 from tailplane.protocol.ids import EntryId
 from tailplane.protocol.states import State, Trigger
 
-from .conftest import Deployment, append
+from .conftest import Deployment, append, every
 
 ALL = [value for value in vars(scripts).values() if isinstance(value, Script)]
 
@@ -76,4 +77,10 @@ async def test_a_server_that_forgot_its_scripts_is_told_them_again(
     assert await broker.log.append([append(again, "a")] * 120) == [None] + [ANY] * 119
     assert await broker.log.trim([Cut(again.record.ref, EntryId(1, 2), 3)]) == [2]
     assert await broker.tasks.repair(again.record.ref, 1, deployment.worker, EntryId(1, 3), []) == 2
+    await broker.schedules.put("default", "hourly", every(3600), 1000, 0)
+    hourly = await broker.schedules.read("default", "hourly")
+    await broker.schedules.pass_over(hourly, Move(1000, None, 2000))
+    await broker.schedules.fire(hourly, Move(2000, 2000, 3000), 2000, task)
+    await broker.schedules.pause("default", "hourly")
+    assert await broker.schedules.resume(hourly, 3000)
     assert used | {"append", "trim", "judge"} == {script.name for script in ALL}

@@ -81,6 +81,13 @@ async def test_the_document_describes_every_route_with_its_problems(http: Any) -
         ("get", "/v1/dead-letters"),
         ("post", "/v1/dead-letters/{task_id}/requeue"),
         ("delete", "/v1/dead-letters/{task_id}"),
+        ("get", "/v1/schedules"),
+        ("put", "/v1/schedules/{name}"),
+        ("get", "/v1/schedules/{name}"),
+        ("delete", "/v1/schedules/{name}"),
+        ("post", "/v1/schedules/{name}/pause"),
+        ("post", "/v1/schedules/{name}/resume"),
+        ("post", "/v1/schedules/{name}/trigger"),
         ("get", "/v1/workflows"),
         ("get", "/v1/workers"),
         ("get", "/v1/fleet"),
@@ -92,7 +99,7 @@ async def test_the_document_describes_every_route_with_its_problems(http: Any) -
         for status, response in operation["responses"].items():
             if int(status) >= 400:
                 assert list(response["content"]) == ["application/problem+json"]
-        if method == "post" and not path.endswith("/requeue"):
+        if method == "post" and not path.endswith(("/requeue", "/pause", "/resume", "/trigger")):
             assert set(operation["requestBody"]["content"]) == {"application/json", "application/msgpack"}
     assert "HTTPValidationError" not in document["components"]["schemas"]
 

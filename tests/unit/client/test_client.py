@@ -1,9 +1,10 @@
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 import tailplane.client
-from tailplane.client import Client, DeadLetterNotFound, State
+from tailplane.client import Client, DeadLetterNotFound, Schedule, ScheduleNotFound, State
 
 pytestmark = pytest.mark.anyio
 
@@ -66,6 +67,75 @@ async def test_a_dead_letter_is_requeued_or_dropped(server: Any, client: Client,
         ("DELETE", "/v1/dead-letters/t_3"),
         ("DELETE", "/v1/dead-letters/t_4"),
     ]
+
+
+async def test_a_task_s_start_is_put_off(server: Any, client: Client, wire: Any) -> None:
+    server.play(*[wire.answers(wire.task, 202)] * 4)
+
+    await client.run_workflow("words", delay=timedelta(minutes=5))
+    await client.run_workflow("words", delay=0.25)
+    await client.run_workflow("words", run_at=datetime(2026, 12, 1, tzinfo=UTC))
+    await client.run_workflow("words")
+    with pytest.raises(ValueError, match="has no time zone"):
+        await client.run_workflow("words", run_at=datetime(2026, 12, 1))  # noqa: DTZ001
+
+    plain = {"workflow": "words", "input": None}
+    said = [{"delay_ms": 300_000}, {"delay_ms": 250}, {"run_at": 1796083200.0}, {}]
+    assert [each.body for each in server.requests] == [plain | more for more in said]
+
+
+async def test_a_schedule_is_put_and_told_of(server: Any, client: Client, wire: Any) -> None:
+    told = {"name": "nightly", "workflow": "words", "created_at": 1.0, "updated_at": 1.0, "next_at": 5.0, "fired": 3}
+    server.play(
+        wire.refuses(503, "store_unavailable", {"Retry-After": "0"}),
+        wire.answers(told, 201),
+        wire.answers(told),
+        wire.answers({"schedules": [told], "next_page": "nightly"}),
+        wire.answers({"schedules": [told | {"name": "other"}], "next_page": None}),
+        wire.refuses(404, "schedule_not_found"),
+    )
+    wanted = Schedule(
+        workflow="words", input_data={"n": 1}, cron="@daily", time_zone="Europe/Berlin", overlap="skip",
+        misfire_grace=timedelta(hours=1), end_at=datetime(2027, 1, 1, tzinfo=UTC),
+    )  # fmt: skip
+
+    made = await client.put_schedule("nightly", wanted)
+
+    assert (made.name, made.next_at, made.fired, made.paused) == ("nightly", 5.0, 3, False)
+    assert await client.schedule("nightly") == made
+    assert [each.name async for each in client.schedules()] == ["nightly", "other"]
+    with pytest.raises(ScheduleNotFound):
+        await client.schedule("none")
+    assert [(each.method, each.path) for each in server.requests[:3]] == [
+        ("PUT", "/v1/schedules/nightly"), ("PUT", "/v1/schedules/nightly"), ("GET", "/v1/schedules/nightly"),
+    ]  # fmt: skip
+    assert server.requests[0].body == {
+        "workflow": "words", "input": {"n": 1}, "cron": "@daily", "time_zone": "Europe/Berlin", "overlap": "skip",
+        "catch_up": "latest", "misfire_grace_ms": 3_600_000, "end_at": 1798761600.0,
+    }  # fmt: skip
+    assert server.requests[4].query == {"page": "nightly"}
+
+
+async def test_a_schedule_is_paused_resumed_triggered_and_deleted(server: Any, client: Client, wire: Any) -> None:
+    async def done(exchange: Any) -> None:
+        exchange._writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        await exchange._writer.drain()
+
+    told = {"name": "job", "workflow": "words", "created_at": 1.0, "updated_at": 1.0}
+    task = wire.answers(wire.task, 201)
+    server.play(wire.answers(told | {"paused": True}), wire.answers(told), task, task, done)
+
+    assert (await client.pause_schedule("job")).paused
+    assert not (await client.resume_schedule("job")).paused
+    assert (await client.trigger_schedule("job")).task_id == "t_1"
+    await client.trigger_schedule("job", idempotency_key="mine")
+    await client.delete_schedule("job")
+
+    assert [(each.method, each.path.removeprefix("/v1/schedules/job")) for each in server.requests] == [
+        ("POST", "/pause"), ("POST", "/resume"), ("POST", "/trigger"), ("POST", "/trigger"), ("DELETE", ""),
+    ]  # fmt: skip
+    keys = [each.headers["idempotency-key"] for each in server.requests[2:4]]
+    assert (len(keys[0]), keys[1]) == (32, "mine")
 
 
 async def test_workflows_and_workers_are_listed(server: Any, client: Client, wire: Any) -> None:

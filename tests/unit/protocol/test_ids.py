@@ -12,6 +12,7 @@ from tailplane.protocol import ids
 from tailplane.protocol.errors import InvalidId
 from tailplane.protocol.ids import (
     EntryId,
+    check_schedule_name,
     check_tenant,
     check_workflow_name,
     new_session_id,
@@ -20,6 +21,7 @@ from tailplane.protocol.ids import (
     parse_session_id,
     parse_task_id,
     parse_worker_id,
+    task_id_at,
 )
 
 Maker = Callable[[], str]
@@ -131,3 +133,22 @@ def test_an_entry_id_is_read_back_as_it_was_printed(fence: int, seq: int) -> Non
 def test_entry_ids_order_as_redis_orders_them(fence: int, seq: int, other_fence: int, other_seq: int) -> None:
     smaller = EntryId(fence, seq) < EntryId(other_fence, other_seq)
     assert smaller == (fence < other_fence or (fence == other_fence and seq < other_seq))
+
+
+def test_a_task_id_at_a_time_is_always_the_same_and_no_other_s() -> None:
+    made = [task_id_at(ms, *names) for ms in (0, 1, 2**48 - 1) for names in (("a", "b"), ("a", "c"), ("ab",))]
+    assert made == [task_id_at(ms, *names) for ms in (0, 1, 2**48 - 1) for names in (("a", "b"), ("a", "c"), ("ab",))]
+    assert len(set(made)) == 9
+    assert [each[:12] for each in made] == sorted(each[:12] for each in made)
+    assert all(parse_task_id(each) == each for each in made)
+
+
+@pytest.mark.parametrize("name", ["a", "7", "_", "nightly", "a.b-c_D", "x" * 128])
+def test_a_schedule_s_name_is_taken(name: str) -> None:
+    assert check_schedule_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "-a", ".", "a b", "a:b", "{queue}", "ä", "a\n", "x" * 129])
+def test_what_would_break_a_key_is_no_schedule_s_name(name: str) -> None:
+    with pytest.raises(InvalidId, match="is not a schedule name"):
+        check_schedule_name(name)

@@ -5,13 +5,14 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
 from tailplane.broker import Broker, NewTask, TaskRef
+from tailplane.broker.records import Fired
 from tailplane.protocol import codec
 from tailplane.protocol.errors import BufferFull, TaskLost, TooLarge, Unserialisable
 from tailplane.protocol.events import PlatformType
@@ -96,7 +97,7 @@ class TestSuccess:
 
     async def test_the_workflow_knows_its_task(self, bench: Bench) -> None:
         async def flow(ctx: Context) -> list[object]:
-            return [ctx.task_id, ctx.attempt, ctx.workflow, ctx.session_id, dict(ctx.metadata)]
+            return [ctx.task_id, ctx.attempt, ctx.workflow, ctx.session_id, dict(ctx.metadata), ctx.due_at]
 
         workflow = bench.workflow(flow, name="named")
         task = TaskRef(new_task_id())
@@ -107,7 +108,21 @@ class TestSuccess:
         await bench.register()
         await bench.run(workflow)
         result = codec.unpack((await bench.record(task)).result or b"")
-        assert result == [task.task_id, 1, "named", "s_1", {"a": "b"}]
+        assert result == [task.task_id, 1, "named", "s_1", {"a": "b"}, None]
+
+    async def test_the_workflow_knows_when_it_was_to_start(self, bench: Bench) -> None:
+        async def flow(ctx: Context) -> object:
+            return ctx.due_at
+
+        workflow = bench.workflow(flow, name="named")
+        task = TaskRef(new_task_id())
+        fired = Fired("nightly", due_ms=1_767_225_600_000)
+        await bench.broker.tasks.create(NewTask(task, "named", "1", b"\xc0", fired=fired))
+        await bench.broker.queue.enqueue(task, "named")
+        await bench.register()
+        await bench.run(workflow)
+        result = codec.unpack((await bench.record(task)).result or b"")
+        assert result == datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class TestFailure:

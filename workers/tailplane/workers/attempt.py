@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 from functools import partial
 from typing import Any
@@ -271,6 +271,7 @@ class Attempt:
             _emitter=emitter,
             _durable=self._durable,
             _blocks=options.on_full == "block",
+            due_at=None if record.due_at is None else datetime.fromtimestamp(record.due_at, UTC),
         )
         if not options.retry_on_crash:
             platform.ran.add(self.claim.task)

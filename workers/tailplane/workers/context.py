@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar, overload
 
 from pydantic import BaseModel
@@ -29,6 +29,8 @@ class Context:
         workflow: the workflow's name.
         session_id: the session's id, or None.
         metadata: what the submitter attached.
+        due_at: when the task was to start, in UTC: the due time of the schedule that fired it, whenever it runs; None:
+            at once.
     """
 
     task_id: str
@@ -40,6 +42,7 @@ class Context:
     # None: it runs without a worker, as benchmarks of it do.
     _durable: Durable | None = None
     _blocks: bool = False
+    due_at: datetime | None = None
 
     def write_event_to_stream(self, data: object, *, channel: str | None = None) -> None:
         """Append an event to the task's stream. Not awaited; works from any thread; never blocks on I/O.

@@ -1,6 +1,15 @@
 """The routes of the HTTP contract (PROTOCOL.md 2). Each parses, makes one call and answers."""
 
-from tailplane.control_plane.routers import dead_letters, fleet, health, messages, sessions, streams, tasks
+from tailplane.control_plane.routers import (
+    dead_letters,
+    fleet,
+    health,
+    messages,
+    schedules,
+    sessions,
+    streams,
+    tasks,
+)
 
 ALL = (
     sessions.router,
@@ -8,6 +17,7 @@ ALL = (
     streams.router,
     messages.router,
     dead_letters.router,
+    schedules.router,
     fleet.router,
     health.router,
 )

@@ -21,6 +21,7 @@ from tailplane.control_plane.parameters import (
     TASK_ID,
     WAIT,
     Limit,
+    OfSchedule,
     OfWorkflow,
     PageAfter,
     body_of,
@@ -51,7 +52,7 @@ router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
     openapi_extra=reads(IDEMPOTENCY_KEY, PREFER) | takes(Submit, required=True),
 )
 async def submit_task(request: Request) -> Response:
-    """Run a workflow."""
+    """Run a workflow, at once or later."""
     return await submit(request, None)
 
 
@@ -63,6 +64,8 @@ async def submit(request: Request, session: SessionId | None) -> Response:
     wanted = parse(Submit, body)
     asked = request_of(key, method="POST", path=request.scope["path"], body=body)
     submission = Submission(wanted.workflow, wanted.input, wanted.metadata, session, trace_of(request.headers), asked)
+    if wanted.is_put_off:
+        submission = submission._replace(delay=wanted.delay_from(await services.clock.now_ms()))
     if not seconds:
         return _submitted(request, await services.submitter.submit(tenant, submission))
     task = await submit_and_wait(services, tenant, submission, seconds)
@@ -85,11 +88,13 @@ async def get_tasks(
         str | SkipJsonSchema[None],
         Query(description="Only tasks of this session.", json_schema_extra=SESSION_ID_SCHEMA),
     ] = None,
+    schedule: OfSchedule = None,
     limit: Limit = 50,
     page: PageAfter = None,
 ) -> Response:
     """List tasks, newest first. With a filter a page may be short, even empty, and not the last: see `next_page`."""
-    wanted = Filter(state, workflow, None if session_id is None else parse_session_id(session_id))
+    session = None if session_id is None else parse_session_id(session_id)
+    wanted = Filter(state, workflow, session, schedule)
     before = None if page is None else parse_task_id(page)
     found = await list_tasks(services_of(request).broker, tenant_of(request), wanted, limit=limit, before=before)
     return answer(request, TaskPage(tasks=[task_form(task) for task in found.tasks], next_page=found.next))

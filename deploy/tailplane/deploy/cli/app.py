@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import typer
 
-from tailplane.deploy.cli import checks, dead_letters, demo, fleet, reconcile, servers, tasks, terminal, top
+from tailplane.deploy.cli import checks, dead_letters, demo, fleet, reconcile, schedules, servers, tasks, terminal, top
 from tailplane.protocol.errors import TailplaneError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app.command("send")(tasks.send)
 app.command("cancel")(tasks.cancel)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(schedules.app, name="schedules")
 app.command("workflows")(fleet.workflows)
 app.command("workers")(fleet.workers)
 app.command("top")(top.top)

@@ -2,27 +2,17 @@
 
 import time
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from tailplane.deploy.cli import terminal
 from tailplane.deploy.cli.connection import AsJson, AsJsonLines, Url, ask
+from tailplane.deploy.cli.groups import ListByDefault
 from tailplane.protocol.errors import DeadLetterNotFound, RequestError, TaskGone
 
 if TYPE_CHECKING:
     from tailplane.client import Client, DeadLetter
-
-
-class ListByDefault(TyperGroup):
-    """A group of commands where `list` may be left out, before its options too."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the arguments."""
-        if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
-            args = ["list", *args]
-        return super().parse_args(ctx, args)
 
 
 app = typer.Typer(rich_markup_mode=None, cls=ListByDefault)

@@ -2,13 +2,15 @@
 
 import time
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 
 from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from tailplane.client import DeadLetter, StepInfo, TaskStatus, WorkerInfo, WorkflowInfo
+from tailplane.client import DeadLetter, ScheduleInfo, StepInfo, TaskStatus, WorkerInfo, WorkflowInfo
 from tailplane.deploy.cli import terminal
+from tailplane.deploy.cli.moments import describe_moment
 from tailplane.deploy.cli.progress import describe_age
 from tailplane.protocol.states import State
 
@@ -72,6 +74,29 @@ def print_dead_letters(letters: Iterable[DeadLetter], now: float) -> None:
         said = letter.error.message.partition("\n")[0][:_MOST_SAID]
         rows.append([letter.task_id, letter.workflow, str(letter.attempts), age, f"{letter.error.code}: {said}"])
     _print(["task", "workflow", "attempts", "failed", "error"], rows, wraps="error")
+
+
+def print_schedules(schedules: Iterable[ScheduleInfo]) -> None:
+    """Print schedules; times are of this machine's zone."""
+    rows: list[list[str | Text]] = []
+    for each in schedules:
+        if each.paused:
+            following = Text("paused", style="yellow")
+        else:
+            following = Text(describe_moment(each.next_at) if each.next_at is not None else "never")
+        last = describe_moment(each.last_due_at) if each.last_due_at is not None else ""
+        missed = Text(str(each.missed), style="red" if each.missed else "")
+        rows.append([each.name, each.workflow, describe_times(each), following, last, str(each.fired), missed])
+    _print(["schedule", "workflow", "when", "next", "last", "fired", "missed"], rows)
+
+
+def describe_times(schedule: ScheduleInfo) -> str:
+    """Return in words when a schedule is due."""
+    if schedule.cron is not None:
+        return f"{schedule.cron} {schedule.time_zone}"
+    if schedule.every_ms is not None:
+        return f"every {timedelta(milliseconds=schedule.every_ms)}"
+    return f"at {describe_moment(schedule.run_at)}" if schedule.run_at is not None else ""
 
 
 def print_workflows(workflows: Iterable[WorkflowInfo], workers_of: dict[str, int]) -> None:

@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 
 from tailplane.deploy.cli import terminal
 from tailplane.deploy.cli.connection import AsJson, AsJsonLines, Url, ask
+from tailplane.deploy.cli.moments import parse_duration, parse_moment
 from tailplane.protocol.errors import RequestError
 from tailplane.protocol.states import State
 
@@ -35,6 +37,13 @@ def run(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Show what it produces, and wait for its end.")
     ] = False,
+    delay: Annotated[
+        timedelta | None,
+        typer.Option(parser=parse_duration, metavar="DURATION", help="Start it so much later: 90s, 5m, 2h."),
+    ] = None,
+    at: Annotated[
+        datetime | None, typer.Option(parser=parse_moment, metavar="TIME", help="Start it then: 2026-12-01T09:00:00Z.")
+    ] = None,
     as_json: AsJsonLines = False,
     url: Url = None,
 ) -> None:
@@ -42,11 +51,13 @@ def run(
     from tailplane.deploy.cli.following import follow as follow_task
     from tailplane.deploy.cli.waiting import before_it
 
-    value = _input(data, input_file)
+    if delay is not None and at is not None:
+        raise typer.BadParameter("give a delay or a time, not both", param_hint="--at")
+    value = read_input(data, input_file)
     started: list[str] = []
 
     async def start(client: "Client") -> int:
-        task = await client.run_workflow(name, value)
+        task = await client.run_workflow(name, value, delay=delay, run_at=at)
         started.append(task.task_id)
         if follow:
             return await follow_task(client, task, "start", as_json)
@@ -93,6 +104,7 @@ def tail(
 def ps(
     state: Annotated[State | None, typer.Option(help="Only tasks in this state.")] = None,
     workflow: Annotated[str | None, typer.Option(help="Only runs of this workflow.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="Only what this schedule fired.")] = None,
     show_all: Annotated[bool, typer.Option("--all", "-a", help="Also tasks that have ended.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="At most this many, the newest.")] = 50,
     as_json: AsJson = False,
@@ -104,7 +116,7 @@ def ps(
     async def look(client: "Client") -> "tuple[list[TaskStatus], bool]":
         found: list[TaskStatus] = []
         for each in wanted:
-            pages = client.tasks(state=each, workflow=workflow)
+            pages = client.tasks(state=each, workflow=workflow, schedule=schedule)
             taken = 0
             async for task in pages:
                 found.append(task)
@@ -193,7 +205,8 @@ def _detached(task_ids: list[str]) -> typer.Exit:
     return typer.Exit(DETACHED)
 
 
-def _input(data: str | None, input_file: Path | None) -> Any:
+def read_input(data: str | None, input_file: Path | None) -> Any:
+    """Return a workflow's input, given as JSON, as a file with it, or not at all."""
     if data is not None and input_file is not None:
         raise typer.BadParameter("give the input as JSON or as a file, not both", param_hint="--input-file")
     if data is None and input_file is None:

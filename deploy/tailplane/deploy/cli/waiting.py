@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from tailplane.client import Client, Task, WorkerInfo
 from tailplane.deploy.cli import terminal
+from tailplane.deploy.cli.moments import describe_moment
 from tailplane.deploy.cli.progress import describe_count
 from tailplane.protocol.errors import TailplaneError
 from tailplane.protocol.states import State
@@ -37,6 +39,9 @@ async def _look_once(client: Client, task: Task, patience_s: float, say: Callabl
         status = await task.status()
         # One that waits for another attempt has said so, in an event.
         if status.state == State.QUEUED and status.attempt == 0:
+            if status.due_at is not None and status.due_at > time.time():
+                say(f"the task is due at {describe_moment(status.due_at)}")
+                return
             why = explanation(status.workflow, await client.workers())
             before = f"; {before_it(status.position)}" if status.position else ""
             say(terminal.printable(why + before))

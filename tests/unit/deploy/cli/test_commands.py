@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tailplane.client import SyncClient
+from tailplane.deploy.cli.app import run
 from tailplane.deploy.cluster import LocalCluster, Plan
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
@@ -178,6 +179,54 @@ def test_workflows_and_workers_are_listed(tailplane: Tailplane, cluster: LocalCl
     (worker,) = json.loads(tailplane("workers", "--json").stdout)["workers"]
     assert worker["pid"] == cluster.workers[0].pid
     assert worker["worker_id"] in tailplane("workers").stdout
+
+
+def test_schedules_are_created_listed_triggered_and_deleted(
+    cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TAILPLANE_URL", cluster.url)
+
+    def said(*arguments: str) -> str:
+        assert run(["schedules", *arguments]) == 0
+        return capsys.readouterr().out
+
+    created = said(
+        "create", "nightly", "greet", '"night"', "--cron", "0 3 * * *", "--time-zone", "Europe/Berlin", "--json"
+    )
+    assert json.loads(created).items() >= {"name": "nightly", "cron": "0 3 * * *", "overlap": "allow"}.items()
+    assert "at 2099-12-31 " in said("create", "once", "greet", "--at", "2099-12-31T12:00:00")
+    assert "every 0:05:00" in said("create", "often", "greet", "--every", "5m", "--overlap", "skip")
+    assert [each["name"] for each in json.loads(said("--json"))["schedules"]] == ["nightly", "often", "once"]
+    assert re.search(r"^nightly +greet +0 3 \* \* \* Europe/Berlin +20\S+ \S+ +0 +0 *$", said(), re.MULTILINE)
+    assert json.loads(said("show", "often"))["every_ms"] == 300_000
+    assert re.search(r"^often .* paused ", said("pause", "often"), re.MULTILINE)
+    assert "paused" not in said("resume", "often")
+    task_id = said("trigger", "nightly").strip()
+    with SyncClient(cluster.url) as client:
+        assert client.task(task_id).result(timeout=30) == "greeted night"
+        assert [task.task_id for task in client.tasks(schedule="nightly")] == [task_id]
+    assert run(["ps", "--all", "--schedule", "nightly", "--json"]) == 0
+    assert [task["task_id"] for task in json.loads(capsys.readouterr().out)["tasks"]] == [task_id]
+    for name in ("nightly", "once", "often"):
+        assert said("delete", name) == f"{name} is deleted\n"
+    assert run(["schedules", "delete", "nightly"]) == 1
+    assert "there is no schedule 'nightly'" in capsys.readouterr().err
+    assert run(["schedules", "create", "x", "greet", "--cron", "61 * * * *"]) == 1
+    assert "bad minute" in capsys.readouterr().err
+
+
+def test_a_task_that_is_put_off_says_when_it_is_due(
+    cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TAILPLANE_URL", cluster.url)
+    assert run(["run", "greet", "--delay", "1h"]) == 0
+    task_id = capsys.readouterr().out.strip()
+    with SyncClient(cluster.url) as client:
+        status = client.task(task_id).status()
+        assert (status.state, round((status.due_at or 0) - status.created_at)) == ("queued", 3600)
+        client.task(task_id).cancel()
+    assert run(["run", "greet", "--at", "2020-01-01T00:00:00Z", "--follow"]) == 0
+    assert "greeted world" in capsys.readouterr().out
 
 
 def test_doctor_finds_a_running_cluster_healthy(tailplane: Tailplane) -> None:

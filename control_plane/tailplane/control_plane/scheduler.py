@@ -1,0 +1,188 @@
+"""The scheduler: fires what schedules ask for when it is due. Every control plane runs one.
+
+Several may fire the same due time at once, and any may die in the middle, or be stopped there for a day:
+1. The task of a due time has one id, whoever records it, so that a record which is there already is taken as it is.
+2. The script that queues it moves the schedule on, and does neither where somebody has moved it on before.
+3. Died between the two: the schedule has not moved on, and the next look does both.
+4. A task that was run and removed again must not be recorded by one who was stopped: the record is refused when half of
+   the time has passed for which finished tasks are kept, counted from before the schedule was read.
+"""
+
+import asyncio
+import contextlib
+import random
+from datetime import timedelta
+
+import structlog
+
+from tailplane.broker import Broker, NewTask, Outage, TaskRef
+from tailplane.broker.records import SUMMARY_FIELDS, Fired
+from tailplane.broker.schedules import Move, MovedOn, ScheduleRecord
+from tailplane.broker.tasks import TooLateToRecord
+from tailplane.control_plane.cancel import Canceller
+from tailplane.control_plane.clock import Clock, ServerClock
+from tailplane.control_plane.counts import Counts
+from tailplane.control_plane.firing import next_move
+from tailplane.control_plane.periodic import repeat
+from tailplane.control_plane.tracing import enqueuing
+from tailplane.control_plane.workflow_registry import WorkflowRegistry
+from tailplane.protocol.errors import TaskNotFound, UnknownWorkflow
+from tailplane.protocol.ids import DEFAULT_TENANT
+
+# The longest time between two looks: a schedule that was put or resumed meanwhile fires so late at the most.
+EVERY = timedelta(milliseconds=500)
+# Schedules that are looked at, and how many of those that are due are fired at once.
+LOOK = 1000
+AT_ONCE = 100
+# What lies further back is found out on a thread: a day of minutes takes a twentieth of a second.
+_FAR_BACK_MS = 3600 * 1000
+
+log = structlog.get_logger(__name__)
+
+
+class Scheduler:
+    """Fires the schedules of one deployment, for as long as it runs.
+
+    Args:
+        max_queued: how many tasks of one workflow may wait; what is due waits, too, while so many do.
+
+    Attributes:
+        outage: whether Redis can't be asked.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        registry: WorkflowRegistry,
+        canceller: Canceller,
+        clock: Clock,
+        counts: Counts,
+        max_queued: int,
+    ) -> None:
+        self._broker = broker
+        self._registry = registry
+        self._canceller = canceller
+        self._clock = clock
+        self._server_clock = ServerClock(broker.queue.wire)
+        self._counts = counts
+        self._max_queued = max_queued
+        self._pause = EVERY
+        # Schedules that wait for room, each told of once.
+        self._waiting: set[str] = set()
+        self.outage = Outage("firing schedules")
+
+    async def run(self) -> None:
+        """Fire what is due until cancelled; Redis may come and go."""
+        await repeat(self.fire_due, lambda: self._pause, self.outage)
+
+    async def fire_due(self) -> int:
+        """Fire what is due; return how many schedules were moved on.
+
+        Raises:
+            StoreUnavailable: Redis does not answer, or a shard that has a task of these; the others were fired.
+        """
+        self._pause = EVERY
+        upcoming = await self._broker.schedules.upcoming(DEFAULT_TENANT, LOOK)
+        now_ms = await self._clock.now_ms()
+        due = [name for name, next_ms in upcoming if next_ms <= now_ms]
+        if len(due) < len(upcoming):
+            self._pause = min(EVERY, timedelta(milliseconds=upcoming[len(due)][1] - now_ms))
+        # In any order: control planes get less into each other's way, and what can't be fired now holds nothing up.
+        picked = random.sample(due, min(AT_ONCE, len(due)))
+        outcomes = await asyncio.gather(*(self._attend(name) for name in picked), return_exceptions=True)
+        moved = sum(outcome is True for outcome in outcomes)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        if moved:
+            self._pause = timedelta()
+        return moved
+
+    async def _attend(self, name: str) -> bool:
+        """Take a schedule one step on, if it is due; False if it was not."""
+        # Before the schedule is read: what is refused by it may be refused too early, never too late.
+        read_ms = await self._server_clock.now_ms()
+        (schedule,) = await self._broker.schedules.read_many(DEFAULT_TENANT, [name])
+        now_ms = await self._clock.now_ms()
+        if schedule is None or schedule.next_ms is None or schedule.next_ms > now_ms:
+            return False
+        if now_ms - schedule.next_ms > _FAR_BACK_MS:
+            move = await asyncio.to_thread(next_move, schedule, schedule.next_ms, now_ms)
+        else:
+            move = next_move(schedule, schedule.next_ms, now_ms)
+        if move.due_ms is None:
+            return await self._pass_over(schedule, move)
+        if await self._is_full(schedule):
+            return False
+        before = await self._unfinished_before(schedule)
+        if before is not None and schedule.spec.overlap == "skip":
+            return await self._pass_over(schedule, Move(move.from_ms, None, move.following_ms, move.missed, skipped=1))
+        if before is not None:
+            # Before the firing: the other order would leave both running if we died in between. Whoever was stopped
+            # here cancels the run that was the one before when it looked, which everybody does.
+            with contextlib.suppress(TaskNotFound):
+                await self._canceller.cancel(before, f"schedule {name} fired again")
+        return await self._fire(schedule, move, move.due_ms, read_ms)
+
+    async def _fire(self, schedule: ScheduleRecord, move: Move, due_ms: int, read_ms: int) -> bool:
+        broker, spec, ref = self._broker, schedule.spec, schedule.task_at(due_ms)
+        try:
+            workflow = await self._registry.find(spec.workflow)
+            version, start_within = workflow.version, workflow.start_within
+        except UnknownWorkflow:
+            # It was there when the schedule was put: its workers may come back.
+            version, start_within = "", None
+        record_by_ms = read_ms + int(broker.tasks.retention.total_seconds() * 500)
+        with enqueuing(ref, spec.workflow, None, {}) as trace:
+            task = NewTask(
+                ref=ref,
+                workflow=spec.workflow,
+                version=version,
+                # Not checked again: where it does not fit any more, the task fails, and can be requeued later.
+                input=spec.input,
+                metadata=spec.metadata,
+                trace=trace,
+                start_within=start_within,
+                fired=Fired(schedule.name, due_ms, record_by_ms),
+            )
+            try:
+                await broker.tasks.create(task)
+                await broker.schedules.fire(schedule, move, due_ms, ref)
+            except TooLateToRecord:
+                return False
+            except MovedOn as error:
+                if error.is_left_over:
+                    await broker.tasks.discard(ref)
+                return False
+        self._counts.fired += 1
+        self._counts.missed += move.missed
+        self._counts.submitted[spec.workflow,] += 1
+        log.debug("schedule fired", schedule=schedule.name, task_id=ref.task_id, missed=move.missed)
+        return True
+
+    async def _pass_over(self, schedule: ScheduleRecord, move: Move) -> bool:
+        if not await self._broker.schedules.pass_over(schedule, move):
+            return False
+        self._counts.missed += move.missed
+        self._counts.skipped += move.skipped
+        if move.missed:
+            log.warning("schedule missed a due time", schedule=schedule.name, missed=move.missed)
+        return True
+
+    async def _is_full(self, schedule: ScheduleRecord) -> bool:
+        """Whether the queue has no room. Asked before anything is recorded: nothing can be taken back then."""
+        if await self._broker.queue.depth(schedule.spec.workflow) < self._max_queued:
+            self._waiting.discard(schedule.name)
+            return False
+        if schedule.name not in self._waiting:
+            self._waiting.add(schedule.name)
+            log.warning("schedule waits for room in the queue", schedule=schedule.name, workflow=schedule.spec.workflow)
+        return True
+
+    async def _unfinished_before(self, schedule: ScheduleRecord) -> TaskRef | None:
+        """Return the run before if it has not ended, and must not go on beside the next one."""
+        if schedule.spec.overlap == "allow" or schedule.last_task is None:
+            return None
+        before = schedule.ref_of(schedule.last_task)
+        (record,) = await self._broker.tasks.read_many([before], SUMMARY_FIELDS)
+        return None if record is None or record.state.is_terminal else before

@@ -1,0 +1,24 @@
+"""A control plane whose clock is a file: what it holds, as ms since the epoch. Its settings are the environment's."""
+
+import os
+from pathlib import Path
+
+from tailplane.broker.logs import configure_logging
+from tailplane.control_plane import Settings, create_app
+from tailplane.control_plane.server import Server
+
+
+class FileClock:
+    """Tells the time that a file holds; whoever sets it puts another file in its place."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def now_ms(self) -> int:
+        return int(self._path.read_text())
+
+
+if __name__ == "__main__":
+    settings = Settings()
+    configure_logging(settings.log_level, settings.log_format)
+    Server(create_app(settings, FileClock(Path(os.environ["CLOCK_FILE"]))), settings).run()

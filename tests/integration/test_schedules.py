@@ -1,0 +1,215 @@
+"""A hundred schedules on three control planes that are killed and stopped all the time: each due time is fired once."""
+
+import asyncio
+import os
+import random
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from redis.asyncio import Redis
+
+from tailplane.broker import Broker, TaskRecord, TaskRef, WorkerRecord, WorkflowRecord, connect
+from tailplane.broker.records import SUMMARY_FIELDS
+from tailplane.deploy.child import Child
+from tailplane.deploy.embedded import EmbeddedServer
+from tailplane.deploy.ports import free_port
+from tailplane.protocol.ids import DEFAULT_TENANT, new_worker_id
+from tests.crontab import by_brute_force
+
+PLANES = 3
+PROGRAM = Path(__file__).with_name("scheduling_plane.py")
+# The night in which Berlin's clocks go back, and New York's do not yet.
+BEGIN = int(datetime.fromisoformat("2026-10-24T21:07:00Z").timestamp() * 1000)
+HOURS = 8
+END = BEGIN + HOURS * 3600_000
+# Steps of the clock, and seconds between two of them.
+STEPS = 36
+STEP_S = 0.25
+ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu"]
+CRONS = ["*/20 * * * *", "30 2 * * *", "0,30 * * * 0,6", "15 */2 * * *", "*/30 2-3 * * *"]
+SEED = int(os.environ.get("SCHEDULES_SEED") or random.randrange(1_000_000))
+
+
+@dataclass
+class Expected:
+    """A schedule and what must come of it."""
+
+    name: str
+    body: dict[str, Any]
+    due: list[int] = field(default_factory=list)
+
+
+def schedules() -> Iterator[Expected]:
+    """Yield a hundred: forty by cron, thirty at intervals, ten once, twenty whose runs never end."""
+    whole = {"catch_up": "all", "misfire_grace_ms": 7 * 86_400_000}
+    for number in range(40):
+        zone, cron = ZONES[number % len(ZONES)], CRONS[number % len(CRONS)]
+        body = {"cron": cron, "time_zone": zone, **whole}
+        yield Expected(f"cron-{number}", body, list(by_brute_force(cron, zone, BEGIN, END)))
+    for number in range(30):
+        every, start = (1500 + 37 * number) * 1000, BEGIN + 1 + number * 60_000
+        body = {"every_ms": every, "start_at": start / 1000, **whole}
+        yield Expected(f"every-{number}", body, list(range(start, END + 1, every)))
+    for number in range(10):
+        at = BEGIN + (number + 1) * (END - BEGIN) // 12
+        yield Expected(f"once-{number}", {"run_at": at / 1000, **whole}, [at])
+    for number in range(20):
+        overlap, every = ("skip", "cancel")[number % 2], 1_000_000 + number * 10_000
+        body = {"every_ms": every, "start_at": (BEGIN + every) / 1000, "overlap": overlap, "workflow": "idle", **whole}
+        yield Expected(f"{overlap}-{number}", body, list(range(BEGIN + every, END + 1, every)))
+
+
+@dataclass
+class Stage:
+    """Three control planes, their clock, their store, and who takes what they queue."""
+
+    broker: Broker
+    planes: list[Child]
+    clock: Path
+    urls: list[str]
+    claimed: list[str] = field(default_factory=list)
+
+    def set_clock(self, ms: int) -> None:
+        # Another file in its place: nobody reads half a time.
+        there = self.clock.with_suffix(".new")
+        there.write_text(str(ms))
+        there.replace(self.clock)
+
+    async def register(self) -> None:
+        worker = WorkerRecord(new_worker_id(), "host-1", 1, "0", ["echo", "idle"], 1, 0)
+        flows = [WorkflowRecord(name, "1", "", {}, None, 1, None) for name in ("echo", "idle")]
+        await self.broker.queue.register(worker, flows, timedelta(hours=1))
+        self.worker = worker.worker_id
+
+    async def claim(self) -> None:
+        """Take what is queued of `echo`, and keep its order; what is queued again would come again."""
+        while True:
+            for claim in (await self.broker.queue.claim(self.worker, 500, {"echo": 500})).taken:
+                self.claimed.append(claim.task.task_id)
+                await self.broker.queue.acknowledge(self.worker, claim.task)
+            await self.broker.queue.wait(["echo"], timedelta(milliseconds=100))
+
+    async def until_nothing_is_due(self, now_ms: int) -> None:
+        async with asyncio.timeout(60):
+            while any(due <= now_ms for _, due in await self.broker.schedules.upcoming(DEFAULT_TENANT, 1)):
+                await asyncio.sleep(0.05)
+
+    async def records(self) -> list[TaskRecord]:
+        ids = await self.broker.catalogue.task_ids(DEFAULT_TENANT, None, None, 100_000)
+        found = await self.broker.tasks.read_many([TaskRef(task_id) for task_id in ids], SUMMARY_FIELDS)
+        return [record for record in found if record]
+
+
+@asynccontextmanager
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    with EmbeddedServer() as server:
+        redis = connect(server.url, Redis)
+        broker = Broker.over(redis, prefix="tailplane", retention=timedelta(days=1), start_within=timedelta(days=1))
+        clock, ports = tmp_path / "clock", [free_port() for _ in range(PLANES)]
+        planes = [
+            Child(
+                f"control-plane-{port}",
+                (sys.executable, "-P", str(PROGRAM)),
+                output=tmp_path / f"{port}.log",
+                env={"TAILPLANE_REDIS_URL": server.url, "TAILPLANE_PORT": str(port), "CLOCK_FILE": str(clock)},
+            )
+            for port in ports
+        ]
+        made = Stage(broker, planes, clock, [f"http://127.0.0.1:{port}" for port in ports])
+        made.set_clock(BEGIN)
+        try:
+            for plane in planes:
+                plane.start()
+            await made.register()
+            yield made
+        finally:
+            for plane in planes:
+                plane.kill()
+            await redis.aclose(close_connection_pool=True)
+
+
+async def put_all(url: str, wanted: list[Expected]) -> None:
+    async with httpx2.AsyncClient(base_url=url, timeout=30) as http:
+        async with asyncio.timeout(60):
+            while True:
+                try:
+                    if (await http.get("/readyz")).status_code == 200:
+                        break
+                except httpx2.TransportError:
+                    await asyncio.sleep(0.05)
+        for each in wanted:
+            response = await http.put(f"/v1/schedules/{each.name}", json={"workflow": "echo"} | each.body)
+            assert response.status_code == 201, response.text
+
+
+async def make_trouble(planes: list[Child], dice: random.Random, hits: Counter[str]) -> None:
+    """Kill one and start it again, or stop one and let it go on, again and again."""
+    while True:
+        plane = dice.choice(planes)
+        assert plane.pid is not None
+        if dice.random() < 0.6:
+            await asyncio.to_thread(plane.kill)
+            plane.start()
+            hits["killed"] += 1
+            await asyncio.sleep(dice.uniform(0.2, 0.8))
+        else:
+            os.kill(plane.pid, signal.SIGSTOP)
+            try:
+                await asyncio.sleep(dice.uniform(0.1, 1.0))
+            finally:
+                os.kill(plane.pid, signal.SIGCONT)
+            hits["stopped"] += 1
+
+
+@pytest.mark.process
+@pytest.mark.slow
+async def test_each_due_time_is_fired_once_whatever_happens_to_the_control_planes(tmp_path: Path) -> None:
+    wanted, dice, hits = list(schedules()), random.Random(SEED), Counter[str]()
+    assert len(wanted) == 100
+    async with stage(tmp_path) as running:
+        await put_all(running.urls[0], wanted)
+        claiming = asyncio.create_task(running.claim())
+        trouble = asyncio.create_task(make_trouble(running.planes, dice, hits))
+        for step in range(1, STEPS + 1):
+            running.set_clock(BEGIN + step * (END - BEGIN) // STEPS)
+            await asyncio.sleep(STEP_S)
+        await running.until_nothing_is_due(END)
+        trouble.cancel()
+        claimed_all = time.monotonic() + 10
+        while await running.broker.queue.depth("echo") and time.monotonic() < claimed_all:
+            await asyncio.sleep(0.05)
+        claiming.cancel()
+        await asyncio.gather(trouble, claiming, return_exceptions=True)
+        records = await running.records()
+        said = {each.name: await running.broker.schedules.read(DEFAULT_TENANT, each.name) for each in wanted}
+        idle = await running.broker.queue.depth("idle")
+
+    print(f"seed {SEED}: {len(records)} due times fired, {dict(hits)}")  # noqa: T201
+    assert hits["killed"] >= 3
+    fired: dict[str, list[int]] = {each.name: [] for each in wanted}
+    for record in records:
+        assert record.schedule is not None
+        assert record.due_at is not None
+        fired[record.schedule].append(round(record.due_at * 1000))
+    for each in wanted:
+        # Of those that are skipped, the first one never ends.
+        expected = each.due[:1] if each.body.get("overlap") == "skip" else each.due
+        assert sorted(fired[each.name]) == expected, f"{each.name}, seed {SEED}"
+        assert said[each.name].fired == len(expected)
+        assert (said[each.name].missed, said[each.name].skipped) == (0, len(each.due) - len(expected))
+    # And each came out of the queue once.
+    assert sorted(running.claimed) == sorted(record.task_id for record in records if record.workflow == "echo")
+    # Of those that cancel the run before, one is left.
+    assert idle == 20
+    states = Counter(record.state.value for record in records if record.workflow == "idle")
+    assert states["queued"] == 20
