@@ -5,18 +5,25 @@ import contextlib
 import os
 import random
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
+from tailplane.broker import Broker, connect
 from tailplane.client import Client, State, Task
 from tailplane.client.rewinds import Accumulated
+from tailplane.control_plane.parked import MIND_EVERY
+from tailplane.deploy.child import Child
 from tailplane.deploy.cluster import LocalCluster, Plan
 from tests.integration.durable_workflows import LETTERS, Approval, errands, written
+from tests.integration.scheduling_plane import set_clock
 
 pytestmark = [pytest.mark.process]
 
@@ -30,11 +37,21 @@ async def _cluster(**env: str) -> AsyncIterator[LocalCluster]:
     # A lease as short as a loaded machine bears: a lost worker is found out sooner.
     settings = {"TAILPLANE_LEASE": "1.5s", "TAILPLANE_RENEW_EVERY": "0.4s", "TAILPLANE_PARK_AFTER": "0.3s", **env}
     plan = Plan(target=str(WORKFLOWS), workers=2, concurrency=8, env=settings)
-    running = await asyncio.to_thread(LocalCluster(plan).start)
+    kind = _ClockedCluster if "CLOCK_FILE" in env else LocalCluster
+    running = await asyncio.to_thread(kind(plan).start)
     try:
         yield running
     finally:
         await asyncio.to_thread(running.stop)
+
+
+class _ClockedCluster(LocalCluster):
+    """A cluster whose control planes go by the clock of a file."""
+
+    def _control_plane(self, index: int, port: int) -> Child:
+        plane = super()._control_plane(index, port)
+        plane._command = (sys.executable, "-P", str(Path(__file__).with_name("scheduling_plane.py")))
+        return plane
 
 
 def _notes(folder: Path) -> list[str]:
@@ -88,8 +105,13 @@ async def test_a_worker_that_is_killed_in_the_fourth_step_twenty_times_over(tmp_
         assert status.attempt == KILLS + 1
 
 
-async def test_a_parked_approval_frees_its_slot_and_outlives_its_worker(tmp_path: Path) -> None:
-    async with _cluster(TAILPLANE_CONCURRENCY="1") as cluster, Client(cluster.url) as client:
+async def test_a_parked_approval_frees_its_slot_outlives_its_worker_and_is_answered_an_hour_later(
+    tmp_path: Path,
+) -> None:
+    clock = tmp_path / "clock"
+    # The clock of the control plane's timers, which is asked for each look; the workers' is the server's.
+    set_clock(clock, int(time.time() * 1000))
+    async with _cluster(CLOCK_FILE=str(clock), TAILPLANE_CONCURRENCY="1") as cluster, Client(cluster.url) as client:
         task = await client.run_workflow("approval", str(tmp_path))
         await _until_state(task, State.WAITING)
         async with asyncio.timeout(PATIENCE):
@@ -97,7 +119,15 @@ async def test_a_parked_approval_frees_its_slot_and_outlives_its_worker(tmp_path
                 await asyncio.sleep(0.02)
         pid = int(_notes(tmp_path)[0].removeprefix("draft "))
         index = [child.pid for child in cluster.workers].index(pid)
+        # Its slot is free for others, and there is one only.
+        assert await (await client.run_workflow("leaf", 0)).result(timeout=PATIENCE) == 0
         cluster.kill_worker(index)
+        set_clock(clock, int((time.time() + 3600) * 1000))
+        # A whole look at the parked later: an hour is less than it waits for.
+        broker = _broker(cluster)
+        (parked,) = await broker.parking.page(0, 10)
+        await asyncio.sleep(2 * MIND_EVERY.total_seconds())
+        assert await broker.parking.are_parked([parked]) == [True]
         key = "one answer"
         number = await client.send_event(task.task_id, Approval(approved=True), idempotency_key=key)
         assert number == await client.send_event(task.task_id, Approval(approved=True), idempotency_key=key)
@@ -105,6 +135,20 @@ async def test_a_parked_approval_frees_its_slot_and_outlives_its_worker(tmp_path
         other = cluster.workers[1 - index].pid
         assert _notes(tmp_path) == [f"draft {pid}", f"publish {other}"]
         assert await task.collect() == ["drafted ", "may I? ", "published"]
+        # And one that nobody answers is brought back when its time has come, by the same clock.
+        late = await client.run_workflow("approval", str(tmp_path))
+        await _until_state(late, State.WAITING)
+        set_clock(clock, int((time.time() + 3 * 3600) * 1000))
+        async with asyncio.timeout(PATIENCE):
+            while (await late.status()).attempt < 2:
+                await asyncio.sleep(0.02)
+        await late.cancel()
+        await broker.redis.aclose(close_connection_pool=True)
+
+
+def _broker(cluster: LocalCluster) -> Broker:
+    day = timedelta(days=1)
+    return Broker.over(connect(cluster.redis_url, Redis), prefix="tailplane", retention=day, start_within=day)
 
 
 async def test_children_run_on_all_workers_and_are_cancelled_with_their_parent() -> None:

@@ -25,6 +25,7 @@ from tailplane.deploy.embedded import EmbeddedServer
 from tailplane.deploy.ports import free_port
 from tailplane.protocol.ids import DEFAULT_TENANT, new_worker_id
 from tests.crontab import by_brute_force
+from tests.integration.scheduling_plane import set_clock
 
 PLANES = 3
 PROGRAM = Path(__file__).with_name("scheduling_plane.py")
@@ -80,10 +81,7 @@ class Stage:
     claimed: list[str] = field(default_factory=list)
 
     def set_clock(self, ms: int) -> None:
-        # Another file in its place: nobody reads half a time.
-        there = self.clock.with_suffix(".new")
-        there.write_text(str(ms))
-        there.replace(self.clock)
+        set_clock(self.clock, ms)
 
     async def register(self) -> None:
         worker = WorkerRecord(new_worker_id(), "host-1", 1, "0", ["echo", "idle"], 1, 0)

@@ -149,7 +149,7 @@ def _build(
         schedules=Schedules(broker, submitter, clock),
         scheduler=Scheduler(broker, registry, canceller, clock, counts, settings.max_queued),
         minder=FleetMinder(broker.queue),
-        parked=ParkedMinder(broker),
+        parked=ParkedMinder(broker, clock),
         housekeeper=Housekeeper(broker),
         survey=Survey(broker),
         counts=counts,

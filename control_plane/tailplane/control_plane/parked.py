@@ -15,6 +15,7 @@ from tailplane.broker.memory import CHILDREN, INBOX, INBOX_SEEN
 from tailplane.broker.parking import Parked
 from tailplane.broker.store import Command
 from tailplane.broker.wire import is_away, raise_refusals
+from tailplane.control_plane.clock import Clock
 from tailplane.control_plane.periodic import repeat
 from tailplane.protocol import codec
 from tailplane.protocol.errors import TaskEnded, TaskNotFound
@@ -31,14 +32,18 @@ log = structlog.get_logger(__name__)
 class ParkedMinder:
     """Minds the parked tasks of one deployment, for as long as it runs.
 
+    Args:
+        clock: says whose time to run again has come.
+
     Attributes:
         woken: how many it gave back because their time had come.
         found: how many because they had a message that they did not know of.
         outage: whether Redis can't be asked.
     """
 
-    def __init__(self, broker: Broker, every: timedelta = MIND_EVERY) -> None:
+    def __init__(self, broker: Broker, clock: Clock, every: timedelta = MIND_EVERY) -> None:
         self._broker = broker
+        self._clock = clock
         self._every = every
         self.woken = self.found = 0
         self.outage = Outage("minding parked tasks")
@@ -67,7 +72,7 @@ class ParkedMinder:
             StoreUnavailable: Redis does not answer.
         """
         parking, woken = self._broker.parking, 0
-        while due := await parking.due(await self._broker.queue.now_ms(), AT_ONCE):
+        while due := await parking.due(await self._clock.now_ms(), AT_ONCE):
             for parked in due:
                 woken += await parking.unpark(parked)
             if len(due) < AT_ONCE:
