@@ -1,6 +1,6 @@
 """What makes an attempt durable, put together: its journal, steps, waits and state. Built on the platform's side."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -8,6 +8,7 @@ from datetime import timedelta
 from tailplane.broker.memory import Memory, Message
 from tailplane.protocol.ranges import Range
 from tailplane.workers.arrivals import Arrivals
+from tailplane.workers.branches import Branch
 from tailplane.workers.bridge import Bridge
 from tailplane.workers.children import Children
 from tailplane.workers.emitter import Emitter
@@ -96,17 +97,31 @@ class EngineMemory:
     def entries(self) -> list[bytes]:
         return self._journal.memory.journal
 
-    async def append(self, entry: bytes) -> None:
-        """Append an entry, and return when Redis has it. All that was written before it stands from then on.
+    def branch(self, step: str) -> Branch:
+        """Return a branch for one of several things that the engine does at once: what is written in it (see
+        `branches.CURRENT`) stands only when an entry is appended that tells of its end.
+
+        Args:
+            step: what its events bear.
+        """
+        return self._journal.apart(step)
+
+    async def append(self, entry: bytes, ended: Iterable[Branch] = ()) -> None:
+        """Append an entry, and return when Redis has it. What was written before it stands from then on, but for what
+        was written in branches that are not among those that have ended.
 
         Raises:
             TaskLost: the attempt is over.
         """
-        await self._journal.checkpoint(entry)
+        await self._journal.checkpoint(entry, ended)
 
-    async def message(self, after: int) -> Message:
+    async def message(self, after: int, within: float | None = None) -> Message:
         """Return the first message behind number `after`, and wait for it.
 
         In the workflow's own asyncio task, and while nothing else of it is under way, the task may be parked.
+
+        Args:
+            within: for how many seconds at the most it is parked; then it is begun again in any case. The wait itself
+                does not end by it. None: however long it takes.
         """
-        return await self._waits.after(after)
+        return await self._waits.after(after, within)

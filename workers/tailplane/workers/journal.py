@@ -6,7 +6,7 @@ before. From then on those events stand: no later attempt takes them back, and n
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn
 
@@ -302,13 +302,23 @@ class Journal:
 
         self._emitter.commit(make)
 
-    async def checkpoint(self, entry: bytes) -> None:
-        """Commit an entry of an engine's journal, and return when Redis has taken it."""
+    def apart(self, step: str) -> Branch:
+        """Return a branch of an engine's, of which only what it writes is known here."""
+        # Before it writes: what was written until then is the body's.
+        self._emitter.adopt(self.main)
+        return Branch("~", step)
+
+    async def checkpoint(self, entry: bytes, ended: Iterable[Branch] = ()) -> None:
+        """Commit an entry of an engine's journal, and return when Redis has taken it.
+
+        Args:
+            ended: the branches, besides the body, of which all events stand from then on.
+        """
 
         def make(seq: Cursor) -> tuple[bytes, Fields]:
             number = len(self.memory.journal)
             self.memory.journal.append(entry)
-            stand = self._seal(seq, self.main)
+            stand = self._seal(seq, self.main, *ended)
             fields = [f"{ENTRY}{number}", entry, *stand, BORNE, str(self._failures)]
             return pack_platform_event(PlatformType.CHECKPOINT, {"entry": number}), fields
 
@@ -351,11 +361,13 @@ class Journal:
         ranges.add(stand, *seqs)
         return [STAND, ranges.pack(stand)]
 
-    def _seal(self, seq: Cursor, branch: Branch) -> Fields:
-        """Let stand what a branch has written, and the event `seq`; with the emitter's lock held."""
-        stand, runs, branch.runs = self.memory.stand, branch.runs, []
-        for first, last in runs:
-            ranges.add(stand, first, last)
+    def _seal(self, seq: Cursor, *branches: Branch) -> Fields:
+        """Let stand what branches have written, and the event `seq`; with the emitter's lock held."""
+        stand = self.memory.stand
+        for branch in branches:
+            runs, branch.runs = branch.runs, []
+            for first, last in runs:
+                ranges.add(stand, first, last)
         ranges.add(stand, seq, seq)
         return [STAND, ranges.pack(stand)]
 

@@ -80,10 +80,14 @@ class Waits:
             await self._journal.finish(call, PlatformType.RECEIVED, said, message=message.number)
             return value
 
-    async def after(self, number: int) -> Message:
-        """Return the first message behind `number`: for engines, which keep a journal of what they got."""
+    async def after(self, number: int, within: float | None = None) -> Message:
+        """Return the first message behind `number`: for engines, which keep a journal of what they got.
+
+        Args:
+            within: for how many seconds at the most the task is parked meanwhile.
+        """
         branch = self._journal.branch()
-        with self.waiting(branch, None):
+        with self.waiting(branch, None if within is None else self._journal.now() + within):
             return await self._arrivals.after(number)
 
     async def _take(self, call: Call, wanted: Wanted) -> Message:
