@@ -11,6 +11,7 @@ from tailplane.protocol.errors import (
     Unserialisable,
     WorkflowChanged,
 )
+from tailplane.workers.engines.errors import EngineTimeout
 
 _MAX_TEXT = 64 * 1024
 
@@ -22,6 +23,8 @@ def describe(error: BaseException) -> dict[str, Any]:
     match error:
         case InvalidInput() | Unserialisable() | TooLarge() | BufferFull() | WorkflowChanged():
             code = error.code
+        case EngineTimeout():
+            code = "timeout"
         case _:
             code = "workflow_error"
     described = error_facts(code, f"{kind.__module__}.{kind.__qualname__}", _message(error))

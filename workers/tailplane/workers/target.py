@@ -1,15 +1,18 @@
 """Finds workflows where a target points: `module:attribute`, a module, or a Python file (`file.py` or
-`file.py:attribute`).
+`file.py:attribute`). Workflows of other libraries are found there, too: see `engines`.
 """
 
 import importlib
 import importlib.util
 import inspect
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any, TypeGuard
 
 from tailplane.protocol.errors import TailplaneError
+from tailplane.workers.engines import engine_of, serve
 from tailplane.workers.workflow import Workflow
 
 _HINT = "a target is module:attribute, a module, or a path to a .py file"
@@ -25,11 +28,12 @@ class TargetNotFound(TailplaneError):
 def load_target(target: str) -> list[Workflow]:
     """Import what `target` names and return its workflows.
 
-    `module:attribute` is one workflow, or a list or tuple of them. A module or file gives every `@workflow` in it; if
-    it has none, its functions whose first argument is called `ctx`.
+    `module:attribute` is one workflow, or a list or tuple of them. A module or file gives every `@workflow` in it, and
+    every workflow object of another library; if it has none, its functions whose first argument is called `ctx`.
 
     Raises:
         TargetNotFound: there is no such module, file or attribute, or no workflow in it.
+        EngineUnfit: another library's workflow can't be served.
         Exception: whatever the module raises while it is imported.
     """
     place, attribute = _split(target)
@@ -44,10 +48,12 @@ def load_target(target: str) -> list[Workflow]:
         found = getattr(found, name, None)
         if found is None:
             raise TargetNotFound(f"{place} has no {attribute}", hint=f"it has: {', '.join(_public(module))}")
-    items = found if isinstance(found, list | tuple) else [found]
-    if not items:
+    if not isinstance(found, list | tuple):
+        return [_as_workflow(found, target, attribute.rpartition(".")[2])]
+    if not found:
         raise TargetNotFound(f"{target} is empty")
-    return [_as_workflow(item, target) for item in items]
+    names = {id(value): name for name, value in vars(module).items()}
+    return [_as_workflow(item, target, names.get(id(item))) for item in found]
 
 
 def _split(target: str) -> tuple[str, str | None]:
@@ -102,11 +108,18 @@ def _put_on_path(folder: Path) -> None:
 
 
 def _workflows_of(module: ModuleType, target: str) -> list[Workflow]:
-    # Each once, by however many names the module knows it.
-    members = {id(value): value for name, value in vars(module).items() if not name.startswith("_")}.values()
-    found = [value for value in members if isinstance(value, Workflow)]
+    # Each once, by however many names the module knows it: the first one counts.
+    members: dict[int, tuple[str, object]] = {}
+    for name, value in vars(module).items():
+        if not name.startswith("_"):
+            members.setdefault(id(value), (name, value))
+    found = [
+        _as_workflow(value, target, name)
+        for name, value in members.values()
+        if isinstance(value, Workflow) or engine_of(value)
+    ]
     if not found:
-        found = [Workflow(value) for value in members if _looks_like_one(value, module)]
+        found = [Workflow(value) for _, value in members.values() if _looks_like_one(value, module)]
     if not found:
         raise TargetNotFound(
             f"{target} has no workflows", hint="decorate them with @workflow, or call their first argument ctx"
@@ -114,18 +127,21 @@ def _workflows_of(module: ModuleType, target: str) -> list[Workflow]:
     return found
 
 
-def _looks_like_one(value: object, module: ModuleType) -> bool:
+def _looks_like_one(value: object, module: ModuleType) -> TypeGuard[Callable[..., Any]]:
     if not inspect.isfunction(value) or value.__module__ != module.__name__:
         return False
     return next(iter(inspect.signature(value).parameters), None) == "ctx"
 
 
-def _as_workflow(value: object, target: str) -> Workflow:
+def _as_workflow(value: object, target: str, name: str | None) -> Workflow:
     if isinstance(value, Workflow):
         return value
+    if engine := engine_of(value):
+        return serve(value, engine, name)
     if inspect.isfunction(value):
         return Workflow(value)
-    raise TargetNotFound(f"{target} is a {type(value).__name__}, not a workflow or a function")
+    hint = "name an instance of it" if isinstance(value, type) else None
+    raise TargetNotFound(f"{target} is a {type(value).__name__}, not a workflow or a function", hint=hint)
 
 
 def _public(module: ModuleType) -> list[str]:

@@ -107,7 +107,7 @@ class Workflow:
         self.function = function
         self.options = options or Options()
         self.name = check_workflow_name(self.options.name or function.__name__)
-        self.version = self.options.version or _digest(function)
+        self.version = self.options.version or digest_of(function)
         self.shape = _shape(function)
         self._input = _Input.of(function, self.options.input_model)
         functools.update_wrapper(self, function)
@@ -192,9 +192,10 @@ def _shape(function: WorkflowFunction) -> Shape:
     return Shape.FUNCTION
 
 
-def _digest(function: WorkflowFunction) -> str:
+def digest_of(code: WorkflowFunction | type) -> str:
+    """Return what tells one version of a function's or class' source from another."""
     try:
-        source = inspect.getsource(function)
+        source = inspect.getsource(code)
     except (OSError, TypeError):
         return "unversioned"
     return hashlib.sha256(source.encode()).hexdigest()[:12]
