@@ -26,12 +26,17 @@ from tailplane.protocol.events import (
     pack_platform_event,
     unpack_payload,
 )
-from tailplane.protocol.frames import KEEP_ALIVE, encode_frame, encode_notice
+from tailplane.protocol.frames import KEEP_ALIVE, encode_frame, encode_notice, number_frame
 from tailplane.protocol.ids import EntryId
+from tailplane.protocol.session_cursor import SessionCursor, mark_of, parse_session_position
 from tailplane.protocol.text_frames import (
     NDJSON_KEEP_ALIVE,
     SSE_KEEP_ALIVE,
+    ndjson_cursor,
+    ndjson_entry_of,
     ndjson_event,
+    sse_cursor,
+    sse_entry_of,
     sse_event,
     sse_retry,
 )
@@ -49,6 +54,8 @@ PLATFORM: dict[PlatformType, dict[str, object]] = {
     PlatformType.HANDED_BACK: {"worker_id": "w_01"},
     PlatformType.REWIND: {"to": 0, "reason": "failed"},
     PlatformType.GAP: {"from": 1, "to": 9},
+    PlatformType.GONE: {"reason": "retention"},
+    PlatformType.PROGRESS: {"done": 3, "total": 10, "text": "pages"},
     PlatformType.LOG: {
         "level": "error",
         "logger": "shop.orders",
@@ -101,6 +108,24 @@ def entry() -> bytes:
     )
 
 
+TASKS = ("t_01jd3z0v9m6s8k2x4q7w5e1r0t", "t_01jd3z0v9m6s8k2x4q7w5e1r0v")
+CURSOR = SessionCursor(300, mark_of(TASKS[1]), {1: 42, 299: 0, 300: 70_000})
+
+
+def frames_of_session() -> bytes:
+    """What our own client is sent of a session."""
+    return b"".join(
+        [
+            KEEP_ALIVE,
+            encode_notice({"task": [1, TASKS[0]]}),
+            encode_notice({"task": [300, TASKS[1]]}),
+            number_frame(encode_frame(EntryId(3, 42), entry()), 1),
+            number_frame(encode_frame(EntryId(0, 1), entry()), 300),
+            encode_notice({"ended": True}),
+        ]
+    )
+
+
 def entry_events() -> list[Event]:
     return unpack_payload(EntryId(3, 42), entry())
 
@@ -117,6 +142,10 @@ CASES: dict[str, Callable[[], bytes]] = {
     "frames.msgpack": lambda: KEEP_ALIVE + encode_frame(EntryId(0, 1), entry()) + encode_notice({"reconnect_ms": 500}),
     "messages.sse": lambda: SSE_KEEP_ALIVE + b"".join(sse_event(event) for event in entry_events()) + sse_retry(500),
     "lines.ndjson": lambda: NDJSON_KEEP_ALIVE + b"".join(ndjson_event(event) for event in entry_events()),
+    "session-frames.msgpack": frames_of_session,
+    "session-messages.sse": lambda: sse_entry_of(TASKS[0], EntryId(3, 42), entry(), 39) + sse_cursor(str(CURSOR)),
+    "session-lines.ndjson": lambda: ndjson_entry_of(TASKS[0], EntryId(3, 42), entry(), 39) + ndjson_cursor(str(CURSOR)),
+    "session-cursor.txt": lambda: str(CURSOR).encode(),
     **{
         f"values-{name}.json": (lambda value=value: ndjson_event(Event(1, 1, NOW, codec.unpack(codec.pack(value)))))
         for name, value in VALUES.items()
@@ -149,6 +178,10 @@ def test_nothing_is_stored_that_is_not_compared() -> None:
 
 def test_each_platform_event_is_stored() -> None:
     assert set(PLATFORM) == set(PlatformType)
+
+
+def test_a_stored_cursor_is_read_as_what_was_seen() -> None:
+    assert parse_session_position((HERE / "session-cursor.txt").read_text()) == CURSOR
 
 
 def test_a_stored_entry_is_read_as_what_was_written() -> None:

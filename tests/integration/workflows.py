@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from tailplane.workers import Context, workflow
+from tailplane.workers import Context, StateConflict, workflow
 
 
 class Progress(BaseModel):
@@ -35,6 +35,26 @@ async def count(ctx: Context, n: int, pause: float = 0.0) -> int:
         if pause:
             await asyncio.sleep(pause)
     return n
+
+
+@workflow
+async def tally(ctx: Context, n: int) -> int:
+    """Count in what the session's tasks share, and say how far it is."""
+    found = None
+    for done in range(1, n + 1):
+        found = await ctx.session_state.update("tally", lambda value: (value or 0) + 1)
+        ctx.progress(done, n, "counting")
+    return found.version if found else 0
+
+
+@workflow(retries=1, retry_delay=timedelta(milliseconds=10))
+async def once(ctx: Context) -> str:
+    """Do something once, however often it runs: its second attempt finds it done."""
+    try:
+        await ctx.session_state.set("once", ctx.task_id, version=0)
+    except StateConflict:
+        return "done before"
+    raise RuntimeError("after it was done")
 
 
 @workflow

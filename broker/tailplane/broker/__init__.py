@@ -4,6 +4,7 @@ from tailplane.broker.broker import Broker
 from tailplane.broker.connection import connect, store_errors
 from tailplane.broker.event_log import Append, Cut, Entry, EventLog, Refusal, parse_published
 from tailplane.broker.fitness import RightsMissing, UnfitStore, mind_fitness, wait_until_fit
+from tailplane.broker.joins import Join, Joins, SessionRef
 from tailplane.broker.keys import Keys, TaskRef
 from tailplane.broker.outage import Outage
 from tailplane.broker.queue import Backlog, Claim, Claims, Enqueued, LeaseLapsed, Queue, Request
@@ -28,6 +29,8 @@ __all__ = [
     "EventLog",
     "Hearing",
     "HolderLost",
+    "Join",
+    "Joins",
     "Keys",
     "LeaseLapsed",
     "NewTask",
@@ -38,6 +41,7 @@ __all__ = [
     "Request",
     "RightsMissing",
     "SessionRecord",
+    "SessionRef",
     "ShardAway",
     "Shards",
     "Standing",

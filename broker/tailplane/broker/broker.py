@@ -9,10 +9,12 @@ from tailplane.broker.catalogue import Catalogue
 from tailplane.broker.deliveries import Deliveries
 from tailplane.broker.event_log import EventLog
 from tailplane.broker.inbox import Inbox
+from tailplane.broker.joins import Joins
 from tailplane.broker.keys import Keys
 from tailplane.broker.parking import Parking
 from tailplane.broker.queue import Queue
 from tailplane.broker.schedules import ScheduleStore
+from tailplane.broker.session_state import SessionStates
 from tailplane.broker.shard_bells import AnyNode, ShardBells
 from tailplane.broker.shards import Shards
 from tailplane.broker.store import Store
@@ -41,6 +43,8 @@ class Broker:
     parking: Parking
     deliveries: Deliveries
     schedules: ScheduleStore
+    joins: Joins
+    states: SessionStates
 
     @classmethod
     def over(
@@ -72,6 +76,8 @@ class Broker:
             parking=parking,
             deliveries=Deliveries(inbox, queue, parking),
             schedules=ScheduleStore(wire, keys),
+            joins=Joins(wire, keys),
+            states=SessionStates(wire, keys),
         )
 
     def hear_bells(self, on_message: OnMessage) -> Hearing:
@@ -86,6 +92,10 @@ class Broker:
 
     def hear_controls(self, on_message: OnMessage) -> Hearing:
         """Return what hears cancellations, which go by the queue's server; see `Hearing`."""
+        return Subscriptions(Primary(self.redis), on_message)
+
+    def hear_joins(self, on_message: OnMessage) -> Hearing:
+        """Return what hears that tasks have joined sessions, or those were closed; see `Hearing`."""
         return Subscriptions(Primary(self.redis), on_message)
 
     async def record_servers(self) -> list[Redis]:

@@ -94,7 +94,13 @@ class Catalogue:
         found = await self.session(tenant, session)
         key = self.keys.session(tenant, session)
         # It may have expired since it was read: what is written then must go, too.
-        await self._all_or_nothing(("HSET", key, "closed", "1"), ("PEXPIRE", key, _ms(SESSION_IDLE)))
+        await self._all_or_nothing(
+            ("HSET", key, "closed", "1"),
+            ("PEXPIRE", key, _ms(SESSION_IDLE)),
+            # Whoever reads the session must find its tasks for as long as the session itself.
+            ("PEXPIRE", self.keys.session_joins(tenant, session), _ms(SESSION_IDLE)),
+            ("PUBLISH", self.keys.joined(tenant, session), ""),
+        )
         return SessionRecord(found.session_id, tenant, found.created_at, True, found.metadata)
 
     async def task_ids(self, tenant: str, session: SessionId | None, before: TaskId | None, limit: int) -> list[TaskId]:

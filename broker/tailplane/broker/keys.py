@@ -34,6 +34,9 @@ deployment's prefix.
     <prefix>:{queue}:schedules-due:<tenant>  zset   none; those that have a next due time     as the schedule's
     <prefix>:{queue}:session:<tenant>:<s>  hash     session's idle time                       sessions, enqueue
     <prefix>:{queue}:session-tasks:<tenant>:<s>  zset  as the session's                       enqueue
+    <prefix>:{queue}:session-joins:<tenant>:<s>  stream  as the session's                     enqueue
+    <prefix>:{queue}:session-state:<tenant>:<s>  hash  session's idle time                    set_state, enqueue
+    <prefix>:{queue}:joined:<tenant>:<s>  channel  -                                          enqueue, sessions
 """
 
 import re
@@ -159,3 +162,15 @@ class Keys:
     def session_tasks(self, tenant: str, session: SessionId) -> str:
         """Return the index of a session's tasks, ordered as the tenant's."""
         return f"{self.prefix}:{{queue}}:session-tasks:{check_tenant(tenant)}:{session}"
+
+    def session_joins(self, tenant: str, session: SessionId) -> str:
+        """Return the list of a session's tasks in the order in which they joined it: entry `0-n` is the n-th."""
+        return f"{self.prefix}:{{queue}}:session-joins:{check_tenant(tenant)}:{session}"
+
+    def session_state(self, tenant: str, session: SessionId) -> str:
+        """Return what a session's tasks share: of each key its version and value."""
+        return f"{self.prefix}:{{queue}}:session-state:{check_tenant(tenant)}:{session}"
+
+    def joined(self, tenant: str, session: SessionId) -> str:
+        """Return the channel that rings when a task has joined a session, or it was closed."""
+        return f"{self.prefix}:{{queue}}:joined:{check_tenant(tenant)}:{session}"

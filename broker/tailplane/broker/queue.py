@@ -132,6 +132,8 @@ class Queue:
                 self.keys.session(task.tenant, session or SessionId("-")),
                 self.keys.session_tasks(task.tenant, session or SessionId("-")),
                 self.keys.dead(task.tenant),
+                self.keys.session_joins(task.tenant, session or SessionId("-")),
+                self.keys.session_state(task.tenant, session or SessionId("-")),
             ],
             [
                 task.member,
@@ -142,6 +144,7 @@ class Queue:
                 _ms(SESSION_IDLE) if session else 0,
                 limit or 0,
                 requeue_of or "",
+                self.keys.joined(task.tenant, session or SessionId("-")),
             ],
         )
         match reply[0]:

@@ -17,6 +17,7 @@ from tailplane.protocol.ids import DEFAULT_TENANT, SessionId, TaskId, WorkerId
 
 _TASK = TaskRef(TaskId("t_probe"))
 _WORKER = WorkerId("probe")
+_SESSION = SessionId("probe")
 _WORKFLOW = "probe"
 _SCRIPT = "0" * 40
 
@@ -24,13 +25,14 @@ _SCRIPT = "0" * 40
 def of_control_plane(keys: Keys) -> list[Command]:
     """Return what a control plane does: each of its commands, and each kind of key and channel, at least once."""
     record, stream, due = keys.task(_TASK), keys.stream(_TASK), keys.due(_WORKFLOW)
-    session, tasks = keys.session(DEFAULT_TENANT, SessionId("probe")), keys.tasks(DEFAULT_TENANT)
-    of_session = keys.session_tasks(DEFAULT_TENANT, SessionId("probe"))
+    session, tasks = keys.session(DEFAULT_TENANT, _SESSION), keys.tasks(DEFAULT_TENANT)
+    of_session, joins = keys.session_tasks(DEFAULT_TENANT, _SESSION), keys.session_joins(DEFAULT_TENANT, _SESSION)
+    state, joined = keys.session_state(DEFAULT_TENANT, _SESSION), keys.joined(DEFAULT_TENANT, _SESSION)
     request, gone, dead = keys.request(DEFAULT_TENANT, "probe"), keys.gone(DEFAULT_TENANT), keys.dead(DEFAULT_TENANT)
     schedule, schedules = keys.schedule(DEFAULT_TENANT, "probe"), keys.schedules(DEFAULT_TENANT)
     return [
         ("EVALSHA", _SCRIPT, 2, record, stream),
-        ("EVAL", "return 1", 7, due, keys.doorbell(_WORKFLOW), tasks, request, session, of_session, dead),
+        ("EVAL", "return 1", 9, due, keys.doorbell(_WORKFLOW), tasks, request, session, of_session, dead, joins, state),
         ("EVAL", "return 1", 3, schedule, schedules, keys.schedules_due(DEFAULT_TENANT)),
         ("TIME",),
         ("EXISTS", stream), ("DEL", record, stream, keys.worker(_WORKER), keys.running(_WORKER)),
@@ -48,7 +50,7 @@ def of_control_plane(keys: Keys) -> list[Command]:
         ("XADD", stream, "NOMKSTREAM", "0-1", "e", ""), ("XLEN", stream),
         ("XRANGE", stream, "-", "+"), ("XREVRANGE", stream, "+", "-"),
         ("PUBLISH", keys.control(_WORKER), ""), ("PUBLISH", keys.bell(_TASK), ""),
-        ("SUBSCRIBE", keys.bell(_TASK), keys.ends("probe")), ("UNSUBSCRIBE", keys.bell(_TASK)),
+        ("SUBSCRIBE", keys.bell(_TASK), keys.ends("probe"), joined), ("UNSUBSCRIBE", keys.bell(_TASK)),
     ]  # fmt: skip
 
 
@@ -60,13 +62,13 @@ def of_worker(keys: Keys) -> list[Command]:
         keys.request(DEFAULT_TENANT, _TASK.task_id), keys.dead(DEFAULT_TENANT), keys.tasks(DEFAULT_TENANT),
     )  # fmt: skip
     # A workflow may start tasks, of its own session.
-    session = keys.session(DEFAULT_TENANT, SessionId("probe"))
-    of_session = keys.session_tasks(DEFAULT_TENANT, SessionId("probe"))
+    session, of_session = keys.session(DEFAULT_TENANT, _SESSION), keys.session_tasks(DEFAULT_TENANT, _SESSION)
+    joins, state = keys.session_joins(DEFAULT_TENANT, _SESSION), keys.session_state(DEFAULT_TENANT, _SESSION)
     return [
         ("EVALSHA", _SCRIPT, 2, record, stream),
         ("EVAL", "return 1", 5, keys.workers, worker, running, due, doorbell),
         ("EVAL", "return 1", 2, dead, request),
-        ("EVAL", "return 1", 7, due, doorbell, tasks, request, session, of_session, dead),
+        ("EVAL", "return 1", 9, due, doorbell, tasks, request, session, of_session, dead, joins, state),
         ("GET", request), ("SET", request, "", "PX", 1), ("ZCARD", due), ("XRANGE", stream, "-", "+"),
         ("TIME",),
         ("EXISTS", record), ("DEL", worker, running), ("DEL", doorbell),
@@ -81,6 +83,7 @@ def of_worker(keys: Keys) -> list[Command]:
         ("XADD", stream, "NOMKSTREAM", "0-1", "e", ""), ("XLEN", stream), ("XREVRANGE", stream, "+", "-"),
         ("XTRIM", stream, "MINID", "0-1"),
         ("PUBLISH", keys.bell(_TASK), ""), ("PUBLISH", keys.ends("probe"), ""),
+        ("PUBLISH", keys.joined(DEFAULT_TENANT, _SESSION), ""),
         ("SUBSCRIBE", keys.control(_WORKER)), ("UNSUBSCRIBE", keys.control(_WORKER)),
         ("SUBSCRIBE", keys.bell(_TASK)), ("UNSUBSCRIBE", keys.bell(_TASK)),
     ]  # fmt: skip

@@ -17,9 +17,11 @@ from tailplane.client.options import ClientOptions, ReconnectPolicy
 from tailplane.client.rewinds import Rewind
 from tailplane.client.schedules import Schedule, ScheduleInfo
 from tailplane.client.session import Session
+from tailplane.client.session_state import SessionState
+from tailplane.client.session_stream import SessionEvent, SessionStream
 from tailplane.client.snapshots import Snapshots
 from tailplane.client.stream import EventStream, ResultStream
-from tailplane.client.sync import SyncClient, SyncSession, SyncStream, SyncTask
+from tailplane.client.sync import SyncClient, SyncSession, SyncSessionState, SyncStream, SyncTask
 from tailplane.client.task import Task
 from tailplane.protocol.errors import (
     BufferFull,
@@ -39,6 +41,7 @@ from tailplane.protocol.errors import (
     ScheduleNotFound,
     SessionClosed,
     SessionNotFound,
+    StateConflict,
     StoreUnavailable,
     StreamGap,
     StreamMalformed,
@@ -58,6 +61,7 @@ from tailplane.protocol.errors import (
 )
 from tailplane.protocol.events import Event
 from tailplane.protocol.states import State
+from tailplane.protocol.versioned import Versioned
 
 __all__ = [
     "BufferFull",
@@ -91,16 +95,21 @@ __all__ = [
     "ScheduleNotFound",
     "Session",
     "SessionClosed",
+    "SessionEvent",
     "SessionInfo",
     "SessionNotFound",
+    "SessionState",
+    "SessionStream",
     "Snapshots",
     "State",
+    "StateConflict",
     "StepInfo",
     "StoreUnavailable",
     "StreamGap",
     "StreamMalformed",
     "SyncClient",
     "SyncSession",
+    "SyncSessionState",
     "SyncStream",
     "SyncTask",
     "TailplaneError",
@@ -118,6 +127,7 @@ __all__ = [
     "Unavailable",
     "UnknownWorkflow",
     "Unserialisable",
+    "Versioned",
     "WorkerInfo",
     "WorkflowInfo",
 ]

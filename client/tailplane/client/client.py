@@ -21,7 +21,7 @@ from tailplane.client.options import ClientOptions, control_plane_url
 from tailplane.client.pages import DeadLetterPages, SchedulePages, TaskPages
 from tailplane.client.rewinds import OnRewind
 from tailplane.client.schedules import Schedule, ScheduleInfo, put_off
-from tailplane.client.session import Session, opened_session
+from tailplane.client.session import Session, find_session, opened_session
 from tailplane.client.stream import ResultStream
 from tailplane.client.task import Task, submit, task_of
 from tailplane.client.transport import Transport, path
@@ -84,6 +84,14 @@ class Client:
             cancel_on_exit: cancel what has not ended when the block is left; otherwise its tasks run on.
         """
         return opened_session(self._link, metadata, cancel_on_exit=cancel_on_exit)
+
+    async def session(self, session_id: str) -> Session:
+        """Return a session that is there already. Nothing closes it by itself.
+
+        Raises:
+            SessionNotFound: there is none.
+        """
+        return await find_session(self._link, session_id)
 
     async def run_workflow(
         self,

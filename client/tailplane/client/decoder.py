@@ -46,7 +46,7 @@ class FrameDecoder:
                 if type(frame) is list:
                     self._take_entry(frame, batches)
                 elif frame is not None:
-                    self._take_notice(frame)
+                    self._take_notice(frame, batches)
                 if self.ending is not None:
                     break
         except msgpack.OutOfData:
@@ -98,7 +98,7 @@ class FrameDecoder:
         if final.kind is not _WORKFLOW and final.is_terminal:
             self.ending = Ended()
 
-    def _take_notice(self, frame: Any) -> None:
+    def _take_notice(self, frame: Any, _: list[Batch]) -> None:
         # Notices of later versions are skipped, as unknown fields are: a reader that needs none of them loses nothing.
         if not isinstance(frame, dict):
             raise TypeError(f"a frame can't be a {type(frame).__name__}")

@@ -119,6 +119,19 @@ class SessionInfo(Answer):
     metadata: dict[str, str] = Field(default_factory=dict)
 
 
+class StateValue(Answer):
+    """A value that the tasks of a session share."""
+
+    value: Any = None
+    version: int
+
+
+class StateValues(Answer):
+    """All values that the tasks of a session share."""
+
+    state: dict[str, StateValue]
+
+
 class WorkflowInfo(Answer):
     """A workflow that some worker has registered."""
 

@@ -1,8 +1,8 @@
-"""Reads one task's stream to its end, over as many connections as it takes.
+"""Reads a stream to its end, over as many connections as it takes.
 
 One asyncio task per stream runs it: it opens the connections, and sleeps while an `Intake` takes from one of them what
 goes into the stream's `BatchBuffer`. Decoding is `decoder`'s, judging is `resume`'s. It ends without an error only when
-the stream's terminal event was seen; the end of a connection is never taken for that.
+the stream's end was told; the end of a connection is never taken for that.
 """
 
 import asyncio
@@ -13,14 +13,13 @@ from contextlib import AbstractAsyncContextManager
 import httpx2
 
 from tailplane.client.buffer import BatchBuffer
-from tailplane.client.decoder import FrameDecoder
 from tailplane.client.endings import Ended, Ending, Garbage, Lost
 from tailplane.client.exchange import OpenAnswer, media_type
 from tailplane.client.intake import Intake
 from tailplane.client.problems import RETRIED_STATUSES, error_of
 from tailplane.client.resume import ResumePlan
-from tailplane.client.transport import NOT_MENDED, Transport, path
-from tailplane.protocol.cursor import After, Cursor, parse_position
+from tailplane.client.source import Source, params
+from tailplane.client.transport import NOT_MENDED, Transport
 from tailplane.protocol.errors import Unavailable
 from tailplane.protocol.frames import MSGPACK_TYPE
 
@@ -35,49 +34,44 @@ _MOST_DIGITS = 16
 class Reader:
     """The reading of one stream."""
 
-    def __init__(self, transport: Transport, task_id: str, start: Cursor | str, buffer: BatchBuffer) -> None:
+    def __init__(self, transport: Transport, source: Source, buffer: BatchBuffer) -> None:
         """Read nothing yet.
 
         Args:
             transport: opens the connections.
-            task_id: whose stream.
-            start: a cursor, `start`, `now` or `-N`.
+            source: whose stream, and from where on.
             buffer: takes the events.
-        Raises:
-            InvalidCursor: `start` is none of these.
         """
-        position = parse_position(str(start))
         self._transport = transport
-        self._task_id = task_id
-        self._start = str(start)
-        # None: `now` and `-N` have no number before the first event; then there is no hole to see, either.
-        self._cursor: Cursor | None = position.seq if isinstance(position, After) else None
+        self._source = source
         self._buffer = buffer
         self._plan = ResumePlan(transport.options.reconnect)
         self._opened_at = 0.0
         self._last_byte_at = 0.0
+        self._has_moved = False
         self._keep_alive_s = transport.options.keep_alive.total_seconds()
 
     async def run(self) -> None:
-        """Read until the terminal event.
+        """Read until the end.
 
         Raises:
             RequestError: reading can't go on: no such task, its retention has passed, the cursor is past the end ...
             StreamGap, StreamMalformed, ConnectionLost: see `ResumePlan.delay`.
         """
         while True:
-            cursor = self._cursor
+            self._has_moved = False
             self._opened_at = self._last_byte_at = time.monotonic()
             ending = await self._read_connection()
             if isinstance(ending, Ended):
                 return
-            if self._cursor != cursor:
+            if self._has_moved:
                 self._plan.moved()
             # Half a keep-alive time: one is sent at once and proves little; the next comes in time, give or take.
             elif self._last_byte_at - self._opened_at >= self._keep_alive_s / 2:
                 self._plan.lived()
             delay = self._plan.delay(ending, time.monotonic())
-            logger.debug("stream of %s from %s again in %.3f s: %s", self._task_id, self._cursor, delay, ending)
+            source = self._source
+            logger.debug("stream of %s from %s again in %.3f s: %s", source.name, source.beginning, delay, ending)
             await asyncio.sleep(delay)
 
     async def _read_connection(self) -> Ending:
@@ -102,12 +96,8 @@ class Reader:
         return ending
 
     def _open(self) -> AbstractAsyncContextManager[OpenAnswer]:
-        where = path("tasks", self._task_id, "events")
-        if self._cursor is None:
-            return self._transport.stream(where, {"from": self._start}, {})
-        # Both: the header is what a proxy may know of, and only the parameter survives every proxy.
-        headers = {"last-event-id": str(self._cursor)} if self._cursor > 0 else {}
-        return self._transport.stream(where, {"from": str(self._cursor)}, headers)
+        query, headers = params(self._source)
+        return self._transport.stream(self._source.where, query, headers)
 
     async def _refusal(self, answer: OpenAnswer) -> Ending | None:
         """Return why there is no stream to follow; None where there is one."""
@@ -123,21 +113,19 @@ class Reader:
 
     async def _follow(self, answer: OpenAnswer) -> Ending:
         self._read_head(answer)
-        decoder = FrameDecoder(self._cursor, self._transport.options.max_frame_bytes)
+        decoder = self._source.decoder(self._transport.options.max_frame_bytes)
         intake = Intake(decoder, self._buffer, _SILENT_TIMES * self._keep_alive_s)
         try:
             return await answer.follow(intake)
         finally:
             intake.close()
-            self._cursor = decoder.cursor
+            self._has_moved = self._source.take_over(decoder)
             self._last_byte_at = intake.last_byte_at
 
     def _read_head(self, answer: OpenAnswer) -> None:
         if keep_alive_ms := _number(answer.headers.get("tailplane-keep-alive-ms", "")):
             self._keep_alive_s = keep_alive_ms / 1000
-        # Where the control plane says at which seq `now` or `-N` begins, a loss before the first event loses no event.
-        if self._cursor is None:
-            self._cursor = _number(answer.headers.get("tailplane-cursor", ""))
+        self._source.read_head(answer.headers.get("tailplane-cursor", ""))
 
 
 def _number(text: str) -> int | None:

@@ -1,5 +1,6 @@
 """Events between the decoder and their consumer: in runs, so that flat out nothing is made that nobody looks at."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,23 @@ class Run:
         events: list[Event] = []
         append_events(events, self.attempt, self.first, self.items)
         return events
+
+
+class Part(list[Event]):
+    """Events in a row of one task of a session; none at all where they may only follow.
+
+    Attributes:
+        number: the task's, in the order in which the session's tasks joined it.
+        task_id: its id.
+    """
+
+    __slots__ = ("number", "task_id")
+
+    def __init__(self, number: int, task_id: str, events: Iterable[Event]) -> None:
+        """Hold these events."""
+        super().__init__(events)
+        self.number = number
+        self.task_id = task_id
 
 
 Batch = Run | list[Event]

@@ -11,6 +11,8 @@ from tailplane.client.link import Link
 from tailplane.client.models import SessionInfo, parse
 from tailplane.client.rewinds import OnRewind
 from tailplane.client.schedules import put_off
+from tailplane.client.session_state import SessionState
+from tailplane.client.session_stream import SessionStream
 from tailplane.client.stream import ResultStream
 from tailplane.client.task import Task, submit
 from tailplane.client.transport import Patience, path
@@ -26,12 +28,14 @@ class Session:
     Attributes:
         session_id: its id.
         metadata: what it was opened with.
+        state: what its tasks share.
     """
 
     def __init__(self, link: Link, info: SessionInfo) -> None:
         """Hold the session that `info` tells of."""
         self.session_id = info.session_id
         self.metadata = dict(info.metadata)
+        self.state = SessionState(link, info.session_id)
         self._link = link
 
     def __repr__(self) -> str:
@@ -92,6 +96,22 @@ class Session:
         """Send a message to a task, also of another session; see `Task.send_event`."""
         return await self.task(task_id).send_event(event, type=type, idempotency_key=idempotency_key)
 
+    def events(self, start: str = "start") -> SessionStream:
+        """Return what all tasks of the session say, while they say it; those that join it meanwhile come by themselves.
+
+        Lost connections are taken up again where they broke off. It ends when the session is closed and its tasks have
+        been seen to their ends: not inside of the session's own block, unless somebody closes it there.
+
+        Args:
+            start: `start`, `now`, or the `cursor` of such a stream.
+        Raises:
+            InvalidCursor: `start` is none of these.
+            CursorPastEnd: while iterating: the store has lost tasks that the cursor has seen.
+            EventMismatch: while iterating, in the place of an event that does not fit its model.
+            ConnectionLost: while iterating, when the reconnect policy gives up.
+        """
+        return SessionStream(self._link, self.session_id, start)
+
     def task(self, task_id: str) -> Task:
         """Return a handle of a task by its id."""
         return Task(self._link, task_id)
@@ -122,6 +142,12 @@ class Session:
             await self._close(cancel, self._link.transport.options.close_timeout)
         except Exception as error:
             logger.warning("session %s could not be closed: %s", self.session_id, error)
+
+
+async def find_session(link: Link, session_id: str) -> Session:
+    """Return a session that is there already."""
+    answer = await link.transport.request("GET", path("sessions", session_id))
+    return Session(link, parse(SessionInfo, answer.value))
 
 
 @asynccontextmanager

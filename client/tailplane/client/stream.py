@@ -23,6 +23,7 @@ from tailplane.client.outcome import error_of_event, error_of_task
 from tailplane.client.reader import Reader
 from tailplane.client.rewinds import CHOICES, OnRewind, Rewind, Superseded
 from tailplane.client.runs import Batch, Run
+from tailplane.client.source import Source, TaskSource
 from tailplane.protocol.cursor import START, Cursor
 from tailplane.protocol.errors import ConnectionLost, EventMismatch, StreamGap, TaskError
 from tailplane.protocol.events import Event, Kind
@@ -42,14 +43,14 @@ _HIDDEN: Final = _Hidden.HIDDEN
 
 
 class Stream(ABC, Generic[T]):
-    """What both kinds of streams have in common: where events come from, and how it ends."""
+    """What all kinds of streams have in common: where events come from, and how they reach the consumer."""
 
-    def __init__(self, link: Link, task_id: str, start: Cursor | str) -> None:
-        """Prepare to read; see `Reader` for `start`."""
-        self.task_id = task_id
+    def __init__(self, link: Link, source: Source) -> None:
+        """Prepare to read `source`."""
         self._link = link
+        self._name = source.name
         self._buffer = BatchBuffer(link.transport.options.buffer_bytes)
-        self._reader = Reader(link.transport, task_id, start, self._buffer)
+        self._reader = Reader(link.transport, source, self._buffer)
         self._reading: asyncio.Task[None] | None = None
         # What was taken from the buffer and not yet shown; never both.
         self._plain: Iterator[list[Any]] = iter(())
@@ -57,13 +58,6 @@ class Stream(ABC, Generic[T]):
         self._cursor = START
         # What is to be raised when all before it was shown.
         self._obstacle: EventMismatch | StreamGap | None = None
-        self._end_is_known = False
-        self._failure: TaskError | None = None
-
-    @property
-    def cursor(self) -> Cursor:
-        """The seq of the last event taken out, hidden ones included; a later stream may start there. 0 at first."""
-        return self._cursor
 
     def __aiter__(self) -> Self:
         return self
@@ -117,7 +111,7 @@ class Stream(ABC, Generic[T]):
 
     async def aclose(self) -> None:
         """Stop reading and give the connection back. Iterating on raises ConnectionLost, unless the end was reached."""
-        self._buffer.finish(ConnectionLost(f"the stream of {self.task_id} was closed before its end"))
+        self._buffer.finish(ConnectionLost(f"the stream of {self._name} was closed before its end"))
         self._buffer.clear()
         self._plain, self._batch = iter(()), iter(())
         if self._reading is not None:
@@ -148,6 +142,54 @@ class Stream(ABC, Generic[T]):
         assert obstacle is not None
         return obstacle
 
+    async def _advance(self) -> None:
+        """Begin with the next batch.
+
+        Raises:
+            StopAsyncIteration, TaskError: there is none, and how the task ended.
+        """
+        if self._reading is None and not self._buffer.is_finished:
+            self._start_reading()
+        batch = await self._buffer.take()
+        if batch is None:
+            if (failure := await self._failure_at_end()) is not None:
+                raise failure
+            raise StopAsyncIteration
+        self._begin(batch)
+
+    async def _failure_at_end(self) -> TaskError | None:
+        """Return what the end of the stream raises; None: nothing."""
+        return None
+
+    def _start_reading(self) -> None:
+        task = self._link.owner.start_reader(self._reader.run(), f"tailplane stream of {self._name}")
+        buffer, name = self._buffer, self._name
+        # A callback and not a handler in the reader: a task that is cancelled before its first step runs no handler.
+        # Neither may refer to this object: it is meant to be collected while the reader still runs.
+        task.add_done_callback(lambda done: _tell_end(done, buffer, name))
+        weakref.finalize(self, _cancel_from_anywhere, task).atexit = False
+        self._reading = task
+
+
+class TaskStream(Stream[T]):
+    """What both kinds of streams of a task have in common: how it ends.
+
+    Attributes:
+        task_id: whose stream.
+    """
+
+    def __init__(self, link: Link, task_id: str, start: Cursor | str) -> None:
+        """Prepare to read; see `TaskSource` for `start`."""
+        super().__init__(link, TaskSource(task_id, start))
+        self.task_id = task_id
+        self._end_is_known = False
+        self._failure: TaskError | None = None
+
+    @property
+    def cursor(self) -> Cursor:
+        """The seq of the last event taken out, hidden ones included; a later stream may start there. 0 at first."""
+        return self._cursor
+
     def _hide(self, event: Event) -> Literal[_Hidden.HIDDEN]:
         """Hide what the platform says, but not that events are gone, nor how the task ended.
 
@@ -161,39 +203,15 @@ class Stream(ABC, Generic[T]):
             self._failure = error_of_event(self.task_id, event)
         return _HIDDEN
 
-    async def _advance(self) -> None:
-        """Begin with the next batch.
-
-        Raises:
-            StopAsyncIteration, TaskError: there is none, and how the task ended.
-        """
-        if self._reading is None and not self._buffer.is_finished:
-            self._start_reading()
-        batch = await self._buffer.take()
-        if batch is None:
-            await self._learn_end()
-            if self._failure is not None:
-                raise self._failure
-            raise StopAsyncIteration
-        self._begin(batch)
-
-    async def _learn_end(self) -> None:
+    async def _failure_at_end(self) -> TaskError | None:
         # The terminal event lies before the cursor the stream was started at: then the task's record tells the end.
         if not self._end_is_known:
             self._failure = error_of_task(await self._link.status(self.task_id))
             self._end_is_known = True
-
-    def _start_reading(self) -> None:
-        task = self._link.owner.start_reader(self._reader.run(), f"tailplane stream of {self.task_id}")
-        buffer, task_id = self._buffer, self.task_id
-        # A callback and not a handler in the reader: a task that is cancelled before its first step runs no handler.
-        # Neither may refer to this object: it is meant to be collected while the reader still runs.
-        task.add_done_callback(lambda done: _tell_end(done, buffer, task_id))
-        weakref.finalize(self, _cancel_from_anywhere, task).atexit = False
-        self._reading = task
+        return self._failure
 
 
-class EventStream(Stream[Event]):
+class EventStream(TaskStream[Event]):
     """The envelopes: seq, time, attempt, type ... and the data, as an instance of its model where that is known.
 
     With the platform's events the terminal one is the last, and tells how the task ended; `task.gap` stands for events
@@ -214,7 +232,7 @@ class EventStream(Stream[Event]):
         return event
 
 
-class ResultStream(Stream[Any]):
+class ResultStream(TaskStream[Any]):
     """What the workflow wrote, as it was written; what the platform says is hidden.
 
     When a task gets another attempt, what the one before wrote is superseded. `on_rewind` says what becomes of that:
@@ -262,9 +280,9 @@ class ResultStream(Stream[Any]):
         return event.data
 
 
-def _tell_end(reading: asyncio.Task[None], buffer: BatchBuffer, task_id: str) -> None:
+def _tell_end(reading: asyncio.Task[None], buffer: BatchBuffer, name: str) -> None:
     if reading.cancelled():
-        buffer.finish(ConnectionLost(f"the client was closed before the end of the stream of {task_id}"))
+        buffer.finish(ConnectionLost(f"the client was closed before the end of the stream of {name}"))
     else:
         error = reading.exception()
         buffer.finish(error if error is None or isinstance(error, Exception) else ConnectionLost(repr(error)))

@@ -19,6 +19,7 @@ from tailplane.client.durations import Duration
 from tailplane.client.loop_thread import LoopThread
 from tailplane.client.options import ClientOptions
 from tailplane.client.session import Session
+from tailplane.client.session_state import SessionState
 from tailplane.client.task import Task
 
 A = TypeVar("A")
@@ -171,6 +172,15 @@ class SyncTask(Blocking[Task]):
     steps = _call(Task.steps)
 
 
+class SyncSessionState(Blocking[SessionState]):
+    """SessionState, blocking."""
+
+    all = _call(SessionState.all)
+    get = _call(SessionState.get)
+    set = _call(SessionState.set)
+    update = _call(SessionState.update)
+
+
 class SyncSession(Blocking[Session]):
     """Session, blocking."""
 
@@ -184,9 +194,15 @@ class SyncSession(Blocking[Session]):
         """What the session was opened with."""
         return self._inner.metadata
 
+    @property
+    def state(self) -> SyncSessionState:
+        """What its tasks share."""
+        return SyncSessionState(self._inner.state, self._thread)
+
     run_workflow = _call_for(SyncTask, Session.run_workflow)
     get_task_result_stream = _stream_of(Session.get_task_result_stream)
     send_event = _call(Session.send_event)
+    events = _stream_of(Session.events)
     task = _face_of(SyncTask, Session.task)
     close = _call(Session.close)
 
@@ -228,6 +244,7 @@ class SyncClient(Blocking[Client]):
             self._thread.close()
 
     start_session = _block_of(SyncSession, Client.start_session)
+    session = _call_for(SyncSession, Client.session)
     run_workflow = _call_for(SyncTask, Client.run_workflow)
     get_task_result_stream = _stream_of(Client.get_task_result_stream)
     send_event = _call(Client.send_event)

@@ -1,7 +1,8 @@
 """HTTP to the control plane: requests that are repeated where that is safe and useful, and the opening of streams.
 
 Every request here may be repeated: GET and DELETE by their nature, cancel because a second one finds the task ended,
-requeue because it finds the task of the first, and what else creates something because it bears an Idempotency-Key.
+requeue because it finds the task of the first, and what else creates or sets something because it bears an
+Idempotency-Key.
 The connections belong to the event loop of the first request. Reading streams, and resuming them, is `reader`'s.
 """
 

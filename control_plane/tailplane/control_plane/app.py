@@ -23,6 +23,7 @@ from tailplane.control_plane.hub import Hub
 from tailplane.control_plane.parked import ParkedMinder
 from tailplane.control_plane.queue import TaskQueue, open_queue
 from tailplane.control_plane.readiness import Vitals
+from tailplane.control_plane.rosters import Rosters
 from tailplane.control_plane.scheduler import Scheduler
 from tailplane.control_plane.schedules import Schedules
 from tailplane.control_plane.services import Services
@@ -59,6 +60,7 @@ def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
             app.state.vitals.begin()
             running = [
                 background.create_task(services.hub.run()),
+                background.create_task(services.rosters.run()),
                 background.create_task(services.ends.run()),
                 background.create_task(services.minder.run()),
                 background.create_task(services.parked.run()),
@@ -111,6 +113,7 @@ def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
 async def _wake_readers_on_drain(services: Services) -> None:
     await services.drain.wait()
     services.hub.wake_all()
+    services.rosters.wake_all()
     services.ends.wake_all()
 
 
@@ -140,6 +143,7 @@ def _build(
         settings=settings,
         broker=broker,
         hub=Hub(broker, counts),
+        rosters=Rosters(broker),
         ends=ends,
         registry=registry,
         submitter=submitter,

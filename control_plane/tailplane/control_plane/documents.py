@@ -46,6 +46,7 @@ _WHEN = {
     406: "Nothing that `Accept` takes is on offer.",
     409: "It does not go with what was done before.",
     410: "It was there; its retention has passed.",
+    412: "It has another version than the one that was demanded.",
     413: "The body is over the limit.",
     415: "Neither JSON nor msgpack.",
     416: "The cursor is past the stream's end.",

@@ -13,6 +13,8 @@ SESSION: dict[str, Any] = {
     "metadata": {"user": "ada"},
 }
 
+STATE_VALUE: dict[str, Any] = {"key": "plan", "value": {"step": 2}, "version": 2}
+
 TASK: dict[str, Any] = {
     "task_id": TASK_ID,
     "workflow": "my_workflow",

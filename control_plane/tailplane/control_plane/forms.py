@@ -102,6 +102,21 @@ class DeliveredMessage(TypedDict):
     number: Annotated[int, Field(description="Its place there, from 1.")]
 
 
+@with_config(ConfigDict(json_schema_extra={"examples": [examples.STATE_VALUE]}))
+class StateValue(TypedDict):
+    """A value that the tasks of a session share."""
+
+    key: str
+    value: Any
+    version: Annotated[int, Field(description="How often it was set; 0: never.")]
+
+
+class StateValues(TypedDict):
+    """All values that the tasks of a session share."""
+
+    state: dict[str, StateValue]
+
+
 class TaskPage(TypedDict):
     """A page of tasks, newest first."""
 

@@ -90,6 +90,17 @@ class SendEvent(Body):
         return type_
 
 
+class SetState(Body):
+    """What a value of a session's state is to be."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"value": {"step": 2}, "version": 1}]})
+
+    value: Any = Field(description="At most 64 KiB as msgpack.")
+    version: int | None = Field(
+        None, ge=0, le=2**53, description="The version that it must have now; 0: it must not be there; null: any."
+    )
+
+
 class Cancel(Body):
     """Why a task is cancelled."""
 

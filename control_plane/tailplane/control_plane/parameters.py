@@ -4,6 +4,8 @@ Plain functions of the request, not FastAPI's dependencies: those cost a busy ro
 """
 
 import functools
+import hashlib
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +17,7 @@ from pydantic.json_schema import SkipJsonSchema
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
-from tailplane.broker import TaskRef
+from tailplane.broker import SessionRef, TaskRef
 from tailplane.control_plane import examples
 from tailplane.control_plane.bodies import read_body
 from tailplane.control_plane.models import WORKFLOW_PATTERN
@@ -23,17 +25,20 @@ from tailplane.control_plane.services import services_of
 from tailplane.protocol.cursor import Position, parse_position
 from tailplane.protocol.errors import InvalidRequest
 from tailplane.protocol.ids import DEFAULT_TENANT, SessionId, check_schedule_name, parse_session_id, parse_task_id
+from tailplane.protocol.session_cursor import SessionPosition, parse_session_position
 
 # Seconds for which an answer may be held back.
 LONGEST_WAIT = 60
 
 _ID_PATTERN = "^{}_[0-9abcdefghjkmnpqrstvwxyz]{{26}}$"
+_TAG_PATTERN = r'^"[0-9]{1,15}"$'
 _KEY_PATTERN = r"^[\x20-\x7e]{1,200}$"
 # Documented only: the ids' own parser decides, and its error has a code of its own.
 TASK_ID_SCHEMA: dict[str, Any] = {"pattern": _ID_PATTERN.format("t"), "examples": [examples.TASK_ID]}
 SESSION_ID_SCHEMA: dict[str, Any] = {"pattern": _ID_PATTERN.format("s"), "examples": [examples.SESSION_ID]}
 
 _KEY = re.compile(_KEY_PATTERN[:-1])
+_TAG = re.compile(r'"([0-9]{1,15})"')
 SCHEDULE_PATTERN = "^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$"
 
 _WAIT: TypeAdapter[float] = TypeAdapter(Annotated[float, Field(ge=0, le=LONGEST_WAIT)])
@@ -73,7 +78,20 @@ FROM = Parameter(
     {"pattern": "^(start|now|-?[0-9]{1,19})$", "examples": ["start", "42", "-10"], "default": "start"},
     "The seq of the last event seen, or `start`, `now`, or `-N` for the last N events.",
 )
+SESSION_FROM = Parameter(
+    "from",
+    "query",
+    {"pattern": "^(start|now|[A-Za-z0-9_-]+)$", "examples": ["start", "now"], "default": "start"},
+    "A cursor that the session's stream has sent, or `start`, or `now`.",
+)
 LAST_EVENT_ID = Parameter("Last-Event-ID", "header", {}, "The last event seen; wins over `from`. Browsers send it.")
+STATE_KEY = Parameter("key", "path", {"pattern": "^[A-Za-z0-9_.:-]{1,128}$", "examples": ["plan"]})
+IF_MATCH = Parameter(
+    "If-Match",
+    "header",
+    {"pattern": _TAG_PATTERN, "examples": ['"3"']},
+    "The version that the value must have now, as in `ETag`; the same as `version` in the body.",
+)
 IDEMPOTENCY_KEY = Parameter(
     "Idempotency-Key",
     "header",
@@ -136,6 +154,11 @@ def schedule_of(request: Request) -> str:
     return check_schedule_name(request.path_params["name"])
 
 
+def session_ref_of(request: Request) -> SessionRef:
+    """Return the session that the path names, with its tenant."""
+    return SessionRef(session_of(request), tenant_of(request))
+
+
 async def body_of(request: Request, *, empty: Any) -> Any:
     """Return the value that the body holds; `empty` is what no body at all stands for."""
     return await read_body(request, services_of(request).settings.max_body_bytes, empty=empty)
@@ -151,6 +174,33 @@ def idempotency_key_of(request: Request) -> str | None:
     if key is not None and not _KEY.fullmatch(key):
         raise _malformed("header", "Idempotency-Key", f"String should match pattern '{_KEY_PATTERN}'")
     return key
+
+
+def call_of(request: Request) -> str:
+    """Return what tells a request that may be repeated from others: its idempotency key's digest, or something new.
+
+    Raises:
+        InvalidRequest: the key is malformed.
+    """
+    key = idempotency_key_of(request)
+    return os.urandom(8).hex() if key is None else hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
+
+
+def expected_version_of(request: Request, said: int | None) -> int | None:
+    """Return the version that a value must have now, None for any; `said` is what the body demands.
+
+    Raises:
+        InvalidRequest: the header is malformed, or demands another version than the body.
+    """
+    tag = request.headers.get("if-match")
+    if tag is None:
+        return said
+    found = _TAG.fullmatch(tag)
+    if found is None:
+        raise _malformed("header", "If-Match", f"String should match pattern '{_TAG_PATTERN}'")
+    if said is not None and said != int(found[1]):
+        raise _malformed("header", "If-Match", f"It demands version {found[1]}, and the body version {said}")
+    return int(found[1])
 
 
 def wait_of(request: Request) -> float:
@@ -185,6 +235,16 @@ def position_of(request: Request) -> Position:
     """
     seen = request.headers.get("last-event-id")
     return parse_position(seen or request.query_params.get("from", "start"))
+
+
+def session_position_of(request: Request) -> SessionPosition:
+    """Return where a session's stream is to begin.
+
+    Raises:
+        InvalidCursor: malformed.
+    """
+    seen = request.headers.get("last-event-id")
+    return parse_session_position(seen or request.query_params.get("from", "start"))
 
 
 def _malformed(place: str, name: str, message: str) -> InvalidRequest:

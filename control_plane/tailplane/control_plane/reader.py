@@ -124,6 +124,29 @@ class Reader:
         """The seq of the last event handed over, or before the first one."""
         return self._cursor
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether what comes next is not in the feed's window."""
+        return self._page is not None or self._position < self._feed.floor
+
+    @property
+    def has_page(self) -> bool:
+        """Whether it holds a page of the past."""
+        return self._page is not None
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the stream was removed."""
+        return self._feed.is_gone
+
+    def watch(self, woken: Callable[[], None]) -> None:
+        """Call `woken` when the feed has grown: for who reads several, and does not wait in `chunk`."""
+        self._feed.watch(woken)
+
+    def unwatch(self, woken: Callable[[], None]) -> None:
+        """Do not call `woken` any more."""
+        self._feed.unwatch(woken)
+
     def wake(self) -> None:
         """Let a `chunk` that waits return."""
         if self._waiting is not None and not self._waiting.done():

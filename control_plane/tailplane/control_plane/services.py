@@ -8,7 +8,7 @@ from typing import cast
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tailplane.broker import Broker, TaskRef
+from tailplane.broker import Broker, SessionRef, TaskRef
 from tailplane.control_plane.cancel import Canceller
 from tailplane.control_plane.clock import Clock
 from tailplane.control_plane.counts import Counts
@@ -18,14 +18,17 @@ from tailplane.control_plane.fleet import FleetMinder
 from tailplane.control_plane.housekeeping import Housekeeper
 from tailplane.control_plane.hub import Hub
 from tailplane.control_plane.parked import ParkedMinder
+from tailplane.control_plane.rosters import Rosters
 from tailplane.control_plane.scheduler import Scheduler
 from tailplane.control_plane.schedules import Schedules
+from tailplane.control_plane.session_streaming import stream_session
 from tailplane.control_plane.settings import Settings
 from tailplane.control_plane.streaming import stream_events
 from tailplane.control_plane.submit import Submitter
 from tailplane.control_plane.survey import Survey
 from tailplane.control_plane.workflow_registry import WorkflowRegistry
 from tailplane.protocol.cursor import Position
+from tailplane.protocol.session_cursor import SessionPosition
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class Services:
     settings: Settings
     broker: Broker
     hub: Hub
+    rosters: Rosters
     ends: Ends
     registry: WorkflowRegistry
     submitter: Submitter
@@ -69,6 +73,19 @@ class Services:
             keep_alive=self.settings.keep_alive,
             drain=self.drain,
             headers=headers,
+        )
+
+    async def stream_session(self, request: Request, session: SessionRef, position: SessionPosition) -> Response:
+        """Return the response that streams the tasks of a session from a position on."""
+        return await stream_session(
+            request,
+            self.hub,
+            self.rosters,
+            self.broker,
+            session,
+            position=position,
+            keep_alive=self.settings.keep_alive,
+            drain=self.drain,
         )
 
 

@@ -7,9 +7,9 @@ holds up nothing but itself: `send` waits for its socket, and the reader keeps a
 import asyncio
 import contextlib
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from fastapi import FastAPI
@@ -22,7 +22,7 @@ from tailplane.control_plane.counts import Counts
 from tailplane.control_plane.formats import Format, choose_format
 from tailplane.control_plane.gathering import TRANSPORT
 from tailplane.control_plane.hub import Hub
-from tailplane.control_plane.reader import EARLY, Reader
+from tailplane.control_plane.reader import EARLY
 from tailplane.protocol.cursor import After, Position
 from tailplane.protocol.errors import NotAcceptable, StoreUnavailable, TaskGone
 
@@ -62,7 +62,28 @@ async def stream_events(
         await reader.close()
         # What ends a browser's EventSource for good.
         return Response(status_code=204)
-    return EventStream(reader, form, task, keep_alive, drain, headers or {}, hub.counts)
+    named = {"tailplane-task-id": task.task_id, **(headers or {})}
+    return EventStream(reader, form, keep_alive, drain, named, hub.counts)
+
+
+class Following(Protocol):
+    """What an `EventStream` sends: a `Reader` of one task, or one of a session's. See there."""
+
+    is_at_end: bool
+
+    @property
+    def cursor(self) -> object: ...
+
+    @property
+    def is_caught_up(self) -> bool: ...
+
+    async def chunk(self, form: Format, patience: float, push: Callable[[], bool] | None = None) -> bytes: ...
+
+    def at_hand(self, form: Format) -> bytes: ...
+
+    def wake(self) -> None: ...
+
+    async def close(self) -> None: ...
 
 
 def format_of(request: Request) -> Format:
@@ -96,9 +117,8 @@ class EventStream(Response):
 
     def __init__(
         self,
-        reader: Reader,
+        reader: Following,
         form: Format,
-        task: TaskRef,
         keep_alive: timedelta,
         drain: asyncio.Event,
         headers: Mapping[str, str],
@@ -111,7 +131,6 @@ class EventStream(Response):
         self._keep_alive_s = self._patience = keep_alive.total_seconds()
         self._drain = drain
         self._counts = counts
-        self._task_id = task.task_id
         self._clock = asyncio.get_running_loop().time
         self._sent_at = 0.0
         self._transport: Any = None
@@ -122,7 +141,6 @@ class EventStream(Response):
                 "cache-control": "no-store",
                 "x-accel-buffering": "no",
                 "incremental": "?1",
-                "tailplane-task-id": task.task_id,
                 "tailplane-cursor": str(reader.cursor),
                 "tailplane-keep-alive-ms": str(int(self._patience * 1000)),
                 **headers,
@@ -175,7 +193,7 @@ class EventStream(Response):
                 chunk = b""
             except TaskGone as error:
                 # The client connects again, and is told why there is nothing more.
-                log.info("stream removed under a reader", task_id=self._task_id, reason=str(error))
+                log.info("stream removed under a reader", reason=str(error), **error.facts)
                 return
             # Many a wake-up brings nothing for this reader; a sign of life is due when its time has come.
             if chunk or self._clock() - self._sent_at >= self._patience - EARLY:

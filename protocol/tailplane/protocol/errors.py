@@ -16,6 +16,7 @@
     |   |-- ScheduleNotFound
     |   |-- SessionNotFound
     |   |-- SessionClosed
+    |   |-- StateConflict            somebody changed a value of a session's state in between
     |   |-- CursorPastEnd            the stream ends before it
     |   |-- IdempotencyConflict      the key was used for another request
     |   |-- TooLarge                 body, input, event or result over its limit
@@ -182,6 +183,35 @@ class SessionClosed(RequestError):
     code = "session_closed"
     status = 409
     title = "The session is closed"
+
+
+class StateConflict(RequestError):
+    """A value of a session's state has another version than the writer knew: somebody came between.
+
+    Attributes:
+        key: the value's.
+        expected: the version that the writer knew; 0: none.
+        found: the version that it has.
+    """
+
+    code = "state_conflict"
+    status = 412
+    title = "The value has another version"
+
+    def __init__(
+        self,
+        detail: str = "",
+        *,
+        key: str = "",
+        expected: int = 0,
+        found: int = 0,
+        hint: str | None = None,
+        **facts: Any,
+    ) -> None:
+        super().__init__(detail, hint=hint, key=key, expected=expected, found=found, **facts)
+        self.key = key
+        self.expected = expected
+        self.found = found
 
 
 class CursorPastEnd(RequestError):

@@ -37,6 +37,7 @@ class PlatformType(StrEnum):
     HANDED_BACK = "task.handed_back"
     REWIND = "task.rewind"
     GAP = "task.gap"
+    GONE = "task.gone"
     LOG = "task.log"
     STEP_STARTED = "task.step_started"
     STEP_RETRYING = "task.step_retrying"
@@ -45,6 +46,7 @@ class PlatformType(StrEnum):
     WAITING = "task.waiting"
     RECEIVED = "task.received"
     PARKED = "task.parked"
+    PROGRESS = "task.progress"
     SUCCEEDED = "task.succeeded"
     FAILED = "task.failed"
     CANCELLED = "task.cancelled"
@@ -150,6 +152,11 @@ def pack_platform_event(type_: PlatformType, data: object, *, attempt: int | Non
 def pack_gap(first: int, last: int) -> bytes:
     """Return the payload that stands for events `first` to `last`, which the stream has no more; its seq is `last`."""
     return join_events([pack_platform_event(PlatformType.GAP, {"from": first, "to": last})])
+
+
+def pack_gone() -> bytes:
+    """Return the payload that tells a reader of a session that one of its tasks is gone, and will show nothing more."""
+    return join_events([pack_platform_event(PlatformType.GONE, {"reason": "retention"})])
 
 
 # The last part of the event that tells of a success.

@@ -1,7 +1,8 @@
 """How entries travel to our own client: msgpack frames. No I/O.
 
 A frame is `[fence, last_seq, payload]` with the stored payload as it is, so that the control plane never decodes what
-it passes on. Keep-alives are nil; notices are maps. See PROTOCOL.md 3.3.
+it passes on; in the stream of a session it also has the task's number. Keep-alives are nil; notices are maps. See
+PROTOCOL.md 3.3.
 """
 
 import struct
@@ -33,6 +34,11 @@ def frame_head(entry: EntryId) -> bytes:
 def encode_frame(entry: EntryId, payload: bytes) -> bytes:
     """Return an entry as one frame."""
     return frame_head(entry) + payload
+
+
+def number_frame(frame: bytes, number: int) -> bytes:
+    """Return a frame that also says which task of a session the entry is of: `[fence, last_seq, payload, number]`."""
+    return b"".join((b"\x94", frame[1:], _pack_int(number)))
 
 
 def split_frame(frame: bytes) -> tuple[EntryId, bytes]:

@@ -40,6 +40,42 @@ def ndjson_entry(entry: EntryId, payload: bytes, after: Cursor) -> bytes:
     )
 
 
+def sse_entry_of(task_id: str, entry: EntryId, payload: bytes, after: Cursor) -> bytes:
+    """Return what `sse_entry` does, for the stream of a session: each says its task, and has no id of its own."""
+    return b"".join(
+        [
+            (b"event: %b\ndata: %b\n\n" % (name.encode(), envelope)) if name else (b"data: %b\n\n" % envelope)
+            for name, envelope in _shown_of(task_id, entry, payload, after)
+        ]
+    )
+
+
+def ndjson_entry_of(task_id: str, entry: EntryId, payload: bytes, after: Cursor) -> bytes:
+    """Return what `ndjson_entry` does, for the stream of a session: each line says its task."""
+    return b"".join([envelope + b"\n" for _, envelope in _shown_of(task_id, entry, payload, after)])
+
+
+def _shown_of(task_id: str, entry: EntryId, payload: bytes, after: Cursor) -> Iterator[tuple[str, bytes]]:
+    """Give the type of what the platform says, or nothing, and the envelope with its task."""
+    head = b'{"task_id":"%b",' % task_id.encode()
+    for _, shown in _shown(entry, payload, after):
+        if isinstance(shown, bytes):
+            yield "", head + shown[1:]
+        else:
+            name = shown.type or "" if shown.kind == Kind.PLATFORM else ""
+            yield name, head + json_codec.to_json(shown.as_dict())[1:]
+
+
+def sse_cursor(cursor: str) -> bytes:
+    """Return what lets a browser begin behind all that came before it, in the stream of a session; no message."""
+    return b"id: %b\n\n" % cursor.encode()
+
+
+def ndjson_cursor(cursor: str) -> bytes:
+    """Return the line that says the same."""
+    return json_codec.to_json({"cursor": cursor}) + b"\n"
+
+
 def _shown(entry: EntryId, payload: bytes, after: Cursor) -> Iterator[tuple[int, bytes | Event]]:
     """Give the seq of each event, with its envelope as JSON where it is nothing but a time and data: as nearly all are,
     and at half the cost that an `Event` in between would have.

@@ -23,6 +23,7 @@ from tailplane.broker import (
     NewTask,
     Refusal,
     Request,
+    SessionRef,
     TaskRef,
     WorkerRecord,
     WorkflowRecord,
@@ -267,8 +268,14 @@ class Calls:
                 _each(workflows, lambda workflow: queue.overdue(workflow, timedelta(), 1000)),
                 _each(workflows, self._tokens),
                 _each([None, *sessions], lambda session: catalogue.task_ids(DEFAULT_TENANT, session, None, 1000)),
+                _each(sessions, self._joined),
             )
         )
+
+    async def _joined(self, session: SessionId) -> list[TaskId]:
+        (look,) = await self.broker.joins.look([(SessionRef(session), 1, 1000)])
+        assert [join.number for join in look.joined] == list(range(1, len(look.joined) + 1))
+        return [join.task.task_id for join in look.joined]
 
     async def _leases(self) -> dict[WorkerId, bool]:
         described, lapsed = await asyncio.gather(self.broker.queue.workers(), self.broker.queue.lapsed())

@@ -58,6 +58,7 @@ class SeenQueue(NamedTuple):
 
     Attributes:
         listed: the tasks of each session, the newest first; None: all tasks.
+        joined: the tasks of each session, in the order in which they joined it.
     """
 
     leases: dict[WorkerId, bool]
@@ -66,6 +67,7 @@ class SeenQueue(NamedTuple):
     ripe: dict[str, list[TaskRef]]
     tokens: dict[str, int]
     listed: dict[SessionId | None, list[TaskId]]
+    joined: dict[SessionId, list[TaskId]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,7 +234,8 @@ class TaskModel:
 @dataclass
 class SessionModel:
     is_closed: bool = False
-    tasks: set[TaskId] = field(default_factory=set)
+    # In the order in which they joined; each once.
+    tasks: dict[TaskId, None] = field(default_factory=dict)
 
 
 @dataclass
@@ -259,9 +262,10 @@ class QueueModel:
 
     def seen(self, now: int) -> SeenQueue:
         ripe = {workflow: self.ripe(workflow, now) for workflow in self.due}
-        tasks = {None: self.tasks} | {session: model.tasks for session, model in self.sessions.items()}
+        joined = {session: list(model.tasks) for session, model in self.sessions.items()}
+        tasks = {None: list(self.tasks)} | joined
         listed = {session: sorted(ids, reverse=True) for session, ids in tasks.items()}
-        return SeenQueue(self.leases, self.held, self.due, ripe, self.tokens, listed)
+        return SeenQueue(self.leases, self.held, self.due, ripe, self.tokens, listed, joined)
 
     def places(self, task: TaskRef) -> int:
         """Return in how many places a task is."""
@@ -279,7 +283,7 @@ class QueueModel:
                 raise SessionNotFound("")
             if self.sessions[session].is_closed:
                 raise SessionClosed("")
-            self.sessions[session].tasks.add(task.task_id)
+            self.sessions[session].tasks[task.task_id] = None
         if request:
             self.requests[key] = (task.task_id, content)
         if self.places(task):

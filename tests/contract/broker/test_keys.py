@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from redis.asyncio import Redis
 
-from tailplane.broker import Broker, Keys, Request, TaskRef, keys
+from tailplane.broker import Broker, Keys, Request, SessionRef, TaskRef, keys
 from tailplane.protocol.errors import InvalidId
 from tailplane.protocol.ids import new_session_id, new_task_id, new_worker_id
 from tailplane.protocol.states import Trigger
@@ -49,6 +49,7 @@ async def live(deployment: Deployment) -> None:
     (claim,) = await deployment.claim()
     await broker.tasks.finish(parked, closing(await deployment.begin(parked), Trigger.WAIT))
     await broker.parking.park(deployment.worker, claim, None)
+    await broker.states.set(SessionRef(session, TENANT), "key", b"\xc0", None, "call")
     cancelled = await deployment.enqueue()
     await deployment.cancel(cancelled, 0)
     await deployment.enqueue(due=600)
@@ -173,6 +174,9 @@ def test_a_tenant_that_would_break_keys_is_refused(tenant: str) -> None:
         lambda: Keys().schedules_due(tenant),
         lambda: Keys().session(tenant, session),
         lambda: Keys().session_tasks(tenant, session),
+        lambda: Keys().session_joins(tenant, session),
+        lambda: Keys().session_state(tenant, session),
+        lambda: Keys().joined(tenant, session),
     ):
         with pytest.raises(InvalidId):
             make()

@@ -8,11 +8,11 @@ from unittest.mock import ANY
 import pytest
 from redis.asyncio import Redis
 
-from tailplane.broker import Broker, Cut, scripts
+from tailplane.broker import Broker, Cut, SessionRef, scripts
 from tailplane.broker.parking import Parked
 from tailplane.broker.schedules import Move
 from tailplane.broker.scripts import Script
-from tailplane.protocol.ids import EntryId
+from tailplane.protocol.ids import EntryId, new_session_id
 from tailplane.protocol.states import State, Trigger
 
 from .conftest import Deployment, append, every
@@ -66,6 +66,7 @@ async def test_a_server_that_forgot_its_scripts_is_told_them_again(
     assert await deployment.finish(begun, Trigger.RETRY) is State.QUEUED
     assert await deployment.cancel(task, 1) is State.CANCELLED
     await broker.catalogue.note_dead(task)
+    await broker.states.set(SessionRef(new_session_id()), "key", b"\xc0", None, "call")
     await broker.queue.renew(deployment.worker, timedelta(seconds=1))
     assert await broker.queue.reap(deployment.worker, leaves=True) == 1
     await deployment.register()

@@ -15,8 +15,10 @@ from tailplane.broker import (
     Closing,
     Cut,
     EventLog,
+    Joins,
     Queue,
     Request,
+    SessionRef,
     TaskRef,
     TaskStore,
     WorkerRecord,
@@ -25,6 +27,7 @@ from tailplane.broker import (
 from tailplane.broker.catalogue import Catalogue
 from tailplane.broker.inbox import Inbox
 from tailplane.broker.parking import Parked, Parking
+from tailplane.broker.session_state import SessionStates
 from tailplane.deploy.embedded import EmbeddedServer
 from tailplane.protocol.errors import StoreUnavailable
 from tailplane.protocol.events import PlatformType
@@ -96,6 +99,12 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "parking.due": (1, 1),
     "parking.page": (0, 1),
     "parking.are_parked": ([Parked(TASK, "echo")],),
+    "joins.look": ([(SessionRef(SESSION), 1, 1)],),
+    "joins.newest": (SessionRef(SESSION),),
+    "joins.named": (SessionRef(SESSION), [1]),
+    "states.get": (SessionRef(SESSION), "key"),
+    "states.all": (SessionRef(SESSION),),
+    "states.set": (SessionRef(SESSION), "key", b"\xc0", None, "call"),
 }
 STORES = {
     "tasks": TaskStore,
@@ -104,6 +113,8 @@ STORES = {
     "catalogue": Catalogue,
     "inbox": Inbox,
     "parking": Parking,
+    "joins": Joins,
+    "states": SessionStates,
 }
 
 

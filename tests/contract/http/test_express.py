@@ -25,6 +25,8 @@ REQUESTS = [
     ("GET", f"/v1/tasks/{TASK}/events", {}),
     ("GET", f"/v1/tasks/{TASK}/events?from=x", {}),
     ("GET", f"/v1/tasks/{TASK}/events", {"headers": {"Accept": "image/png"}}),
+    ("GET", f"/v1/sessions/{SESSION}/events", {}),
+    ("GET", f"/v1/sessions/{SESSION}/events?from=7", {}),
     ("POST", "/v1/workflows/nobody/stream", {}),
 ]
 

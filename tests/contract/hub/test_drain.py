@@ -36,7 +36,7 @@ class Socket:
 async def test_a_drain_ends_a_stream_that_grows_in_the_same_moment(hub: Hub, author: Author) -> None:
     drain, socket, sent = asyncio.Event(), Socket(), []
     reader = await hub.open(author.task, After(0))
-    stream = EventStream(reader, FRAMES, author.task, timedelta(minutes=5), drain, {}, Counts())
+    stream = EventStream(reader, FRAMES, timedelta(minutes=5), drain, {}, Counts())
 
     async def receive() -> Any:
         await asyncio.Event().wait()

@@ -89,8 +89,8 @@ def test_each_terminal_state_has_its_event() -> None:
     assert set(TERMINAL_TYPES.values()) == TERMINAL
     assert [type_ for type_ in PlatformType if type_ not in TERMINAL_TYPES] == [
         "task.queued", "task.started", "task.retrying", "task.worker_lost", "task.handed_back", "task.rewind",
-        "task.gap", "task.log", "task.step_started", "task.step_retrying", "task.step_finished", "task.checkpoint",
-        "task.waiting", "task.received", "task.parked",
+        "task.gap", "task.gone", "task.log", "task.step_started", "task.step_retrying", "task.step_finished",
+        "task.checkpoint", "task.waiting", "task.received", "task.parked", "task.progress",
     ]  # fmt: skip
 
 

@@ -64,6 +64,7 @@ from tailplane.workers.platform_side import Platform
 from tailplane.workers.release import Release
 from tailplane.workers.retries import delay_before_retry
 from tailplane.workers.runner import Outcome, Run
+from tailplane.workers.session_state import SessionState
 from tailplane.workers.tracing import attempting, given_back_fields, note_outcome
 from tailplane.workers.workflow import Workflow
 
@@ -272,6 +273,7 @@ class Attempt:
             _durable=self._durable,
             _blocks=options.on_full == "block",
             due_at=None if record.due_at is None else datetime.fromtimestamp(record.due_at, UTC),
+            _session_state=SessionState(platform.broker, Bridge(self._loop), record.tenant, record.session_id),
         )
         if not options.retry_on_crash:
             platform.ran.add(self.claim.task)

@@ -12,6 +12,8 @@ from tailplane.workers.branches import CURRENT
 from tailplane.workers.durable import Durable, EngineMemory
 from tailplane.workers.emitter import Emitter, is_replayed
 from tailplane.workers.gathering import gather
+from tailplane.workers.progress import pack_progress
+from tailplane.workers.session_state import SessionState
 from tailplane.workers.step_function import OF_THIS_ATTEMPT, Step
 from tailplane.workers.steps import StepOptions
 from tailplane.workers.task_state import TaskState
@@ -43,6 +45,7 @@ class Context:
     _durable: Durable | None = None
     _blocks: bool = False
     due_at: datetime | None = None
+    _session_state: SessionState | None = None
 
     def write_event_to_stream(self, data: object, *, channel: str | None = None) -> None:
         """Append an event to the task's stream. Not awaited; works from any thread; never blocks on I/O.
@@ -199,6 +202,35 @@ class Context:
         if self._durable is None:
             raise RuntimeError("only a worker's context can do this")
         return self._durable
+
+    def progress(self, done: float, total: float | None = None, text: str | None = None) -> None:
+        """Say how far the task is. Not awaited; works from any thread; never blocks on I/O, and needs no room.
+
+        Only the latest counts: what was said since the last events were sent is replaced, so that it may be said in
+        every turn of a loop. Readers see it as an event of the platform, `task.progress`; a next attempt begins anew.
+
+        Args:
+            done: how much is done.
+            total: how much there is in all; None: not known.
+            text: what is being done, in a few words; cut at 500 characters.
+        Raises:
+            ValueError, TypeError: `done` or `total` is no finite number.
+            TaskLost: this attempt is over: stop.
+        """
+        packed, branch = pack_progress(done, total, text), CURRENT.get()
+        # What stands in the stream already, from an earlier attempt, is not said again.
+        if not is_replayed(branch, self._emitter):
+            self._emitter.replace_latest(packed, branch)
+
+    @property
+    def session_state(self) -> SessionState:
+        """What the tasks of this one's session share: small values under keys, each with a version.
+
+        What is set stays set: neither another attempt nor a rewind takes it back.
+        """
+        if self._session_state is None:
+            raise RuntimeError("this context belongs to no worker, and so it has no session's state")
+        return self._session_state
 
 
 def _runs_a_loop() -> bool:

@@ -137,6 +137,8 @@ class Emitter:
         self._lock = threading.Lock()
         self._acquire, self._release = self._lock.acquire, self._lock.release
         self._pending: list[bytes] = []
+        # What only the latest of is sent, and needs no room for that; see `replace_latest`.
+        self._latest: tuple[bytes, Branch | None] | None = None
         self._unsent = 0
         self._in_flight = 0
         self._is_rung = False
@@ -258,6 +260,25 @@ class Emitter:
             self._hooks.ring(self)
         return True
 
+    def replace_latest(self, packed: bytes, branch: Branch | None = None) -> None:
+        """Put a packed event, a small one, in the place of the one that came this way before and was not sent yet.
+
+        It goes out behind the events of the next entry, whatever waits. Thread-safe, never waits. Where the task has as
+        many events as it may, it is dropped.
+
+        Raises:
+            TaskLost: the attempt is over.
+        """
+        with self._lock:
+            if self._closed:
+                raise self._closed
+            if self._spent:
+                return
+            self._latest = packed, branch
+            rings, self._is_rung = not self._is_rung, True
+        if rings:
+            self._hooks.ring(self)
+
     def _write_closely(self, packed: bytes, data: object, channel: str | None, branch: Branch | None) -> None:
         """Append an event where a bound may be near. With the lock held."""
         limits, size = self._limits, len(packed)
@@ -316,6 +337,14 @@ class Emitter:
         self._note(joint.branch)
         if not (self._closed or self._spent):
             self._plenty = self._enough
+
+    def _add_latest(self) -> None:
+        """Make it the last of what is pending. With the lock held."""
+        if self._latest is not None:
+            (packed, branch), self._latest = self._latest, None
+            self._pending.append(packed)
+            self._unsent += len(packed)
+            self._note(branch)
 
     async def wait_for_room(self) -> None:
         """Return when less than the `emit` bound is unsent."""
@@ -383,6 +412,7 @@ class Emitter:
 
     def _cut(self) -> tuple[list[bytes], int]:
         self._end_joint()
+        self._add_latest()
         size = self._unsent - self._in_flight
         most = sys.maxsize if len(self._commits) <= _COMMITS else self._commits[_COMMITS].seq - 1 - self.seq
         if size <= self._limits.entry and most == sys.maxsize:
@@ -437,7 +467,7 @@ class Emitter:
             waiters = self._close(reason)
             self._pending.clear()
             refused, self._commits, self._committing = [*self._committing, *self._commits], [], []
-            self._joint = None
+            self._joint = self._latest = None
             self._unsent = self._in_flight = 0
             self._return_grants()
             # The stream does not end where this attempt believes, or is another's: a cut could leave nothing of it.
@@ -471,6 +501,7 @@ class Emitter:
                 if self._in_flight:
                     continue
                 self._end_joint()
+                self._add_latest()
                 if sum(map(len, self._pending)) <= self._limits.entry and len(self._commits) <= _COMMITS:
                     rest, self._pending = self._pending, []
                     fields, self._commits = [item for each in self._commits for item in each.fields], []

@@ -7,12 +7,14 @@ from tailplane.control_plane.routers import (
     messages,
     schedules,
     sessions,
+    state,
     streams,
     tasks,
 )
 
 ALL = (
     sessions.router,
+    state.router,
     tasks.router,
     streams.router,
     messages.router,
@@ -29,6 +31,7 @@ BUSY = (
     tasks.get_result,
     tasks.get_task,
     streams.get_events,
+    streams.get_session_events,
     streams.submit_and_stream,
 )
 

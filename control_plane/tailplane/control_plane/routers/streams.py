@@ -11,11 +11,15 @@ from tailplane.control_plane.parameters import (
     FROM,
     IDEMPOTENCY_KEY,
     LAST_EVENT_ID,
+    SESSION_FROM,
+    SESSION_ID,
     TASK_ID,
     WORKFLOW_NAME,
     body_of,
     idempotency_key_of,
     position_of,
+    session_position_of,
+    session_ref_of,
     task_of,
     tenant_of,
 )
@@ -46,6 +50,19 @@ _STREAM: dict[int | str, dict[str, Any]] = {
     }
 }
 
+_SESSION_STREAM: dict[int | str, dict[str, Any]] = {
+    200: _STREAM[200]
+    | {
+        "description": "Events of the session's tasks, in order within each; ends when the session is closed and all "
+        "its tasks have been shown to their ends. A response that ends before that means: connect again, with the "
+        "cursor.",
+        "headers": {
+            "Tailplane-Session-Id": {"schema": {"type": "string"}},
+            "Tailplane-Keep-Alive-Ms": {"schema": {"type": "integer"}},
+        },
+    }
+}
+
 
 @router.get(
     "/tasks/{task_id}/events",
@@ -62,6 +79,19 @@ async def get_events(request: Request) -> Response:
         return await services.stream(request, task, position_of(request))
     except TaskNotFound as error:
         raise await why_missing(services.broker, task, error) from None
+
+
+@router.get(
+    "/sessions/{session_id}/events",
+    response_class=Response,
+    responses=_SESSION_STREAM
+    | {204: {"description": "The cursor is at the end of a closed session: there is nothing more."}}
+    | problems(404, 406, 416, 422, 503),
+    openapi_extra=reads(SESSION_ID, SESSION_FROM, LAST_EVENT_ID),
+)
+async def get_session_events(request: Request) -> Response:
+    """Stream the events of all tasks of a session, those that join it meanwhile too; each says its task."""
+    return await services_of(request).stream_session(request, session_ref_of(request), session_position_of(request))
 
 
 @router.post(

@@ -5,7 +5,19 @@ from collections.abc import Sequence
 
 import typer
 
-from tailplane.deploy.cli import checks, dead_letters, demo, fleet, reconcile, schedules, servers, tasks, terminal, top
+from tailplane.deploy.cli import (
+    checks,
+    dead_letters,
+    demo,
+    fleet,
+    reconcile,
+    schedules,
+    servers,
+    state,
+    tasks,
+    terminal,
+    top,
+)
 from tailplane.protocol.errors import TailplaneError
 
 app = typer.Typer(
@@ -28,6 +40,7 @@ app.command("ps")(tasks.ps)
 app.command("send")(tasks.send)
 app.command("cancel")(tasks.cancel)
 app.add_typer(tasks.app, name="tasks")
+app.command("state")(state.state)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(schedules.app, name="schedules")
 app.command("workflows")(fleet.workflows)

@@ -1,14 +1,17 @@
-"""Follows a task to its end, for a person (live lines, then the result) or for a program (one JSON envelope a line)."""
+"""Follows a task, or a session, to its end: for a person (live lines, then the result) or for a program (one JSON
+envelope a line).
+"""
 
 import json
 import sys
 from typing import Any
 
-from tailplane.client import Client, Task, TaskStatus
+from tailplane.client import Client, Event, Session, Task, TaskStatus
 from tailplane.deploy.cli import terminal
 from tailplane.deploy.cli.live import LiveView, LossNotice, arrivals
 from tailplane.deploy.cli.progress import describe_age
 from tailplane.deploy.cli.waiting import waiting_explained
+from tailplane.protocol.events import PlatformType
 from tailplane.protocol.states import State
 
 
@@ -34,6 +37,36 @@ async def _show(task: Task, start: str, as_json: bool) -> int:
     status = await task.status()
     _print_end(status)
     return 0 if status.state == State.SUCCEEDED else 1
+
+
+async def follow_session(session: Session, start: str, as_json: bool) -> int:
+    """Show the events of all tasks of a session from `start` on, to its end; return 0 if none ended badly, else 1."""
+    stream, labels, all_well = session.events(start), dict[str, str](), True
+    if as_json:
+        async for item in stream:
+            all_well &= _is_well(item.event)
+            terminal.print_json(item.as_dict())
+        return 0 if all_well else 1
+    with LiveView(has_labels=True) as view, LossNotice(view.note) as notice:
+        async for item, arrived in arrivals(stream):
+            notice.mended()
+            all_well &= _is_well(item.event)
+            label = labels.setdefault(item.task_id, _label(item.task_id, item.event))
+            view.show(item.event, arrived, label)
+            if item.event.is_terminal:
+                del labels[item.task_id]
+    terminal.say(f"{session.session_id} has ended", stderr=True)
+    return 0 if all_well else 1
+
+
+def _is_well(event: Event) -> bool:
+    return not event.is_terminal or event.type == PlatformType.SUCCEEDED
+
+
+def _label(task_id: str, event: Event) -> str:
+    """Return what tells a task's lines from others': its workflow, where its first event was seen, and its id's end."""
+    workflow = event.data.get("workflow", "") if event.type == PlatformType.QUEUED else ""
+    return f"{workflow} {task_id[-6:]}".strip()
 
 
 def _print_end(status: TaskStatus) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from tailplane.protocol.events import Event
+from tailplane.protocol.events import Event, Kind, PlatformType
 
 _DONE = ("done", "current", "completed")
 
@@ -18,20 +18,25 @@ class Fraction:
 
     Attributes:
         done: at most `total`.
-        total: more than 0.
-        is_all: the event says nothing else.
+        total: more than 0; None: not known.
+        is_all: the event says nothing that a bar does not show.
+        text: what is being done; None: nothing was said of that.
     """
 
     done: float
-    total: float
+    total: float | None
     is_all: bool = True
+    text: str | None = None
 
 
 def progress_of(event: Event) -> Fraction | None:
-    """Return how far the workflow is, if the event says so: an object with numbers `done` and `total`.
+    """Return how far the workflow is, if the event says so.
 
-    An event of the type `Progress` may also call the first one `current` or `completed`.
+    It does as a `task.progress`, and as an object with numbers `done` and `total` that the workflow wrote; one of the
+    type `Progress` may also call the first one `current` or `completed`.
     """
+    if event.kind == Kind.PLATFORM:
+        return _told(event.data) if event.type == PlatformType.PROGRESS else None
     data = event.data.model_dump() if isinstance(event.data, BaseModel) else event.data
     if not isinstance(data, dict):
         return None
@@ -41,6 +46,16 @@ def progress_of(event: Event) -> Fraction | None:
     if done is None or total is None or total <= 0:
         return None
     return Fraction(min(done, total), total, is_all=len(data) == 2)
+
+
+def _told(data: Any) -> Fraction | None:
+    done, total = _number(data.get("done")), _number(data.get("total"))
+    if done is None:
+        return None
+    text = str(data["text"]) if data.get("text") else None
+    if total is None or total <= 0:
+        return Fraction(done, None, text=text)
+    return Fraction(min(done, total), total, text=text)
 
 
 def _number(value: object) -> float | None:
@@ -63,6 +78,10 @@ def describe(event: Event) -> str:
             return f"{label} {said}; the next attempt follows in {describe_age(delay / 1000)}"
         case {"level": level, "logger": logger, "message": message} if event.type == "task.log":
             return f"{level} {logger}: {describe_data(message)}"
+        case {"done": done, **more} if event.type == "task.progress":
+            of = f" of {more['total']}" if more.get("total") is not None else ""
+            said = f": {describe_data(more['text'])}" if more.get("text") else ""
+            return f"{label} {done}{of}{said}"
     return f"{label} {describe_data(event.data)}".strip()
 
 

@@ -78,18 +78,32 @@ def run(
 
 
 def tail(
-    task_id: TaskId,
+    task_id: Annotated[str | None, typer.Argument(metavar="TASK_ID", help="The task's id.", show_default=False)] = None,
+    session_id: Annotated[
+        str | None,
+        typer.Option("--session", metavar="SESSION_ID", help="All tasks of this session, those that join it, too."),
+    ] = None,
     start: Annotated[
-        str, typer.Option("--from", help="The seq of the last event seen, start, now, or -N for the last N.")
+        str,
+        typer.Option("--from", help="The seq of the last event seen, start, now, or -N for the last N."),
     ] = "start",
     as_json: AsJsonLines = False,
     url: Url = None,
 ) -> None:
-    """Show what a task has said and goes on saying, to its end. The exit code is 0 if it succeeds, else 1."""
-    from tailplane.deploy.cli.following import follow
+    """Show what a task has said and goes on saying, to its end. The exit code is 0 if it succeeds, else 1.
+
+    With --session it shows what all tasks of a session say, until that is closed and they have ended; --from is start,
+    now, or a cursor of the session's stream.
+    """
+    from tailplane.deploy.cli.following import follow, follow_session
+
+    if (task_id is None) == (session_id is None):
+        raise typer.BadParameter("name a task or a session, one of the two", param_hint="TASK_ID or --session")
 
     async def look(client: "Client") -> int:
-        task = client.task(task_id)
+        if session_id is not None:
+            return await follow_session(await client.session(session_id), start, as_json)
+        task = client.task(task_id or "")
         # A stream is asked for with the patience of an application; whether there is such a task is answered at once.
         await task.status()
         return await follow(client, task, start, as_json)
@@ -97,7 +111,10 @@ def tail(
     try:
         code = ask(url, look)
     except KeyboardInterrupt:
-        raise _detached([task_id]) from None
+        if session_id is not None:
+            terminal.say("\ndetached; the session's tasks run on", stderr=True)
+            raise typer.Exit(DETACHED) from None
+        raise _detached([task_id or ""]) from None
     raise typer.Exit(code)
 
 

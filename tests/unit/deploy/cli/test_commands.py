@@ -53,6 +53,42 @@ def test_run_follow_json_is_one_envelope_a_line_and_nothing_else(tailplane: Tail
     assert done.stderr == ""
 
 
+def test_tail_session_shows_all_its_tasks_to_the_end(tailplane: Tailplane, cluster: LocalCluster) -> None:
+    with SyncClient(cluster.url) as client:
+        with client.start_session() as session:
+            tasks = [session.run_workflow("greet", name) for name in ("Ada", "Bob")]
+        done = tailplane("tail", "--session", session.session_id)
+        as_json = tailplane("tail", "--session", session.session_id, "--json")
+        with client.start_session() as other:
+            other.run_workflow("fail", "on purpose")
+        failed = tailplane("tail", "--session", other.session_id)
+    assert done.returncode == 0, done.stderr
+    for task, name in zip(tasks, ("Ada", "Bob"), strict=True):
+        assert re.search(rf"greet {task.task_id[-6:]}  hello {name}", done.stdout)
+        assert [each["seq"] for each in lines_of(as_json.stdout) if each["task_id"] == task.task_id] == [1, 2, 3, 4, 5]
+    assert f"{session.session_id} has ended" in done.stderr
+    assert failed.returncode == 1
+
+
+def test_state_shows_and_sets_what_the_tasks_of_a_session_share(tailplane: Tailplane, cluster: LocalCluster) -> None:
+    with SyncClient(cluster.url) as client, client.start_session() as session:
+        assert session.state.set("plan", {"step": 1}) == 1
+        shown = tailplane("state", session.session_id)
+        made = tailplane("state", session.session_id, "plan", "2", "--version", "1", "--json")
+        refused = tailplane("state", session.session_id, "plan", "3", "--version", "1")
+        assert session.state.update("plan", lambda value: value + 1).value == 3
+    assert shown.stdout == 'plan  {"step": 1}  (version 1)\n'
+    assert json.loads(made.stdout) == {"state": {"plan": {"value": 2, "version": 2}}}
+    assert (refused.returncode, refused.stderr) == (1, "error: plan has version 2, and not 1\n")
+
+
+@pytest.mark.parametrize("arguments", [[], ["t_00000000000000000000000000", "--session", "s_0"]])
+def test_tail_takes_a_task_or_a_session(tailplane: Tailplane, arguments: list[str]) -> None:
+    done = tailplane("tail", *arguments)
+    assert done.returncode == 2
+    assert "one of the two" in done.stderr
+
+
 def test_run_json_is_one_document(tailplane: Tailplane) -> None:
     done = tailplane("run", "greet", "--json")
     assert json.loads(done.stdout)["workflow"] == "greet"

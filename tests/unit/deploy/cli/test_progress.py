@@ -50,6 +50,21 @@ def test_progress_is_told_from_other_events(data: Any, type_: str | None, fracti
 
 
 @pytest.mark.parametrize(
+    ("data", "fraction"),
+    [
+        ({"done": 1, "total": 4}, Fraction(1, 4)),
+        ({"done": 9, "total": 4, "text": "pages"}, Fraction(4, 4, text="pages")),
+        ({"done": 9}, Fraction(9, None)),
+        ({"done": 9, "total": 0}, Fraction(9, None)),
+        ({"total": 4}, None),
+    ],
+)
+def test_progress_that_the_platform_tells_may_lack_a_total(data: Any, fraction: Fraction | None) -> None:
+    assert progress_of(event(data, "task.progress", kind=Kind.PLATFORM)) == fraction
+    assert progress_of(event(data, "task.started", kind=Kind.PLATFORM)) is None
+
+
+@pytest.mark.parametrize(
     ("data", "text"),
     [
         ("hello", "hello"),

@@ -23,6 +23,7 @@ COMMANDS = (
     "tail",
     "ps",
     "cancel",
+    "state",
     "dead-letters",
     "schedules",
     "workflows",
@@ -32,6 +33,7 @@ COMMANDS = (
     "doctor",
 )
 TASK = "t_01jd3z0v9m6s8k2x4q7w5e1r0t"
+SESSION = "s_01jd3z0v9m6s8k2x4q7w5e1r0t"
 
 
 @pytest.fixture
@@ -106,8 +108,10 @@ def test_wrong_usage_is_exit_code_2_and_no_traceback(arguments: list[str], capsy
         ["run", "w", "{}"],
         ["run", "w", "-f", "--json"],
         ["tail", TASK],
+        ["tail", "--session", SESSION],
         ["ps", "--json"],
         ["cancel", TASK],
+        ["state", SESSION],
         ["dead-letters"],
         ["dead-letters", "--json", "--limit", "3"],
         ["dead-letters", "list", "--json"],
