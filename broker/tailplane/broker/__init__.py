@@ -1,5 +1,6 @@
 """What both Redis sides of Tailplane agree on: keys, Lua scripts, task store, event log, queue, catalogue."""
 
+from tailplane.broker.backlog import Backlog
 from tailplane.broker.broker import Broker
 from tailplane.broker.connection import connect, store_errors
 from tailplane.broker.event_log import Append, Cut, Entry, EventLog, Refusal, parse_published
@@ -7,15 +8,17 @@ from tailplane.broker.fitness import RightsMissing, UnfitStore, mind_fitness, wa
 from tailplane.broker.joins import Join, Joins, SessionRef
 from tailplane.broker.keys import Keys, TaskRef
 from tailplane.broker.outage import Outage
-from tailplane.broker.queue import Backlog, Claim, Claims, Enqueued, LeaseLapsed, Queue, Request
+from tailplane.broker.queue import Claim, Claims, Enqueued, LeaseLapsed, Queue, Request, Room
 from tailplane.broker.records import NewTask, SessionRecord, TaskRecord, WorkerRecord, WorkflowRecord
 from tailplane.broker.redis_cluster import connect_cluster
 from tailplane.broker.shards import Shards
 from tailplane.broker.store import ShardAway
 from tailplane.broker.subscriptions import Hearing, Primary, Subscriptions
 from tailplane.broker.tasks import Begun, Closing, HolderLost, Standing, StartTooLate, TailMismatch, TaskStore, TimeIsUp
+from tailplane.broker.terms import PLAIN, Terms
 
 __all__ = [
+    "PLAIN",
     "Append",
     "Backlog",
     "Begun",
@@ -40,6 +43,7 @@ __all__ = [
     "Refusal",
     "Request",
     "RightsMissing",
+    "Room",
     "SessionRecord",
     "SessionRef",
     "ShardAway",
@@ -51,6 +55,7 @@ __all__ = [
     "TaskRecord",
     "TaskRef",
     "TaskStore",
+    "Terms",
     "TimeIsUp",
     "UnfitStore",
     "WorkerRecord",

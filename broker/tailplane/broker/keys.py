@@ -11,8 +11,15 @@ deployment's prefix.
                                                                                               repair, deliver
     <prefix>:<tenant>:stream:{<task>}      stream   as the task's                             the same, and XADD
     <prefix>:<tenant>:bell:{<task>}        channel  -                                         whoever appended
-    <prefix>:{queue}:due:<workflow>        zset     none; a task's member leaves when claimed enqueue, requeue,
-                                                                                              reap, claim
+    <prefix>:{queue}:due:<workflow>        zset     none; a task's member leaves when claimed enqueue, requeue, reap,
+                                                                                              claim, withdraw, admit
+    <prefix>:{queue}:due-<class>:<workflow>  zset   none; the same, of classes high and low   the same
+    <prefix>:{queue}:terms                 hash     none; a field leaves with its task        the same, ack
+    <prefix>:{queue}:blocked               zset     none; a member leaves when its key has    the same, ack
+                                                    room
+    <prefix>:{queue}:holders               zset     none; a member leaves with its claim      the same, ack
+    <prefix>:{queue}:limits                hash     none; a field leaves when no task of its  the same, ack
+                                                    key runs or is blocked
     <prefix>:{queue}:bell:<workflow>       list     1 minute                                  the same
     <prefix>:{queue}:workers               zset     none; a member leaves when reaped         register, renew, reap
     <prefix>:{queue}:worker:<worker>       hash     1 day, renewed by the lease               register, renew, reap
@@ -43,6 +50,7 @@ import re
 from dataclasses import dataclass
 
 from tailplane.protocol.ids import DEFAULT_TENANT, SessionId, TaskId, WorkerId, check_tenant
+from tailplane.protocol.priorities import Priority
 
 _PREFIX = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
@@ -88,9 +96,39 @@ class Keys:
         """Return the channel that rings when the task's stream has grown."""
         return f"{self.prefix}:{task.tenant}:bell:{{{task.task_id}}}"
 
-    def due(self, workflow: str) -> str:
-        """Return the queue of a workflow: an arq queue, scored by the time a task is due, in ms."""
-        return f"{self.prefix}:{{queue}}:due:{workflow}"
+    def due(self, workflow: str, priority: Priority = Priority.NORMAL) -> str:
+        """Return the queue of a workflow's tasks of one class: an arq queue, scored by the time each is due, in ms."""
+        of_class = "" if priority is Priority.NORMAL else f"-{priority}"
+        return f"{self.prefix}:{{queue}}:due{of_class}:{workflow}"
+
+    def queue_of(self, workflow: str) -> list[str]:
+        """Return the due sets of a workflow, the highest class first, and its doorbell: as scripts take them."""
+        return [*(self.due(workflow, priority) for priority in Priority), self.doorbell(workflow)]
+
+    @property
+    def terms(self) -> str:
+        """The terms of those tasks that have any; what is in this and the next three: `scripts/shared/terms.lua`."""
+        return f"{self.prefix}:{{queue}}:terms"
+
+    @property
+    def blocked(self) -> str:
+        """The tasks that are due and whose key is full, ordered by workflow, key, class and since when they are due."""
+        return f"{self.prefix}:{{queue}}:blocked"
+
+    @property
+    def holders(self) -> str:
+        """The claims that hold a key, or count for their workflow's bound: ordered by key, task and worker."""
+        return f"{self.prefix}:{{queue}}:holders"
+
+    @property
+    def limits(self) -> str:
+        """How many may run at once of each key, and which workflows have tasks of it."""
+        return f"{self.prefix}:{{queue}}:limits"
+
+    @property
+    def of_terms(self) -> list[str]:
+        """What scripts take that move tasks which may have terms."""
+        return [self.terms, self.blocked, self.holders, self.limits]
 
     def doorbell(self, workflow: str) -> str:
         """Return the list whose tokens wake one idle worker each."""

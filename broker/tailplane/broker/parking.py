@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from tailplane.broker import scripts
 from tailplane.broker.keys import Keys, TaskRef
+from tailplane.broker.moves import move
 from tailplane.broker.queue import Claim
 from tailplane.broker.wire import Wire, raise_refusals
 from tailplane.protocol.ids import WorkerId
@@ -49,18 +50,14 @@ class Parking:
         """
         parked = Parked(claim.task, claim.workflow)
         score = "inf" if until is None else math.ceil(until * 1000)
-        return bool(
-            await scripts.PARK.run(
-                self.wire,
-                [self.keys.running(worker), self.keys.parked],
-                [claim.task.member, parked.place, score],
-            )
-        )
+        names = [self.keys.running(worker), self.keys.parked]
+        args = [claim.task.member, worker, parked.place, score]
+        return bool(await move(self.wire, self.keys, scripts.PARK, names, args, [claim.workflow]))
 
     async def unpark(self, parked: Parked) -> bool:
         """Put a parked task back into its queue; return False if it is not parked: not yet, or no more."""
-        keys = [self.keys.parked, self.keys.due(parked.workflow), self.keys.doorbell(parked.workflow)]
-        return bool(await scripts.UNPARK.run(self.wire, keys, [parked.place, parked.task.member]))
+        args = [parked.place, parked.task.member]
+        return bool(await move(self.wire, self.keys, scripts.UNPARK, [self.keys.parked], args, [parked.workflow]))
 
     async def due(self, now_ms: int, limit: int) -> list[Parked]:
         """Return tasks whose time to run again has come, the longest due first."""

@@ -1,22 +1,30 @@
 """The queue: who may run which task next. Shared by both arq subclasses; imports no arq.
 
-A task's id is in exactly one place: the due set of its workflow (arq's sorted set) or the running set of one worker. A
-worker holds a lease, not the task: when the lease ends, a reaper gives the worker's whole running set back.
+A task's id is in exactly one place: a due set of its workflow (arq's sorted sets, one of each class), the blocked tasks
+(due, but its concurrency key is full), the parked ones (`parking.py`), or the running set of one worker. A worker holds
+a lease, not the task: when the lease ends, a reaper gives the worker's whole running set back.
 Which worker holds an *attempt* is decided by the task's own record (`tasks.py`), since the two may live on two servers.
+
+A task's terms (`terms.py`) are kept beside these places from `enqueue` until it is acknowledged or withdrawn, wherever
+it is. A script that takes a task out of a running set does so by `leave`, which lets go of its key, and one that gives
+a task to its due set by `give`; both are in `scripts/shared/terms.lua`, and a further place needs no more than these.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from dataclasses import fields as dataclass_fields
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from tailplane.broker import scripts
+from tailplane.broker.backlog import Looks
 from tailplane.broker.connection import COMMAND_DEADLINE
-from tailplane.broker.keys import Keys, TaskRef
+from tailplane.broker.keys import TaskRef
+from tailplane.broker.moves import move, move_many
 from tailplane.broker.records import WorkerRecord, WorkflowRecord, parse_flat
 from tailplane.broker.store import Command
+from tailplane.broker.terms import PLAIN, Terms
 from tailplane.broker.wire import Wire, raise_refusals
 from tailplane.protocol import codec
 from tailplane.protocol.errors import QueueFull, SessionClosed, SessionNotFound, TailplaneError
@@ -26,6 +34,9 @@ REQUEST_MEMORY = timedelta(hours=24)
 SESSION_IDLE = timedelta(hours=24)
 # What one script moves at a time: others wait for so long.
 MOST_CLAIMED = 500
+# Of ten tasks that a worker takes one is taken whatever its class: with all workers busy for good, low ones still get a
+# tenth of what there is, and high ones are done a tenth later.
+IN_TURN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,33 +63,37 @@ class Enqueued:
     depth: int | None
 
 
-class Backlog(NamedTuple):
-    """What waits in one queue.
-
-    Attributes:
-        depth: how many tasks, those that are not due yet included.
-        oldest_s: for how many seconds the first of them has been due, by the server's clock; 0: none is due.
-    """
-
-    depth: int
-    oldest_s: float
-
-
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A task that a worker took out of the queue. `waited` is how long it was due."""
+    """A task that a worker took out of the queue. `waited` is how long it was due.
+
+    Attributes:
+        has_terms: whether the queue keeps more of it than its place, which its end must tidy up.
+    """
 
     task: TaskRef
     workflow: str
     waited: timedelta
+    has_terms: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What one look at the queue gave. `next_due`: when the next task of those looked at is due; None: unknown."""
+    """What one look at the queue gave. `next_due`: when the next task of those looked at is due; None: unknown.
+
+    A `next_due` of 0 says that there is more to look at, at once.
+    """
 
     taken: list[Claim]
     next_due: timedelta | None
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many more tasks of a workflow a worker takes, and how many may run in the whole fleet; None: any number."""
+
+    places: int
+    max_running: int | None = None
 
 
 class LeaseLapsed(TailplaneError):
@@ -89,15 +104,13 @@ class LeaseLapsed(TailplaneError):
 
 
 @dataclass(frozen=True, slots=True)
-class Queue:
+class Queue(Looks):
     """The queue of one deployment. Every method raises StoreUnavailable when Redis does not answer.
 
     Attributes:
         bells: the connection on which `wait` waits, one caller at a time: a command that blocks holds up all others.
     """
 
-    wire: Wire
-    keys: Keys
     bells: Wire
 
     async def enqueue(
@@ -110,10 +123,12 @@ class Queue:
         request: Request | None = None,
         limit: int | None = None,
         requeue_of: TaskId | None = None,
+        terms: Terms = PLAIN,
     ) -> Enqueued:
         """Queue a recorded task, once per request.
 
         Args:
+            terms: a limit that it brings along is its key's from now on.
             limit: how many tasks may wait in the queue, this one included; None: any number. Tasks that come back for
                 another attempt are not asked, so that there may be more.
             requeue_of: the dead letter that the task does again: it leaves the list.
@@ -125,13 +140,13 @@ class Queue:
         reply = await self._run(
             scripts.ENQUEUE,
             [
-                self.keys.due(workflow),
-                self.keys.doorbell(workflow),
+                *self.keys.of_terms,
                 self.keys.tasks(task.tenant),
                 self.keys.request(task.tenant, request.key if request else "-"),
                 self.keys.session(task.tenant, session or SessionId("-")),
                 self.keys.session_tasks(task.tenant, session or SessionId("-")),
                 self.keys.dead(task.tenant),
+                *self.keys.queue_of(workflow),
                 self.keys.session_joins(task.tenant, session or SessionId("-")),
                 self.keys.session_state(task.tenant, session or SessionId("-")),
             ],
@@ -144,6 +159,10 @@ class Queue:
                 _ms(SESSION_IDLE) if session else 0,
                 limit or 0,
                 requeue_of or "",
+                workflow,
+                terms.priority.rank,
+                f"{task.tenant}/{terms.concurrency_key}" if terms.concurrency_key is not None else "",
+                terms.concurrency_limit,
                 self.keys.joined(task.tenant, session or SessionId("-")),
             ],
         )
@@ -165,24 +184,6 @@ class Queue:
             case _:
                 return Enqueued(task.task_id, request.content if request else "", reply[1])
 
-    async def depth(self, workflow: str) -> int:
-        """Return how many tasks wait in a workflow's queue, those that are not due yet included."""
-        waiting: int = await self.wire.run("ZCARD", self.keys.due(workflow))
-        return waiting
-
-    async def backlogs(self, workflows: Sequence[str]) -> dict[str, Backlog]:
-        """Return what waits in the queues of these workflows."""
-        commands: list[Command] = []
-        for name in workflows:
-            commands += [("ZCARD", self.keys.due(name)), ("ZRANGE", self.keys.due(name), 0, 0, "WITHSCORES")]
-        now = await self.now_ms()
-        replies = await self.wire.call(commands)
-        raise_refusals(replies)
-        return {
-            name: Backlog(depth, max(0.0, (now - float(first[1])) / 1000) if first else 0.0)
-            for name, depth, first in zip(workflows, replies[::2], replies[1::2], strict=True)
-        }
-
     async def made_by(self, tenant: str, request: Request) -> tuple[TaskId, str] | None:
         """Return the task that an idempotency key has made, and the digest of the request that came with it."""
         memory = await self.wire.run("GET", self.keys.request(tenant, request.key))
@@ -191,32 +192,38 @@ class Queue:
         task_id, content = codec.unpack(memory)
         return TaskId(task_id), content
 
-    async def overdue(self, workflow: str, after: timedelta, limit: int, skip: int = 0) -> list[TaskRef]:
-        """Return tasks that have been due for longer than `after`, the longest due first, without the first `skip`."""
-        before = await self.now_ms() - _ms(after)
-        rows = await self.wire.run("ZRANGEBYSCORE", self.keys.due(workflow), "-inf", before, "LIMIT", skip, limit)
-        return [TaskRef.from_member(row) for row in rows]
+    async def claim(self, worker: WorkerId, free: int, room: Mapping[str, int | Room], taken: int = 0) -> Claims:
+        """Take up to `free` due tasks, of each workflow as it has room; not more than `MOST_CLAIMED` at once.
 
-    async def claim(self, worker: WorkerId, free: int, room: Mapping[str, int]) -> Claims:
-        """Take up to `free` due tasks, of each workflow at most `room[workflow]`; not more than `MOST_CLAIMED` at once.
+        A higher class goes first, and in a class the longest due; but of all that a worker takes each `IN_TURN`th is
+        the one that has been due for longest, whatever its class.
+
+        Args:
+            taken: how many the worker took before.
 
         Raises:
             LeaseLapsed: the worker has no lease.
         """
-        keys = [self.keys.workers, self.keys.running(worker)]
-        args: list[Any] = [worker, min(free, MOST_CLAIMED)]
+        keys = [*self.keys.of_terms, self.keys.workers, self.keys.running(worker)]
+        args: list[Any] = [worker, min(free, MOST_CLAIMED), taken, IN_TURN]
         for workflow, most in room.items():
-            keys += [self.keys.due(workflow), self.keys.doorbell(workflow)]
-            args += [workflow, most]
+            places = most if isinstance(most, Room) else Room(most)
+            keys += self.keys.queue_of(workflow)
+            args += [workflow, places.places, places.max_running or 0]
         reply = await self._run(scripts.CLAIM, keys, args)
         if reply[0] == b"lapsed":
             raise LeaseLapsed
         rows = reply[2:]
-        taken = [
-            Claim(TaskRef.from_member(rows[i]), rows[i + 1].decode(), timedelta(milliseconds=rows[i + 2]))
-            for i in range(0, len(rows), 3)
+        claims = [
+            Claim(
+                TaskRef.from_member(rows[i]),
+                rows[i + 1].decode(),
+                timedelta(milliseconds=rows[i + 2]),
+                bool(rows[i + 3]),
+            )
+            for i in range(0, len(rows), 4)
         ]
-        return Claims(taken, timedelta(milliseconds=reply[1]) if reply[1] >= 0 else None)
+        return Claims(claims, timedelta(milliseconds=reply[1]) if reply[1] >= 0 else None)
 
     async def wait(self, workflows: Sequence[str], at_most: timedelta) -> None:
         """Return when a task is queued for one of these workflows, or after `at_most`. One caller at a time.
@@ -233,28 +240,42 @@ class Queue:
             self.bells.abandon()
             raise
 
-    async def acknowledge(self, worker: WorkerId, *tasks: TaskRef) -> None:
+    async def acknowledge(self, worker: WorkerId, *claims: Claim) -> None:
         """Forget claimed tasks that need no more running."""
-        await self.wire.run("HDEL", self.keys.running(worker), *(task.member for task in tasks))
+        running = self.keys.running(worker)
+        if plain := [claim.task.member for claim in claims if not claim.has_terms]:
+            await self.wire.run("HDEL", running, *plain)
+        calls = [([claim.task.member, worker], [claim.workflow]) for claim in claims if claim.has_terms]
+        if calls:
+            await move_many(self.wire, self.keys, scripts.ACKNOWLEDGE, [running], calls)
 
     async def requeue(self, worker: WorkerId, claim: Claim, delay: timedelta) -> bool:
         """Give a claimed task back, due after `delay`; False if the worker holds it no more."""
-        reply = await self._run(
-            scripts.REQUEUE,
-            [self.keys.running(worker), self.keys.due(claim.workflow), self.keys.doorbell(claim.workflow)],
-            [claim.task.member, _ms(delay)],
-        )
-        return bool(reply)
+        args = [claim.task.member, _ms(delay), worker]
+        return bool(await self._move(scripts.REQUEUE, [self.keys.running(worker)], args, [claim.workflow]))
 
     async def withdraw(self, task: TaskRef, workflow: str, worker: WorkerId | None) -> None:
         """Take an ended task out of its queue, from among the parked, and of the set of the worker that had it."""
-        commands: list[Command] = [
-            ("ZREM", self.keys.due(workflow), task.member),
-            ("ZREM", self.keys.parked, f"{workflow}/{task.member}"),
-        ]
-        if worker:
-            commands.append(("HDEL", self.keys.running(worker), task.member))
-        raise_refusals(await self.wire.call(commands))
+        names = [self.keys.running(worker or WorkerId("-")), self.keys.parked]
+        await self._move(scripts.WITHDRAW, names, [task.member, worker or ""], [workflow])
+
+    async def admit(self, limit: int, after: int = 0) -> tuple[int, int]:
+        """Give back to their due sets tasks that wait for keys that have room; return how many, and where to go on.
+
+        Whoever leaves a key lets the next one in. This makes up for what nobody leaves for: a limit that was raised.
+
+        Args:
+            limit: how many keys are looked at, about.
+            after: where the look before this one has stopped; 0: at the end, as is what is returned.
+        """
+        next_, found = await self.wire.run("HSCAN", self.keys.limits, after, "COUNT", limit)
+        calls = [([key], [name.decode() for name in said.split(b"\n")[1:]]) for key, said in _pairs(found)]
+        return sum(await move_many(self.wire, self.keys, scripts.ADMIT, [], calls)), int(next_)
+
+    async def _move(
+        self, script: scripts.Script, names: Sequence[str], args: Sequence[Any], workflows: Sequence[str]
+    ) -> int:
+        return await move(self.wire, self.keys, script, names, args, workflows)
 
     async def tell_cancel(self, worker: WorkerId, task: TaskRef, reason: str | None) -> None:
         """Tell a worker that a task it runs is cancelled. Not certain to arrive."""
@@ -267,7 +288,7 @@ class Queue:
     async def held(self, worker: WorkerId) -> dict[TaskRef, str]:
         """Return the tasks in a worker's running set, each with its workflow."""
         rows = await self.wire.run("HGETALL", self.keys.running(worker))
-        return {TaskRef.from_member(rows[i]): rows[i + 1].decode() for i in range(0, len(rows), 2)}
+        return {TaskRef.from_member(rows[i]): _workflow_of(rows[i + 1]) for i in range(0, len(rows), 2)}
 
     async def register(self, worker: WorkerRecord, workflows: Sequence[WorkflowRecord], lease: timedelta) -> None:
         """Enter a worker and its workflows; its lease begins."""
@@ -307,15 +328,13 @@ class Queue:
 
         -1 if its lease is alive.
         """
-        while True:
-            held = await self.wire.run("HVALS", self.keys.running(worker))
-            workflows = sorted({name.decode() for name in held})
-            keys = [self.keys.workers, self.keys.worker(worker), self.keys.running(worker)]
-            for workflow in workflows:
-                keys += [self.keys.due(workflow), self.keys.doorbell(workflow)]
-            returned: int = await self._run(scripts.REAP, keys, [worker, int(leaves), *workflows])
-            if returned != -2:
-                return returned
+        held = await self.wire.run("HVALS", self.keys.running(worker))
+        return await self._move(
+            scripts.REAP,
+            [self.keys.workers, self.keys.worker(worker), self.keys.running(worker)],
+            [worker, int(leaves)],
+            sorted({_workflow_of(value) for value in held}),
+        )
 
     async def workflows(self) -> dict[str, WorkflowRecord]:
         """Return what the workers have registered, by name."""
@@ -345,11 +364,6 @@ class Queue:
             if fields
         ]
 
-    async def now_ms(self) -> int:
-        """Return the server's time, in ms since the epoch."""
-        seconds, micros = await self.wire.run("TIME")
-        return int(seconds) * 1000 + int(micros) // 1000
-
     async def _run(self, script: scripts.Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
         return await script.run(self.wire, keys, args)
 
@@ -368,6 +382,15 @@ def _known(record: type[WorkerRecord | WorkflowRecord], packed: bytes) -> dict[s
     # A newer worker may say more than this program knows.
     names = {field.name for field in dataclass_fields(record)}
     return {name: value for name, value in codec.unpack(packed).items() if name in names}
+
+
+def _pairs(flat: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    return zip(flat[::2], flat[1::2], strict=True)
+
+
+def _workflow_of(value: bytes) -> str:
+    # A second line is the key that the task holds.
+    return value.partition(b"\n")[0].decode()
 
 
 def _ms(duration: timedelta) -> int:

@@ -7,8 +7,10 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from tailplane.broker.keys import TaskRef
+from tailplane.broker.terms import PLAIN, Terms
 from tailplane.protocol import codec, ranges
 from tailplane.protocol.ids import SessionId, TaskId, WorkerId
+from tailplane.protocol.priorities import Priority
 from tailplane.protocol.ranges import Range, holes, joined
 from tailplane.protocol.states import State
 
@@ -51,6 +53,7 @@ class NewTask(NamedTuple):
         parent: the task that starts it.
         delay: how long after its recording it is due; its start deadline and the TTL count from then.
         fired: what fired it; None: somebody submitted it.
+        terms: on which it is claimed.
     """
 
     ref: TaskRef
@@ -67,6 +70,7 @@ class NewTask(NamedTuple):
     parent: Parent | None = None
     delay: timedelta = timedelta()
     fired: Fired | None = None
+    terms: Terms = PLAIN
 
 
 class TaskRecord(NamedTuple):
@@ -113,6 +117,7 @@ class TaskRecord(NamedTuple):
     # Ranges of events that stand whatever attempts follow, and of those that a step took back by itself.
     stand: Sequence[Range] = ()
     rewound: Sequence[Range] = ()
+    terms: Terms = PLAIN
 
     @property
     def superseded_ranges(self) -> list[Range]:
@@ -125,11 +130,12 @@ class TaskRecord(NamedTuple):
         return TaskRef(self.task_id, self.tenant)
 
 
+TERMS_FIELDS = ("priority", "concurrency_key", "concurrency_limit")
 # All but the input, which may be large and only the worker needs.
 SUMMARY_FIELDS = (
     "task_id", "tenant", "workflow", "version", "state", "attempt", "failures", "created_at", "started_at", "ended_at",
     "start_by", "session_id", "worker", "metadata", "superseded", "position",
-    "requeue_of", "stand", "rewound", "parent", "children", "due_at", "schedule",
+    "requeue_of", "stand", "rewound", "parent", "children", "due_at", "schedule", *TERMS_FIELDS,
 )  # fmt: skip
 OUTCOME_FIELDS = (*SUMMARY_FIELDS, "result", "error")
 # What a worker needs beside what its own `begin` has written.
@@ -173,6 +179,11 @@ def task_fields(task: NewTask) -> list[bytes | str]:
         fields += ["schedule", task.fired.schedule]
         if task.fired.due_ms is not None:
             fields += ["due_at", str(task.fired.due_ms)]
+    priority, key, limit = task.terms
+    if priority is not Priority.NORMAL:
+        fields += ["priority", priority.value]
+    if key is not None:
+        fields += ["concurrency_key", key, "concurrency_limit", str(limit)]
     return fields
 
 
@@ -202,6 +213,7 @@ def queued_record(task: NewTask, created_at: float, start_by: float) -> TaskReco
         parent=task.parent,
         due_at=_due_at(task, created_at),
         schedule=task.fired.schedule if task.fired else None,
+        terms=task.terms,
     )
 
 
@@ -285,6 +297,18 @@ def parse_task(fields: Mapping[str, bytes | None]) -> TaskRecord:
         rewound=tuple(ranges.unpack(get("rewound"))),
         due_at=_seconds(get("due_at")),
         schedule=_text(get("schedule")) or None,
+        terms=_terms(fields),
+    )
+
+
+def _terms(fields: Mapping[str, bytes | None]) -> Terms:
+    priority, key, limit = (fields.get(name) for name in TERMS_FIELDS)
+    if priority is None and key is None:
+        return PLAIN
+    return Terms(
+        Priority(priority.decode()) if priority else Priority.NORMAL,
+        key.decode() if key is not None else None,
+        int(limit or 1),
     )
 
 
@@ -323,6 +347,8 @@ class WorkflowRecord:
         start_within_ms: how long a task may be queued before its first attempt; None: the control plane's setting.
         max_attempts: how many failed attempts a task may have in all before it fails.
         concurrency: how many at once in one worker process; None: as many as the worker takes.
+        max_running: how many at once over all workers; None: any number.
+        priority: the class of a task whose submit says none.
     """
 
     name: str
@@ -335,6 +361,8 @@ class WorkflowRecord:
     input_optional: bool = False
     total_timeout_ms: int | None = None
     start_within_ms: int | None = None
+    max_running: int | None = None
+    priority: str = Priority.NORMAL.value
 
     @property
     def start_within(self) -> timedelta | None:

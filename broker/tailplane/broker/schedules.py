@@ -20,6 +20,7 @@ from tailplane.broker.wire import Wire, raise_refusals
 from tailplane.protocol import codec
 from tailplane.protocol.errors import ScheduleNotFound
 from tailplane.protocol.ids import TaskId, task_id_at
+from tailplane.protocol.priorities import Priority
 
 Overlap = Literal["allow", "skip", "cancel"]
 CatchUp = Literal["latest", "all"]
@@ -181,8 +182,18 @@ class ScheduleStore:
         rows = await self.wire.run("ZRANGE", self.keys.schedules_due(tenant), 0, limit - 1, "WITHSCORES")
         return [(rows[i].decode(), int(float(rows[i + 1]))) for i in range(0, len(rows), 2)]
 
-    async def fire(self, schedule: ScheduleRecord, move: Move, due_ms: int, task: TaskRef) -> int:
-        """Queue the recorded task of a due time and move the schedule on, once; return how many tasks wait then.
+    async def fire(
+        self,
+        schedule: ScheduleRecord,
+        move: Move,
+        due_ms: int,
+        task: TaskRef,
+        priority: Priority = Priority.NORMAL,
+    ) -> int:
+        """Queue the recorded task of a due time and move the schedule on, once.
+
+        Returns:
+            How many tasks of its workflow and class wait then.
 
         Raises:
             MovedOn: it has moved on before.
@@ -193,9 +204,10 @@ class ScheduleStore:
             [
                 keys.schedule(schedule.tenant, schedule.name),
                 keys.schedules_due(schedule.tenant),
-                keys.due(spec.workflow),
+                keys.due(spec.workflow, priority),
                 keys.doorbell(spec.workflow),
                 keys.tasks(schedule.tenant),
+                keys.terms,
             ],
             [
                 schedule.name,
@@ -206,6 +218,7 @@ class ScheduleStore:
                 move.missed,
                 task.member,
                 task.task_id,
+                priority.rank,
             ],
         )
         if reply[0] == b"moved":

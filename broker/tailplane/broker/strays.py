@@ -14,9 +14,7 @@ from redis.asyncio import Redis
 from tailplane.broker.broker import Broker
 from tailplane.broker.connection import store_errors
 from tailplane.broker.keys import TaskRef
-from tailplane.broker.records import TaskRecord
-from tailplane.broker.store import Command
-from tailplane.broker.wire import raise_refusals
+from tailplane.broker.records import TERMS_FIELDS, TaskRecord
 from tailplane.protocol.states import State
 
 # Records that are looked at together: others wait for so long.
@@ -24,7 +22,7 @@ PAGE = 500
 # Seconds between the two looks at a stray: a task on its way from one place of the queue to another is none.
 SETTLE = 3.0
 
-_FIELDS = ("task_id", "tenant", "workflow", "state", "attempt", "created_at")
+_FIELDS = ("task_id", "tenant", "workflow", "state", "attempt", "created_at", *TERMS_FIELDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +63,7 @@ async def survey(broker: Broker, servers: Sequence[Redis], *, mend: bool, settle
     strays = await _still_strays(broker, candidates)
     if mend:
         for stray in strays:
-            await broker.queue.enqueue(stray.ref, stray.workflow)
+            await broker.queue.enqueue(stray.ref, stray.workflow, terms=stray.terms)
     return Survey(count, strays)
 
 
@@ -101,14 +99,12 @@ async def _unknown(broker: Broker, records: Sequence[TaskRecord]) -> list[TaskRe
     if not wanted:
         return []
     # In this order: what is claimed in between is seen as held. What is given back then is seen by the next look.
-    commands: list[Command] = [("ZSCORE", broker.keys.due(each.workflow), each.ref.member) for each in wanted]
-    scores = await broker.queue.wire.call(commands)
-    raise_refusals(scores)
+    waits = await broker.queue.waits([(each.ref, each.workflow) for each in wanted])
     held: set[TaskRef] = set()
     for worker in await broker.queue.workers():
         held |= (await broker.queue.held(worker.worker_id)).keys()
     return [
-        record for record, score in zip(wanted, scores, strict=True) if score is None and record.ref not in held
+        record for record, is_there in zip(wanted, waits, strict=True) if not is_there and record.ref not in held
     ]  # fmt: skip
 
 

@@ -60,6 +60,7 @@ from tailplane.protocol.errors import (
     Unserialisable,
 )
 from tailplane.protocol.events import Event
+from tailplane.protocol.priorities import Priority
 from tailplane.protocol.states import State
 from tailplane.protocol.versioned import Versioned
 
@@ -83,6 +84,7 @@ __all__ = [
     "InvalidId",
     "InvalidInput",
     "InvalidRequest",
+    "Priority",
     "QueueFull",
     "QueueInfo",
     "ReconnectPolicy",

@@ -23,9 +23,10 @@ from tailplane.client.rewinds import OnRewind
 from tailplane.client.schedules import Schedule, ScheduleInfo, put_off
 from tailplane.client.session import Session, find_session, opened_session
 from tailplane.client.stream import ResultStream
-from tailplane.client.task import Task, submit, task_of
+from tailplane.client.task import Task, submit, task_of, terms_body
 from tailplane.client.transport import Transport, path
 from tailplane.protocol.cursor import Cursor
+from tailplane.protocol.priorities import Priority
 from tailplane.protocol.states import State
 
 
@@ -102,11 +103,13 @@ class Client:
         idempotency_key: str | None = None,
         delay: Duration | None = None,
         run_at: datetime | None = None,
+        priority: Priority | str | None = None,
+        concurrency_key: str | None = None,
+        concurrency_limit: int = 1,
     ) -> Task:
         """Start a run of the workflow `name` that belongs to no session; see `Session.run_workflow`."""
-        return await submit(
-            self._link, path("tasks"), name, input_data, metadata, idempotency_key, put_off(delay, run_at)
-        )
+        more = put_off(delay, run_at) | terms_body(priority, concurrency_key, concurrency_limit)
+        return await submit(self._link, path("tasks"), name, input_data, metadata, idempotency_key, more)
 
     def get_task_result_stream(
         self, task_id: str, *, start: Cursor | str = "start", on_rewind: OnRewind = "keep"

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tailplane.protocol.errors import TailplaneError
+from tailplane.protocol.priorities import Priority
 from tailplane.protocol.states import State
 
 Model = TypeVar("Model", bound="Answer")
@@ -48,6 +49,9 @@ class TaskStatus(Answer):
     parent_id: str | None = None
     due_at: float | None = None
     schedule: str | None = None
+    priority: Priority = Priority.NORMAL
+    concurrency_key: str | None = None
+    concurrency_limit: int | None = None
     result: Any = None
     error: ErrorInfo | None = None
 
@@ -145,6 +149,8 @@ class WorkflowInfo(Answer):
     start_within_ms: int | None = None
     max_attempts: int = 1
     concurrency: int | None = None
+    max_running: int | None = None
+    priority: Priority = Priority.NORMAL
 
 
 class WorkflowList(Answer):

@@ -14,10 +14,11 @@ from tailplane.client.schedules import put_off
 from tailplane.client.session_state import SessionState
 from tailplane.client.session_stream import SessionStream
 from tailplane.client.stream import ResultStream
-from tailplane.client.task import Task, submit
+from tailplane.client.task import Task, submit, terms_body
 from tailplane.client.transport import Patience, path
 from tailplane.protocol.cursor import Cursor
 from tailplane.protocol.errors import SessionNotFound
+from tailplane.protocol.priorities import Priority
 
 logger = logging.getLogger("tailplane.client")
 
@@ -50,6 +51,9 @@ class Session:
         idempotency_key: str | None = None,
         delay: Duration | None = None,
         run_at: datetime | None = None,
+        priority: Priority | str | None = None,
+        concurrency_key: str | None = None,
+        concurrency_limit: int = 1,
     ) -> Task:
         """Start a run of the workflow `name` and return its task, without waiting for a worker.
 
@@ -60,14 +64,20 @@ class Session:
             idempotency_key: the same key and request within 24 hours give the same task, not another one.
             delay: how long to put its start off, as a timedelta or in seconds.
             run_at: when to start it; a time that has passed means now. Not beside `delay`.
+            priority: `high`, `normal` or `low`: which tasks are claimed first; None: as the workflow says.
+            concurrency_key: of the tasks with the same key, whichever their workflows, at most `concurrency_limit` run
+                at once; the others wait, and hold up nothing else.
+            concurrency_limit: the newest task's counts for all of the key.
         Raises:
             ValueError: `run_at` has no time zone.
-            UnknownWorkflow, InvalidInput, TooLarge, Unserialisable, SessionClosed: it can't be started as asked.
+            UnknownWorkflow, InvalidInput, InvalidRequest, TooLarge, Unserialisable, SessionClosed: it can't be started
+                as asked.
             IdempotencyConflict: the key was used for another request.
             QueueFull, Unavailable, ConnectionLost: it could not be started within the options' `retry_for`.
         """
         where = path("sessions", self.session_id, "tasks")
-        return await submit(self._link, where, name, input_data, metadata, idempotency_key, put_off(delay, run_at))
+        more = put_off(delay, run_at) | terms_body(priority, concurrency_key, concurrency_limit)
+        return await submit(self._link, where, name, input_data, metadata, idempotency_key, more)
 
     def get_task_result_stream(
         self, task_id: str, *, start: Cursor | str = "start", on_rewind: OnRewind = "keep"

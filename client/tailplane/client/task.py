@@ -188,14 +188,14 @@ async def submit(
     input_data: object,
     metadata: Mapping[str, str] | None,
     idempotency_key: str | None,
-    when: Mapping[str, object],
+    more: Mapping[str, object],
 ) -> Task:
     """Ask for a run of the workflow `name` at the endpoint `where`, and return the task's handle.
 
     Args:
-        when: what the body says of its start, see `put_off`.
+        more: what the body says besides, see `put_off` and `terms_body`.
     """
-    body: dict[str, object] = {"workflow": name, "input": input_data, **when}
+    body: dict[str, object] = {"workflow": name, "input": input_data, **more}
     if metadata:
         body["metadata"] = dict(metadata)
     # Without the caller's key a fresh one: it makes repeating the request after a lost answer safe.
@@ -205,6 +205,14 @@ async def submit(
         task = task_of(link, parse(TaskStatus, answer.value))
         note_task(task.task_id)
     return task
+
+
+def terms_body(priority: str | None, concurrency_key: str | None, concurrency_limit: int) -> dict[str, object]:
+    """Return what a submit says of when the task may run; nothing that a control plane would assume by itself."""
+    body: dict[str, object] = {} if priority is None else {"priority": str(priority)}
+    if concurrency_key is not None:
+        body |= {"concurrency_key": concurrency_key, "concurrency_limit": concurrency_limit}
+    return body
 
 
 def task_of(link: Link, status: TaskStatus) -> Task:

@@ -57,6 +57,9 @@ class DeadLetters:
             trace=trace,
             request=requeue_request(task.task_id, self.broker.tasks.dead_letter_retention),
             requeue_of=task.task_id,
+            priority=failed.terms.priority,
+            concurrency_key=failed.terms.concurrency_key,
+            concurrency_limit=failed.terms.concurrency_limit,
         )
         try:
             record = await self.submitter.submit(task.tenant, again)

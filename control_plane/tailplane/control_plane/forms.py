@@ -14,6 +14,7 @@ from tailplane.broker.memory import StepRecord
 from tailplane.control_plane import examples
 from tailplane.control_plane.survey import Standing
 from tailplane.protocol import codec
+from tailplane.protocol.priorities import Priority
 from tailplane.protocol.states import State
 
 
@@ -64,6 +65,11 @@ class Task(TypedDict):
     parent_id: NotRequired[Annotated[str, Field(description="The task that has started it.")]]
     due_at: NotRequired[Annotated[float, Field(description="When it was to start, if that was not at once.")]]
     schedule: NotRequired[Annotated[str, Field(description="The schedule that fired it.")]]
+    priority: NotRequired[Annotated[Priority, Field(description="Its class; absent: normal.")]]
+    concurrency_key: NotRequired[
+        Annotated[str, Field(description="Of the tasks with this key, only so many run at once.")]
+    ]
+    concurrency_limit: NotRequired[Annotated[int, Field(description="How many, as this task says.")]]
     result: NotRequired[Annotated[Any, Field(description="What the workflow returned. Not in lists.")]]
     error: NotRequired[Annotated[Error, Field(description="Why it did not succeed. Not in lists.")]]
 
@@ -165,6 +171,10 @@ class Workflow(TypedDict):
     ]
     max_attempts: int
     concurrency: NotRequired[Annotated[int, Field(description="How many at once in one worker; absent: any number.")]]
+    max_running: NotRequired[
+        Annotated[int, Field(description="How many at once over all workers; absent: any number.")]
+    ]
+    priority: NotRequired[Annotated[Priority, Field(description="Of a task whose submit says none; absent: normal.")]]
 
 
 class WorkflowList(TypedDict):
@@ -198,8 +208,12 @@ class QueueStanding(TypedDict):
     """What waits for one workflow."""
 
     workflow: str
-    depth: Annotated[int, Field(description="Tasks that wait, those that are not due yet included.")]
-    oldest_age_ms: Annotated[int, Field(description="For how long the first of them has been due; 0: none is.")]
+    depth: Annotated[
+        int, Field(description="Tasks that wait, those that are not due yet or wait for their key included.")
+    ]
+    oldest_age_ms: Annotated[
+        int, Field(description="For how long the first of them that a worker may take has been due; 0: none is.")
+    ]
     workers: Annotated[int, Field(description="How many workers run the workflow.")]
 
 
@@ -259,6 +273,11 @@ def task_form(record: TaskRecord) -> Task:
         form["due_at"] = record.due_at
     if record.schedule is not None:
         form["schedule"] = record.schedule
+    if record.terms.priority is not Priority.NORMAL:
+        form["priority"] = record.terms.priority
+    if record.terms.concurrency_key is not None:
+        form["concurrency_key"] = record.terms.concurrency_key
+        form["concurrency_limit"] = record.terms.concurrency_limit
     return form
 
 
@@ -331,6 +350,10 @@ def workflow_form(record: WorkflowRecord) -> Workflow:
         form["start_within_ms"] = record.start_within_ms
     if record.concurrency is not None:
         form["concurrency"] = record.concurrency
+    if record.max_running is not None:
+        form["max_running"] = record.max_running
+    if record.priority != Priority.NORMAL:
+        form["priority"] = Priority(record.priority)
     return form
 
 

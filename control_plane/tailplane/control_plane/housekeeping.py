@@ -1,4 +1,5 @@
-"""Housekeeping: ends queued tasks whose time is up, and forgets those whose records are gone, dead letters too.
+"""Housekeeping: ends queued tasks whose time is up, forgets those whose records are gone, dead letters too, and lets
+tasks in that wait for a concurrency key which has room.
 
 Every control plane does it; doing it twice changes nothing. A little at a time, so that it never holds up Redis.
 """
@@ -40,6 +41,8 @@ class Housekeeper:
         self._seen_dead: TaskId | None = None
         # How many overdue tasks of each queue the look has passed over, since they are not late; anew at its end.
         self._passed: dict[str, int] = {}
+        # Where the look through the concurrency keys goes on.
+        self._looked_at = 0
 
     async def run(self) -> None:
         """Keep house until cancelled; Redis may come and go."""
@@ -47,6 +50,7 @@ class Housekeeper:
 
     async def _keep(self) -> None:
         await self.end_overdue()
+        await self.admit()
         # On at once where many have gone: at a fixed pace the index would grow faster than it is swept.
         while await self.forget_gone() >= AT_ONCE // 2:
             pass
@@ -74,6 +78,15 @@ class Housekeeper:
                 if looked == AT_ONCE:
                     self._passed[name] = passed + looked - late
         return ended
+
+    async def admit(self) -> int:
+        """Let tasks in that wait for a concurrency key which has room, and that nobody has let in; return how many.
+
+        Raises:
+            StoreUnavailable: Redis does not answer.
+        """
+        admitted, self._looked_at = await self._broker.queue.admit(AT_ONCE, self._looked_at)
+        return admitted
 
     async def _end_late(self, workflow: str, patience: timedelta, passed: int) -> tuple[int, int]:
         """Return how many overdue tasks of a queue, behind so many others, were looked at, and how many ended."""

@@ -50,14 +50,16 @@ ROWS: list[Row[Services]] = [
     Row(
         "tailplane_queue_depth_tasks",
         "gauge",
-        "Tasks that wait in a workflow's queue, those that are not due yet included. Of the deployment.",
+        "Tasks that wait in a workflow's queue, those that are not due yet or wait for their key included. "
+        "Of the deployment.",
         _standing(lambda found: {(name,): backlog.depth for name, backlog in found.backlogs.items()}),
         _WORKFLOW,
     ),
     Row(
         "tailplane_queue_oldest_age_seconds",
         "gauge",
-        "For how long the first task of a queue has been due, by Redis' clock; 0 where none is. Of the deployment.",
+        "For how long the first task of a queue that a worker may take has been due, by Redis' clock; 0 where none "
+        "is. Of the deployment.",
         _standing(lambda found: {(name,): backlog.oldest_s for name, backlog in found.backlogs.items()}),
         _WORKFLOW,
     ),

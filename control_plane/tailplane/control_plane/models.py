@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 
 from tailplane.control_plane.moments import FURTHEST, DelayMs, Moment
 from tailplane.protocol.errors import InvalidRequest
+from tailplane.protocol.priorities import Priority
 
 WORKFLOW_PATTERN = r"^[A-Za-z_][A-Za-z0-9_.-]{0,127}$"
 
@@ -17,6 +18,11 @@ Metadata = Annotated[
     ],
     Field(max_length=32, description="Labels of the caller's own."),
 ]
+
+
+# The queue's scripts take a line break for the end of a key.
+ConcurrencyKey = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+MOST_AT_ONCE = 1_000_000
 
 
 class Body(BaseModel):
@@ -45,6 +51,16 @@ class Submit(Body):
     metadata: Metadata = Field(default_factory=dict)
     delay_ms: DelayMs | None = Field(None, description="How long to put the start off.")
     run_at: Moment | None = Field(None, description="When to start it: a time that has passed means now.")
+    priority: Annotated[Priority, Field(strict=False)] | None = Field(
+        None, description="Which tasks are claimed first; absent: as the workflow says."
+    )
+    concurrency_key: ConcurrencyKey | None = Field(
+        None,
+        description="Of the tasks with this key, whichever their workflows, at most `concurrency_limit` run at once.",
+    )
+    concurrency_limit: int = Field(
+        1, ge=1, le=MOST_AT_ONCE, description="Of `concurrency_key`; the newest task's counts for all of the key."
+    )
 
     @model_validator(mode="after")
     def _is_put_off_once(self) -> Self:

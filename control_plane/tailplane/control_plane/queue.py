@@ -1,8 +1,9 @@
 """arq's client, enqueueing the way Tailplane does. The only module of the control plane that imports arq.
 
 arq's own `enqueue_job` pickles the call into a key and adds the job to one queue, which workers poll. Here the call is
-the task's record, which exists already; the job's id is the task; there is one sorted set per workflow; and one script
-(`broker/scripts/enqueue.lua`) adds the task, remembers the request and rings the doorbell that wakes a worker.
+the task's record, which exists already; the job's id is the task; there is one sorted set per workflow and class; and
+one script (`broker/scripts/enqueue.lua`) adds the task, remembers the request and rings the doorbell that wakes a
+worker.
 """
 
 from datetime import timedelta
@@ -11,7 +12,7 @@ from typing import Any
 from arq.connections import ArqRedis
 from arq.jobs import Job
 
-from tailplane.broker import Keys, Queue, Request, TaskRef, connect
+from tailplane.broker import PLAIN, Keys, Queue, Request, TaskRef, Terms, connect
 from tailplane.broker.wire import Wire
 from tailplane.protocol.errors import IdempotencyConflict
 from tailplane.protocol.ids import SessionId, TaskId
@@ -46,6 +47,7 @@ class TaskQueue(ArqRedis):
         request: Request | None = None,
         limit: int | None = None,
         requeue_of: TaskId | None = None,
+        terms: Terms = PLAIN,
     ) -> QueuedJob:
         """Queue a recorded task, once per request.
 
@@ -57,6 +59,7 @@ class TaskQueue(ArqRedis):
             request: the idempotency key it came with.
             limit: how many tasks may wait in the workflow's queue; None: any number.
             requeue_of: the dead letter that it does again.
+            terms: on which it is claimed.
 
         Returns:
             The job of the task that stands for the request: another one where the key came before.
@@ -69,7 +72,14 @@ class TaskQueue(ArqRedis):
         """
         task = TaskRef.from_member(_job_id.encode())
         standing = await self.tasks.enqueue(
-            task, function, delay=_defer_by, session=session, request=request, limit=limit, requeue_of=requeue_of
+            task,
+            function,
+            delay=_defer_by,
+            session=session,
+            request=request,
+            limit=limit,
+            requeue_of=requeue_of,
+            terms=terms,
         )
         if request and standing.content != request.content:
             raise IdempotencyConflict("this idempotency key came before, with another request")

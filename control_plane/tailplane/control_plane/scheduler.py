@@ -15,7 +15,7 @@ from datetime import timedelta
 
 import structlog
 
-from tailplane.broker import Broker, NewTask, Outage, TaskRef
+from tailplane.broker import Broker, NewTask, Outage, TaskRef, Terms
 from tailplane.broker.records import SUMMARY_FIELDS, Fired
 from tailplane.broker.schedules import Move, MovedOn, ScheduleRecord
 from tailplane.broker.tasks import TooLateToRecord
@@ -28,6 +28,7 @@ from tailplane.control_plane.tracing import enqueuing
 from tailplane.control_plane.workflow_registry import WorkflowRegistry
 from tailplane.protocol.errors import TaskNotFound, UnknownWorkflow
 from tailplane.protocol.ids import DEFAULT_TENANT
+from tailplane.protocol.priorities import Priority
 
 # The longest time between two looks: a schedule that was put or resumed meanwhile fires so late at the most.
 EVERY = timedelta(milliseconds=500)
@@ -128,10 +129,10 @@ class Scheduler:
         broker, spec, ref = self._broker, schedule.spec, schedule.task_at(due_ms)
         try:
             workflow = await self._registry.find(spec.workflow)
-            version, start_within = workflow.version, workflow.start_within
+            version, start_within, priority = workflow.version, workflow.start_within, Priority(workflow.priority)
         except UnknownWorkflow:
             # It was there when the schedule was put: its workers may come back.
-            version, start_within = "", None
+            version, start_within, priority = "", None, Priority.NORMAL
         record_by_ms = read_ms + int(broker.tasks.retention.total_seconds() * 500)
         with enqueuing(ref, spec.workflow, None, {}) as trace:
             task = NewTask(
@@ -144,10 +145,11 @@ class Scheduler:
                 trace=trace,
                 start_within=start_within,
                 fired=Fired(schedule.name, due_ms, record_by_ms),
+                terms=Terms(priority),
             )
             try:
                 await broker.tasks.create(task)
-                await broker.schedules.fire(schedule, move, due_ms, ref)
+                await broker.schedules.fire(schedule, move, due_ms, ref, priority)
             except TooLateToRecord:
                 return False
             except MovedOn as error:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from tailplane.broker import Broker, NewTask, Request, TaskRecord, TaskRef
+from tailplane.broker import Broker, NewTask, Request, TaskRecord, TaskRef, Terms, WorkflowRecord
 from tailplane.broker.records import SUMMARY_FIELDS, Fired
 from tailplane.control_plane.counts import Counts
 from tailplane.control_plane.depths import Depth, Depths
@@ -19,6 +19,7 @@ from tailplane.control_plane.workflow_registry import WorkflowRegistry
 from tailplane.protocol import codec
 from tailplane.protocol.errors import IdempotencyConflict, QueueFull, RequestError
 from tailplane.protocol.ids import SessionId, TaskId
+from tailplane.protocol.priorities import Priority
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +38,8 @@ class Submission(NamedTuple):
         requeue_of: the dead letter that the task does again.
         delay: how long to put its start off.
         fired: the schedule that somebody triggered.
+        priority: its class; None: the workflow's.
+        concurrency_key, concurrency_limit: as of `Terms`.
     """
 
     workflow: str
@@ -50,6 +53,9 @@ class Submission(NamedTuple):
     requeue_of: TaskId | None = None
     delay: timedelta = timedelta()
     fired: Fired | None = None
+    priority: Priority | None = None
+    concurrency_key: str | None = None
+    concurrency_limit: int = 1
 
 
 class Submitter:
@@ -107,6 +113,7 @@ class Submitter:
                 requeue_of=wanted.requeue_of,
                 delay=wanted.delay,
                 fired=wanted.fired,
+                terms=_terms(wanted, workflow),
             )
             # The answer is what was recorded, however fast a worker is.
             record = await self._broker.tasks.create(task)
@@ -143,6 +150,7 @@ class Submitter:
                 request=request,
                 limit=self._max_queued,
                 requeue_of=task.requeue_of,
+                terms=task.terms,
             )
         except QueueFull as full:
             self._counts.refused[task.workflow,] += 1
@@ -161,3 +169,8 @@ class Submitter:
         if standing != task.ref:
             await self._broker.tasks.discard(task.ref)
         return standing
+
+
+def _terms(wanted: Submission, workflow: WorkflowRecord) -> Terms:
+    priority = wanted.priority or Priority(workflow.priority)
+    return Terms(priority, wanted.concurrency_key, wanted.concurrency_limit)

@@ -23,14 +23,17 @@ from tailplane.broker import (
     NewTask,
     Refusal,
     Request,
+    Room,
     SessionRef,
     TaskRef,
+    Terms,
     WorkerRecord,
     WorkflowRecord,
     connect,
     parse_published,
 )
 from tailplane.broker.event_log import PUBLISH_BYTES
+from tailplane.broker.parking import Parked
 from tailplane.broker.records import OUTCOME_FIELDS
 from tailplane.protocol import codec
 from tailplane.protocol.cursor import Cursor
@@ -38,7 +41,7 @@ from tailplane.protocol.events import PlatformType, join_events, pack_event, pac
 from tailplane.protocol.ids import DEFAULT_TENANT, EntryId, SessionId, TaskId, WorkerId
 from tailplane.protocol.states import State, Trigger
 
-from .model import HOST, VERSION, Finish, Said, Seen, SeenQueue, Written
+from .model import HOST, RANKS, VERSION, Blocked, Finish, Holder, Kept, Limit, Line, Said, Seen, SeenQueue, Written
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -168,9 +171,10 @@ class Calls:
         delay: timedelta,
         session: SessionId | None,
         request: tuple[str, str] | None,
+        terms: Terms,
     ) -> tuple[TaskId, str]:
         made = await self.broker.queue.enqueue(
-            task, workflow, delay=delay, session=session, request=Request(*request) if request else None
+            task, workflow, delay=delay, session=session, request=Request(*request) if request else None, terms=terms
         )
         return made.task_id, made.content
 
@@ -178,21 +182,33 @@ class Calls:
         return await self.broker.queue.made_by(DEFAULT_TENANT, Request(key, ""))
 
     async def claim(
-        self, worker: WorkerId, free: int, room: Mapping[str, int]
+        self, worker: WorkerId, free: int, room: Mapping[str, int], bounds: Mapping[str, int], before: int
     ) -> tuple[list[tuple[TaskRef, str]], timedelta | None]:
         """Return what was claimed, and when the next task is due."""
-        claims = await self.broker.queue.claim(worker, free, room)
+        rooms = {workflow: Room(places, bounds.get(workflow)) for workflow, places in room.items()}
+        claims = await self.broker.queue.claim(worker, free, rooms, before)
         assert all(claim.waited >= timedelta() for claim in claims.taken)
         return [(claim.task, claim.workflow) for claim in claims.taken], claims.next_due
 
-    async def acknowledge(self, worker: WorkerId, tasks: Sequence[TaskRef]) -> None:
-        await self.broker.queue.acknowledge(worker, *tasks)
+    async def acknowledge(self, worker: WorkerId, task: TaskRef, workflow: str, has_terms: bool) -> None:
+        await self.broker.queue.acknowledge(worker, Claim(task, workflow, timedelta(), has_terms))
 
     async def requeue(self, worker: WorkerId, task: TaskRef, workflow: str, delay: timedelta) -> bool:
         return await self.broker.queue.requeue(worker, Claim(task, workflow, timedelta()), delay)
 
     async def withdraw(self, task: TaskRef, workflow: str, worker: WorkerId | None) -> None:
         await self.broker.queue.withdraw(task, workflow, worker)
+
+    async def park(self, worker: WorkerId, task: TaskRef, workflow: str) -> bool:
+        return await self.broker.parking.park(worker, Claim(task, workflow, timedelta()), None)
+
+    async def unpark(self, task: TaskRef, workflow: str) -> bool:
+        return await self.broker.parking.unpark(Parked(task, workflow))
+
+    async def admit(self) -> int:
+        given, next_ = await self.broker.queue.admit(1000)
+        assert next_ == 0
+        return given
 
     async def register(self, worker: WorkerId, workflows: Sequence[str]) -> None:
         record = WorkerRecord(worker, HOST, 42, "0.1.0", list(workflows), 10, started_at=0)
@@ -212,8 +228,12 @@ class Calls:
         """Wait for work, as an idle worker does; there is a token."""
         await asyncio.wait_for(self.broker.queue.wait([workflow], LEASE), PATIENCE)
 
-    async def let_delay_pass(self, task: TaskRef, workflow: str, due: int) -> None:
-        await self._run("ZADD", self.broker.keys.due(workflow), "XX", due, task.member)
+    async def let_delay_pass(self, task: TaskRef, line: Line, due: int) -> None:
+        await self._run("ZADD", self._key_of(line), "XX", due, task.member)
+
+    def _key_of(self, line: Line) -> str:
+        workflow, rank = line
+        return self.broker.keys.queue_of(workflow)[rank]
 
     # What there is to be seen.
 
@@ -264,9 +284,15 @@ class Calls:
             *await asyncio.gather(
                 self._leases(),
                 _each(workers, queue.held),
-                _each(workflows, self.due),
+                _each([(workflow, rank) for workflow in workflows for rank in RANKS], self.due),
                 _each(workflows, lambda workflow: queue.overdue(workflow, timedelta(), 1000)),
+                _each(workflows, queue.depth),
                 _each(workflows, self._tokens),
+                self.kept(),
+                self.blocked(),
+                self._holders(),
+                self._limits(),
+                self._parked(),
                 _each([None, *sessions], lambda session: catalogue.task_ids(DEFAULT_TENANT, session, None, 1000)),
                 _each(sessions, self._joined),
             )
@@ -281,10 +307,41 @@ class Calls:
         described, lapsed = await asyncio.gather(self.broker.queue.workers(), self.broker.queue.lapsed())
         return {each.worker_id: each.worker_id not in lapsed for each in described}
 
-    async def due(self, workflow: str) -> dict[TaskRef, int]:
-        """Return when each task of a workflow is due, ms by the server's clock."""
-        rows = await self._run("ZRANGE", self.broker.keys.due(workflow), 0, -1, "WITHSCORES")
+    async def due(self, line: Line) -> dict[TaskRef, int]:
+        """Return when each task of a workflow and class is due, ms by the server's clock."""
+        rows = await self._run("ZRANGE", self._key_of(line), 0, -1, "WITHSCORES")
         return {TaskRef.from_member(rows[i]): int(rows[i + 1]) for i in range(0, len(rows), 2)}
+
+    async def kept(self) -> dict[TaskRef, Kept]:
+        rows = await self._run("HGETALL", self.broker.keys.terms)
+        found = {}
+        for member, value in zip(rows[::2], rows[1::2], strict=True):
+            rank, limit, key, due = value.decode().split("\n")
+            kept = Kept(int(rank), key or None, int(limit) if limit else None, int(due) if due else None)
+            found[TaskRef.from_member(member)] = kept
+        return found
+
+    async def blocked(self) -> set[Blocked]:
+        rows = await self._run("ZRANGE", self.broker.keys.blocked, 0, -1)
+        entries = [row.decode().split("\n") for row in rows]
+        return {Blocked(workflow, key, int(at[0]), int(at[1:]), member) for workflow, key, at, member in entries}
+
+    async def _holders(self) -> set[Holder]:
+        rows = await self._run("ZRANGE", self.broker.keys.holders, 0, -1)
+        entries = [row.decode().split("\n") for row in rows]
+        return {Holder(key, TaskRef.from_member(member.encode()), worker) for key, member, worker in entries}
+
+    async def _parked(self) -> dict[TaskRef, str]:
+        return {parked.task: parked.workflow for parked in await self.broker.parking.page(0, 1000)}
+
+    async def _limits(self) -> dict[str, Limit]:
+        rows = await self._run("HGETALL", self.broker.keys.limits)
+        found = {}
+        for key, value in zip(rows[::2], rows[1::2], strict=True):
+            limit, *workflows = value.decode().split("\n")
+            assert len(set(workflows)) == len(workflows)
+            found[key.decode()] = Limit(int(limit), frozenset(workflows))
+        return found
 
     async def _tokens(self, workflow: str) -> int:
         """Return how many workers the doorbell would wake; it keeps its tokens, however slow the machine is."""

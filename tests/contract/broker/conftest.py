@@ -8,6 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from tailplane.broker import (
+    PLAIN,
     Append,
     Begun,
     Broker,
@@ -17,6 +18,7 @@ from tailplane.broker import (
     NewTask,
     TaskRecord,
     TaskRef,
+    Terms,
     WorkerRecord,
     WorkflowRecord,
 )
@@ -94,10 +96,10 @@ class Deployment:
         await self.broker.tasks.create(task)
         return task.ref
 
-    async def enqueue(self, workflow: str = "echo", due: float = 0) -> TaskRef:
+    async def enqueue(self, workflow: str = "echo", due: float = 0, terms: Terms = PLAIN) -> TaskRef:
         """Create and queue a task that is due in `due` seconds, or was `-due` seconds ago."""
-        task = await self.create(workflow)
-        await self.broker.queue.enqueue(task, workflow, delay=timedelta(seconds=due))
+        task = await self.create(workflow, terms=terms)
+        await self.broker.queue.enqueue(task, workflow, delay=timedelta(seconds=due), terms=terms)
         return task
 
     async def claim(self, **room: int) -> list[Claim]:

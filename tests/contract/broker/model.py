@@ -4,11 +4,12 @@
 behind. A refused call raises, or returns, before it changes anything: so the model says that it changes nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from tailplane.broker import HolderLost, LeaseLapsed, Refusal, StartTooLate, TailMismatch, TaskRef
+from tailplane.broker.queue import IN_TURN
 from tailplane.protocol.errors import SessionClosed, SessionNotFound, TaskLost, TaskNotFound
 from tailplane.protocol.ids import EntryId, SessionId, TaskId, WorkerId
 from tailplane.protocol.states import TRANSITIONS, State, Trigger, move
@@ -18,6 +19,7 @@ VERSION = "7"
 # As many of those who asked last are told of a task's end.
 MOST_LISTENERS = 4
 # Why an attempt is followed by another one.
+RANKS = (0, 1, 2)
 REASONS = {Trigger.RETRY: "failed", Trigger.HAND_BACK: "handed_back", Trigger.WAIT: "waited"}
 
 
@@ -53,19 +55,68 @@ class Seen(NamedTuple):
     entries: list[Written]
 
 
+# A due set: a workflow, and the rank of a class.
+Line = tuple[str, int]
+
+
+class Kept(NamedTuple):
+    """A task's terms, as the queue has them. `due`: since when, if it is blocked."""
+
+    rank: int
+    key: str | None
+    limit: int | None
+    due: int | None = None
+
+
+PLAIN = Kept(1, None, None)
+
+
+class Blocked(NamedTuple):
+    """A task that is due and whose key is full; in this order they are let in."""
+
+    workflow: str
+    key: str
+    rank: int
+    due: int
+    member: str
+
+
+class Holder(NamedTuple):
+    """A claim that holds a key, or counts for the bound of a workflow: `/` and its name."""
+
+    key: str
+    task: TaskRef
+    worker: str
+
+
+class Limit(NamedTuple):
+    """How many may run at once of a key, and which workflows have tasks of it, in no order."""
+
+    limit: int
+    workflows: frozenset[str]
+
+
 class SeenQueue(NamedTuple):
-    """What there is of the queue: as in `QueueModel`, with what is ripe, the longest due first, and what is listed.
+    """What there is of the queue: as in `QueueModel`, with what is ripe, and what is listed.
 
     Attributes:
+        ripe: of each workflow what is due, class by class, the longest first, and then what is blocked.
+        depths: of each workflow how many tasks wait.
         listed: the tasks of each session, the newest first; None: all tasks.
         joined: the tasks of each session, in the order in which they joined it.
     """
 
     leases: dict[WorkerId, bool]
     held: dict[WorkerId, dict[TaskRef, str]]
-    due: dict[str, dict[TaskRef, int]]
+    due: dict[Line, dict[TaskRef, int]]
     ripe: dict[str, list[TaskRef]]
+    depths: dict[str, int]
     tokens: dict[str, int]
+    kept: dict[TaskRef, Kept]
+    blocked: set[Blocked]
+    holders: set[Holder]
+    limits: dict[str, Limit]
+    parked: dict[TaskRef, str]
     listed: dict[SessionId | None, list[TaskId]]
     joined: dict[SessionId, list[TaskId]]
 
@@ -243,17 +294,27 @@ class QueueModel:
     """Who may run what next. It knows nothing of what becomes of the tasks.
 
     Attributes:
-        due: of each workflow the tasks that wait, and when each is due: ms, 0 until the server's clock has told.
+        due: of each workflow and class the tasks that wait, and when each is due: ms, 0 until the server's clock has
+            told.
         held: of each worker the tasks it has claimed, with their workflows.
+        keys: of each worker the keys that these hold.
+        kept: the terms of those tasks that have any.
+        parked: those that wait for a message, with their workflows.
         tokens: of each workflow how many workers its doorbell would wake.
         leases: whether the lease of a worker is alive; one without a lease is not in it.
         requests: what an idempotency key has made.
         doubled: tasks that somebody has queued a second time.
     """
 
-    due: dict[str, dict[TaskRef, int]]
+    due: dict[Line, dict[TaskRef, int]]
     held: dict[WorkerId, dict[TaskRef, str]]
     tokens: dict[str, int]
+    keys: dict[tuple[WorkerId, TaskRef], str] = field(default_factory=dict)
+    kept: dict[TaskRef, Kept] = field(default_factory=dict)
+    blocked: set[Blocked] = field(default_factory=set)
+    holders: set[Holder] = field(default_factory=set)
+    limits: dict[str, Limit] = field(default_factory=dict)
+    parked: dict[TaskRef, str] = field(default_factory=dict)
     leases: dict[WorkerId, bool] = field(default_factory=dict)
     tasks: set[TaskId] = field(default_factory=set)
     requests: dict[str, tuple[TaskId, str]] = field(default_factory=dict)
@@ -261,18 +322,33 @@ class QueueModel:
     doubled: set[TaskRef] = field(default_factory=set)
 
     def seen(self, now: int) -> SeenQueue:
-        ripe = {workflow: self.ripe(workflow, now) for workflow in self.due}
+        ripe = {workflow: self.ripe(workflow, now) for workflow in self.tokens}
+        depths = {
+            workflow: sum(len(self.due[workflow, rank]) for rank in RANKS) + len(self._blocked(workflow))
+            for workflow in self.tokens
+        }
         joined = {session: list(model.tasks) for session, model in self.sessions.items()}
         tasks = {None: list(self.tasks)} | joined
         listed = {session: sorted(ids, reverse=True) for session, ids in tasks.items()}
-        return SeenQueue(self.leases, self.held, self.due, ripe, self.tokens, listed, joined)
+        return SeenQueue(
+            self.leases, self.held, self.due, ripe, depths, self.tokens, self.kept, self.blocked, self.holders,
+            self.limits, self.parked, listed, joined,
+        )  # fmt: skip
 
     def places(self, task: TaskRef) -> int:
         """Return in how many places a task is."""
-        return sum(task in due for due in self.due.values()) + sum(task in held for held in self.held.values())
+        blocked = sum(each.member == task.member for each in self.blocked)
+        due, held = (sum(task in place for place in places.values()) for places in (self.due, self.held))
+        return due + held + blocked + (task in self.parked)
 
     def enqueue(
-        self, task: TaskRef, workflow: str, session: SessionId | None, request: tuple[str, str] | None
+        self,
+        task: TaskRef,
+        workflow: str,
+        session: SessionId | None,
+        request: tuple[str, str] | None,
+        terms: Kept,
+        is_delayed: bool,
     ) -> tuple[TaskId, str]:
         """Return the task that stands for the request, and the content of the request that made it."""
         key, content = request or ("", "")
@@ -289,49 +365,192 @@ class QueueModel:
         if self.places(task):
             self.doubled.add(task)
         self.tasks.add(task.task_id)
-        self._give(task, workflow)
+        if terms != PLAIN:
+            self._unblock(task, workflow)
+            self.kept[task] = terms
+        if terms.key and terms.limit:
+            self._note(terms.key, workflow, terms.limit, is_newest=True)
+            if not is_delayed and self._count(terms.key) >= terms.limit:
+                self._block(task, workflow, terms, 0)
+                return task.task_id, content
+        self._give(task, workflow, terms.rank)
         return task.task_id, content
 
-    def _give(self, task: TaskRef, workflow: str) -> None:
-        self.due[workflow][task] = 0
+    def _give(self, task: TaskRef, workflow: str, rank: int, due: int = 0) -> None:
+        self.due[workflow, rank][task] = due
         self.tokens[workflow] += 1
 
-    def claim(self, worker: WorkerId, free: int, room: Mapping[str, int], now: int) -> list[tuple[TaskRef, str]]:
-        """Take what has been due for longest: of each workflow as it has room, `free` in all."""
+    def _count(self, key: str) -> int:
+        return sum(holder.key == key for holder in self.holders)
+
+    def _note(self, key: str, workflow: str, limit: int, *, is_newest: bool = False) -> None:
+        known = self.limits.get(key, Limit(limit, frozenset()))
+        self.limits[key] = Limit(limit if is_newest else known.limit, known.workflows | {workflow})
+
+    def _block(self, task: TaskRef, workflow: str, terms: Kept, due: int) -> None:
+        assert terms.key
+        assert terms.limit
+        self.kept[task] = terms._replace(due=due)
+        self.blocked.add(Blocked(workflow, terms.key, terms.rank, due, task.member))
+        self._note(terms.key, workflow, terms.limit)
+
+    def _unblock(self, task: TaskRef, workflow: str) -> bool:
+        kept = self.kept.get(task)
+        if not kept or not kept.key or kept.due is None:
+            return False
+        entry = Blocked(workflow, kept.key, kept.rank, kept.due, task.member)
+        is_there = entry in self.blocked
+        self.blocked.discard(entry)
+        self.kept[task] = kept._replace(due=None)
+        return is_there
+
+    def _blocked(self, workflow: str) -> list[Blocked]:
+        return sorted(each for each in self.blocked if each.workflow == workflow)
+
+    def _admit(self, key: str, most: int) -> int:
+        """Let in as many of each workflow, if the key has room; return how many."""
+        given, limit = 0, self.limits.get(key)
+        if limit and self._count(key) < limit.limit:
+            for workflow in limit.workflows:
+                for each in [row for row in self._blocked(workflow) if row.key == key][:most]:
+                    task = TaskRef.from_member(each.member.encode())
+                    known = self.kept.get(task)
+                    self.kept[task] = Kept(each.rank, key, known.limit if known else 1)
+                    self.blocked.discard(each)
+                    self._give(task, workflow, each.rank, each.due)
+                    given += 1
+        return given
+
+    def admit(self) -> int:
+        return sum(self._admit(key, max(0, self.limits[key].limit - self._count(key))) for key in self.limits)
+
+    def _release(self, task: TaskRef, worker: str, workflow: str, key: str | None) -> None:
+        """Let go of what a claim holds, and let the next ones in."""
+        bound = Holder(f"/{workflow}", task, worker)
+        if bound in self.holders:
+            self.holders.discard(bound)
+            self.tokens[workflow] += 1
+        if key:
+            self.holders.discard(Holder(key, task, worker))
+            if not self._admit(key, 1) and not self._count(key):
+                self.limits.pop(key, None)
+
+    def claim(
+        self, worker: WorkerId, free: int, room: Mapping[str, int], bounds: Mapping[str, int], before: int, now: int
+    ) -> list[tuple[TaskRef, str]]:
+        """Take what has been due for longest, of the highest class but in each tenth turn: of each as it has room."""
         if not self.leases.get(worker):
             raise LeaseLapsed
-        found: list[tuple[int, str, TaskRef, str]] = []
+        left = {}
         for workflow, most in room.items():
-            ripe = [(self.due[workflow][task], task.member, task, workflow) for task in self.ripe(workflow, now)]
-            if not ripe:
+            left[workflow] = min(free, most)
+            is_full = False
+            if workflow in bounds:
+                places = bounds[workflow] - self._count(f"/{workflow}")
+                left[workflow], is_full = min(left[workflow], places), places <= 0
+            if is_full or not self._due(workflow, now):
                 # Nobody need come for them.
                 self.tokens[workflow] = 0
-            found += ripe[:most]
-        taken = [(task, workflow) for _, _, task, workflow in sorted(found)[:free]]
-        for task, workflow in taken:
-            del self.due[workflow][task]
-            self.held[worker][task] = workflow
+        taken: list[tuple[TaskRef, str]] = []
+        while len(taken) < free:
+            by_class = (before + len(taken) + 1) % IN_TURN != 0
+            found = [
+                (rank if by_class else 0, due, task.member, rank, task, workflow)
+                for workflow, places in left.items()
+                if places > 0
+                for due, rank, task in self._due(workflow, now)
+            ]
+            if not found:
+                break
+            _, due, _, rank, task, workflow = min(found)
+            del self.due[workflow, rank][task]
+            kept = self.kept.get(task)
+            if kept and kept.key and kept.limit:
+                if self._count(kept.key) >= self.limits.get(kept.key, kept).limit:  # type: ignore[operator]
+                    self._block(task, workflow, kept, due)
+                    continue
+                self._note(kept.key, workflow, kept.limit)
+            self._hold(worker, task, workflow, kept.key if kept else None, is_bound=workflow in bounds)
+            left[workflow] -= 1
+            taken.append((task, workflow))
         return taken
 
+    def _hold(self, worker: WorkerId, task: TaskRef, workflow: str, key: str | None, *, is_bound: bool) -> None:
+        was = self.keys.pop((worker, task), None)
+        if was and was != key:
+            self.holders.discard(Holder(was, task, worker))
+        if key:
+            self.keys[worker, task] = key
+            self.holders.add(Holder(key, task, worker))
+        if is_bound:
+            self.holders.add(Holder(f"/{workflow}", task, worker))
+        self.held[worker][task] = workflow
+
+    def _due(self, workflow: str, now: int) -> list[tuple[int, int, TaskRef]]:
+        return [
+            (due, rank, task) for rank in RANKS for task, due in self.due[workflow, rank].items() if due <= now
+        ]  # fmt: skip
+
+    def is_idle(self, now: int) -> bool:
+        """Whether there is nothing that a worker might take."""
+        return not any(self._due(workflow, now) for workflow in self.tokens)
+
     def ripe(self, workflow: str, now: int) -> list[TaskRef]:
-        """Return what is due, the longest first."""
-        due = self.due[workflow]
-        return sorted((task for task in due if due[task] <= now), key=lambda task: (due[task], task.member))
+        """Return what is due, class by class, the longest first, and then what is blocked."""
+        due = sorted((rank, due, task.member) for due, rank, task in self._due(workflow, now))
+        members = [member for _, _, member in due] + [each.member for each in self._blocked(workflow)]
+        return [TaskRef.from_member(member.encode()) for member in members]
 
-    def acknowledge(self, worker: WorkerId, tasks: Sequence[TaskRef]) -> None:
-        for task in tasks:
-            self.held[worker].pop(task, None)
+    def _let_go(self, worker: WorkerId, task: TaskRef) -> tuple[str, str | None] | None:
+        """Take a task out of a worker's running set; return its workflow and the key it holds."""
+        workflow = self.held[worker].pop(task, None)
+        return None if workflow is None else (workflow, self.keys.pop((worker, task), None))
 
-    def requeue(self, worker: WorkerId, task: TaskRef, workflow: str) -> bool:
-        if self.held[worker].pop(task, None) is None:
+    def acknowledge(self, worker: WorkerId, task: TaskRef) -> None:
+        if held := self._let_go(worker, task):
+            self.kept.pop(task, None)
+            self._release(task, worker, *held)
+
+    def requeue(self, worker: WorkerId, task: TaskRef) -> bool:
+        held = self._let_go(worker, task)
+        if held is None:
             return False
-        self._give(task, workflow)
+        self._give_back(worker, task, *held)
         return True
 
+    def park(self, worker: WorkerId, task: TaskRef) -> bool:
+        held = self._let_go(worker, task)
+        if held is None:
+            return False
+        self._release(task, worker, *held)
+        self.parked[task] = held[0]
+        return True
+
+    def unpark(self, task: TaskRef) -> bool:
+        workflow = self.parked.pop(task, None)
+        if workflow is None:
+            return False
+        self._give(task, workflow, self.kept.get(task, PLAIN).rank)
+        return True
+
+    def _give_back(self, worker: WorkerId, task: TaskRef, workflow: str, key: str | None) -> None:
+        self._release(task, worker, workflow, key)
+        self._give(task, workflow, self.kept.get(task, PLAIN).rank)
+
     def withdraw(self, task: TaskRef, workflow: str, worker: WorkerId | None) -> None:
-        self.due[workflow].pop(task, None)
-        if worker:
-            self.held[worker].pop(task, None)
+        kept = self.kept.get(task, PLAIN)
+        found = [self.due[workflow, rank].pop(task, None) for rank in RANKS]
+        is_found = any(due is not None for due in found)
+        if is_found:
+            self._release(task, "", workflow, kept.key)
+        if kept.key:
+            is_found |= self._unblock(task, workflow)
+        is_found |= self.parked.pop(task, None) is not None
+        if worker and (held := self._let_go(worker, task)):
+            is_found = True
+            self._release(task, worker, workflow, held[1])
+        if is_found:
+            self.kept.pop(task, None)
 
     def renew(self, worker: WorkerId) -> int:
         """Return how many tasks it holds. A lease that ran out is saved, if nobody has struck the worker off."""
@@ -345,7 +564,8 @@ class QueueModel:
         if self.leases.get(worker) and not leaves:
             return -1
         self.leases.pop(worker, None)
-        held, self.held[worker] = self.held[worker], {}
-        for task, workflow in held.items():
-            self._give(task, workflow)
-        return len(held)
+        tasks = list(self.held[worker])
+        for task in tasks:
+            if held := self._let_go(worker, task):
+                self._give_back(worker, task, *held)
+        return len(tasks)

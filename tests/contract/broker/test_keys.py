@@ -7,9 +7,10 @@ from datetime import timedelta
 import pytest
 from redis.asyncio import Redis
 
-from tailplane.broker import Broker, Keys, Request, SessionRef, TaskRef, keys
+from tailplane.broker import Broker, Keys, Request, SessionRef, TaskRef, Terms, keys
 from tailplane.protocol.errors import InvalidId
 from tailplane.protocol.ids import new_session_id, new_task_id, new_worker_id
+from tailplane.protocol.priorities import Priority
 from tailplane.protocol.states import Trigger
 
 from .conftest import LAPSED, Deployment, append, closing, every
@@ -53,6 +54,11 @@ async def live(deployment: Deployment) -> None:
     cancelled = await deployment.enqueue()
     await deployment.cancel(cancelled, 0)
     await deployment.enqueue(due=600)
+    for priority in Priority:
+        await deployment.enqueue(terms=Terms(priority, "key"))
+    await deployment.claim(echo=1)
+    await deployment.enqueue(terms=Terms(Priority.HIGH, "key"))
+    await deployment.enqueue(terms=Terms(Priority.LOW))
     await broker.catalogue.note_gone(TENANT, [cancelled.task_id])
     for _ in range(2):
         dead = await deployment.create()

@@ -138,18 +138,19 @@ async def test_claims_of_several_workers_at_once_are_disjoint(deployment: Deploy
 async def test_an_acknowledged_task_is_nowhere(deployment: Deployment, broker: Broker) -> None:
     await deployment.register()
     task = await deployment.enqueue()
-    await deployment.claim()
+    (claim,) = await deployment.claim()
     for _ in range(2):
-        await broker.queue.acknowledge(deployment.worker, task)
+        await broker.queue.acknowledge(deployment.worker, claim)
         assert await places(deployment, task) == []
 
 
 async def test_many_are_acknowledged_at_once(deployment: Deployment, broker: Broker) -> None:
     await deployment.register()
-    tasks = [await deployment.enqueue() for _ in range(3)]
-    await deployment.claim()
-    await broker.queue.acknowledge(deployment.worker, *tasks[:2])
-    assert await broker.queue.held(deployment.worker) == {tasks[2]: "echo"}
+    for _ in range(3):
+        await deployment.enqueue()
+    claims = await deployment.claim()
+    await broker.queue.acknowledge(deployment.worker, *claims[:2])
+    assert await broker.queue.held(deployment.worker) == {claims[2].task: "echo"}
 
 
 async def test_one_claim_takes_a_bounded_number(deployment: Deployment, broker: Broker) -> None:

@@ -13,6 +13,7 @@ from tailplane.broker.tasks import TooLateToRecord
 from tailplane.protocol import codec
 from tailplane.protocol.errors import ScheduleNotFound, TaskNotFound
 from tailplane.protocol.ids import TaskId, parse_task_id
+from tailplane.protocol.priorities import Priority
 from tailplane.protocol.states import TransitionRefused
 
 from .conftest import Deployment, every, new_task, server_now
@@ -52,6 +53,20 @@ async def test_a_due_time_is_queued_and_the_schedule_moves_on(broker: Broker, re
     assert await broker.schedules.upcoming(TENANT, 10) == [("hourly", 2000)]
     found = await broker.tasks.read(task)
     assert (found.schedule, found.due_at) == ("hourly", 1.0)
+
+
+async def test_a_fired_task_has_the_class_that_it_is_fired_with(deployment: Deployment, broker: Broker) -> None:
+    await deployment.register()
+    schedule = await put(broker)
+    task = await record(broker, schedule, 1000)
+    before = await deployment.enqueue(due=-60)
+
+    assert await broker.schedules.fire(schedule, FIRST, 1000, task, Priority.HIGH) == 1
+
+    claims = await deployment.claim()
+    assert [claim.task for claim in claims] == [task, before]
+    await broker.queue.acknowledge(deployment.worker, *claims)
+    assert not await broker.redis.exists(*broker.keys.of_terms)
 
 
 async def test_many_that_fire_one_due_time_at_once_queue_it_once(broker: Broker) -> None:

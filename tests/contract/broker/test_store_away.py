@@ -37,6 +37,7 @@ from tailplane.protocol.states import Trigger
 from .conftest import LEASE, new_task
 
 TASK, WORKER, SESSION = TaskRef(new_task_id()), new_worker_id(), new_session_id()
+CLAIM = Claim(TASK, "echo", timedelta())
 CALLS: dict[str, tuple[Any, ...]] = {
     "tasks.create": (new_task(),),
     "tasks.discard": (TASK,),
@@ -64,8 +65,10 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "queue.overdue": ("echo", LEASE, 1),
     "queue.claim": (WORKER, 1, {"echo": 1}),
     "queue.wait": (["echo"], timedelta(seconds=1)),
-    "queue.acknowledge": (WORKER, TASK),
-    "queue.requeue": (WORKER, Claim(TASK, "echo", timedelta()), timedelta()),
+    "queue.acknowledge": (WORKER, CLAIM),
+    "queue.admit": (1,),
+    "queue.waits": ([(TASK, "echo")],),
+    "queue.requeue": (WORKER, CLAIM, timedelta()),
     "queue.withdraw": (TASK, "echo", WORKER),
     "queue.tell_cancel": (WORKER, TASK, None),
     "queue.tell_message": (WORKER, TASK),

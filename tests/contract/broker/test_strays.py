@@ -4,8 +4,9 @@ from datetime import timedelta
 
 from redis.asyncio import Redis
 
-from tailplane.broker import Broker, TaskRef, strays
+from tailplane.broker import Broker, TaskRef, Terms, strays
 from tailplane.protocol.ids import TaskId
+from tailplane.protocol.priorities import Priority
 from tailplane.protocol.states import State, Trigger
 
 from .conftest import Deployment
@@ -90,3 +91,19 @@ async def test_another_deployment_on_the_same_server_is_left_alone(deployment: D
     await other.create()
     assert await look(deployment.broker, mend=True) == (0, set())
     assert (await look(other.broker))[0] == 1
+
+
+async def test_a_task_that_waits_for_its_key_is_no_stray_and_a_lost_one_gets_its_terms_again(
+    deployment: Deployment, broker: Broker, redis: Redis
+) -> None:
+    await deployment.register()
+    terms = [Terms(priority, "key", 2) for priority in Priority] + [Terms(Priority.LOW)]
+    tasks = [await deployment.enqueue(terms=each) for each in terms]
+    assert len(await deployment.claim(echo=3)) == 3
+    blocked = await deployment.enqueue(terms=terms[0])
+    assert await look(broker) == (5, set())
+    await redis.delete(*broker.keys.of_terms, *broker.keys.queue_of("echo"), broker.keys.running(deployment.worker))
+    assert await look(broker, mend=True) == (5, {*tasks, blocked})
+    claimed = [claim.task for claim in await deployment.claim(echo=9)]
+    assert set(claimed) == {tasks[0], blocked, tasks[3]}
+    assert claimed[-1] == tasks[3]

@@ -93,11 +93,13 @@ async def test_pages_and_filter(http: Any, fail: Fail) -> None:
 async def test_a_requeued_letter_is_a_new_task_with_all_that_was_asked_for(
     http: Any, broker: Broker, fail: Fail
 ) -> None:
-    dead = await fail("count", input={"n": 3}, metadata={"user": "ada"})
+    terms = {"priority": "high", "concurrency_key": "ada", "concurrency_limit": 3}
+    dead = await fail("count", input={"n": 3}, metadata={"user": "ada"}, **terms)
 
     response = await http.post(f"/v1/dead-letters/{dead}/requeue")
 
     assert response.status_code == 201, response.text
+    assert response.json().items() >= terms.items()
     task = response.json()
     assert response.headers["location"] == f"/v1/tasks/{task['task_id']}"
     assert task["task_id"] != dead

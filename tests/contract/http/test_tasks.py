@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -209,3 +210,54 @@ async def test_a_wait_out_of_bounds_is_422(http: Any, submit: Any, wait: str) ->
 async def test_health(http: httpx2.AsyncClient, fleet: Any) -> None:
     assert (await http.get("/healthz")).json() == {"status": "ok"}
     assert (await http.get("/readyz")).status_code == 200
+
+
+async def test_a_task_says_its_priority_and_its_key_and_is_claimed_by_them(
+    http: Any, broker: Broker, fleet: Any
+) -> None:
+    wanted = {"priority": "high", "concurrency_key": "customer 7 \u00e4", "concurrency_limit": 1}
+    plain = (await http.post("/v1/tasks", json={"workflow": "echo"})).json()
+    made = [(await http.post("/v1/tasks", json={"workflow": "echo"} | wanted)).json() for _ in range(2)]
+
+    assert [{name: task[name] for name in wanted} for task in made] == [wanted] * 2
+    assert not wanted.keys() & plain.keys()
+    claims = await broker.queue.claim(fleet.worker_id, 9, {"echo": 9})
+    assert [claim.task.task_id for claim in claims.taken][1:] == [plain["task_id"]]
+    blocked = next(task for task in made if task["task_id"] != claims.taken[0].task.task_id)
+    seen = (await http.get(f"/v1/tasks/{blocked['task_id']}")).json()
+    assert (seen["state"], {name: seen[name] for name in wanted}) == ("queued", wanted)
+    fleet_now = (await http.get("/v1/fleet")).json()
+    assert [queue["depth"] for queue in fleet_now["queues"] if queue["workflow"] == "echo"] == [1]
+    assert (await http.post(f"/v1/tasks/{blocked['task_id']}/cancel")).json()["state"] == "cancelled"
+    assert await broker.queue.depth("echo") == 0
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"priority": "urgent"},
+        {"priority": 1},
+        {"concurrency_key": ""},
+        {"concurrency_key": "x" * 201},
+        {"concurrency_key": "two\nlines"},
+        {"concurrency_key": "key", "concurrency_limit": 0},
+        {"concurrency_key": "key", "concurrency_limit": "2"},
+    ],
+)
+async def test_terms_that_mean_nothing_are_422(http: Any, fleet: Any, wrong: dict[str, Any]) -> None:
+    response = await http.post("/v1/tasks", json={"workflow": "echo"} | wrong)
+
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_request")
+
+
+async def test_a_workflow_s_priority_counts_where_the_submit_says_none(http: Any, broker: Broker, fleet: Any) -> None:
+    record = replace((await broker.queue.workflows())["echo"], priority="low", max_running=3)
+    await broker.redis.hset(broker.keys.workflows, "echo", codec.pack(asdict(record)))  # type: ignore[misc]
+
+    made = [
+        (await http.post("/v1/tasks", json={"workflow": "echo"} | more)).json() for more in ({}, {"priority": "normal"})
+    ]
+
+    assert [task.get("priority") for task in made] == ["low", None]
+    (shown,) = [each for each in (await http.get("/v1/workflows")).json()["workflows"] if each["name"] == "echo"]
+    assert (shown["priority"], shown["max_running"]) == ("low", 3)

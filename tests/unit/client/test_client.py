@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 import tailplane.client
-from tailplane.client import Client, DeadLetterNotFound, Schedule, ScheduleNotFound, State
+from tailplane.client import Client, DeadLetterNotFound, Priority, Schedule, ScheduleNotFound, State
 
 pytestmark = pytest.mark.anyio
 
@@ -154,3 +154,19 @@ async def test_it_works_without_a_block(server: Any, wire: Any) -> None:
     assert await client.workers() == []
     await client.aclose()
     await client.aclose()
+
+
+async def test_terms_are_sent_as_they_were_given_and_not_otherwise(server: Any, client: Client, wire: Any) -> None:
+    server.play(*[wire.answers(wire.task, 202)] * 3)
+
+    await client.run_workflow("words")
+    await client.run_workflow("words", priority="high")
+    await client.run_workflow("words", priority=Priority.LOW, concurrency_key="ada", concurrency_limit=2)
+
+    assert [request.body for request in server.requests] == [
+        {"workflow": "words", "input": None},
+        {"workflow": "words", "input": None, "priority": "high"},
+        {
+            "workflow": "words", "input": None, "priority": "low", "concurrency_key": "ada", "concurrency_limit": 2,
+        },
+    ]  # fmt: skip

@@ -2,7 +2,7 @@ from datetime import timedelta
 
 import pytest
 
-from tailplane.broker import Broker, Closing, NewTask, TaskRef
+from tailplane.broker import Broker, Closing, NewTask, TaskRef, Terms, WorkerRecord
 from tailplane.control_plane import housekeeping
 from tailplane.control_plane.housekeeping import Housekeeper
 from tailplane.control_plane.queue import TaskQueue
@@ -201,3 +201,43 @@ async def test_a_queued_task_without_a_record_leaves_the_queue(broker: Broker, q
     assert await Housekeeper(broker).end_overdue() == 1
 
     assert not await broker.redis.zcard(broker.keys.due("a"))
+
+
+async def test_a_task_that_waits_for_its_key_expires_too(broker: Broker, queue: TaskQueue) -> None:
+    broker = in_a_hurry(broker)
+    await _register(broker)
+    worker, terms = new_worker_id(), Terms(concurrency_key="key")
+    await broker.queue.register(WorkerRecord(worker, "host", 1, "1", ["a"], 1, 0), [], MINUTE)
+    tasks = [TaskRef(new_task_id()) for _ in range(2)]
+    for task in tasks:
+        await broker.tasks.create(NewTask(task, "a", "1", codec.pack(None), terms=terms))
+        await queue.enqueue_job("a", _job_id=task.member, terms=terms)
+        await broker.queue.claim(worker, 1, {"a": 1})
+    (blocked,) = await broker.queue.overdue("a", SOON, 10)
+    keeper = Housekeeper(broker)
+    while not keeper.ended:
+        await keeper.end_overdue()
+
+    assert (await broker.tasks.read(blocked)).state is State.EXPIRED
+    assert await broker.queue.depth("a") == 0
+
+
+async def test_a_key_that_nobody_leaves_lets_in_what_a_higher_limit_has_room_for(
+    broker: Broker, queue: TaskQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(housekeeping, "AT_ONCE", 1)
+    worker = new_worker_id()
+    await broker.queue.register(WorkerRecord(worker, "host", 1, "1", ["a"], 1, 0), [], MINUTE)
+
+    async def enqueue(limit: int, workflow: str = "a") -> None:
+        terms = Terms(concurrency_key="key", concurrency_limit=limit)
+        await queue.enqueue_job(workflow, _job_id=TaskRef(new_task_id()).member, terms=terms)
+
+    for _ in range(4):
+        await enqueue(1)
+        await broker.queue.claim(worker, 9, {"a": 9})
+    keeper = Housekeeper(broker)
+    assert await keeper.admit() == 0
+    await enqueue(3, "b")
+    assert await keeper.admit() == 2
+    assert len((await broker.queue.claim(worker, 9, {"a": 9})).taken) == 2

@@ -9,7 +9,7 @@ import pytest
 import structlog
 from redis.asyncio import Redis
 
-from tailplane.broker import Broker, NewTask, TaskRef, WorkerRecord
+from tailplane.broker import Broker, Claim, NewTask, TaskRef, WorkerRecord
 from tailplane.protocol.errors import StoreUnavailable
 from tailplane.protocol.ids import new_task_id, new_worker_id
 from tailplane.workers import lease as lease_module
@@ -134,7 +134,7 @@ async def test_a_task_that_was_taken_away_is_told(kept: Holder, broker: Broker) 
 async def test_a_task_that_ended_meanwhile_is_not_lost(kept: Holder, broker: Broker) -> None:
     for _ in range(20):
         task = await kept.claim()
-        await broker.queue.acknowledge(kept.record.worker_id, task)
+        await broker.queue.acknowledge(kept.record.worker_id, Claim(task, "flow", timedelta()))
         kept.running.discard(task)
     await kept.renewals(3)
     assert kept.lost == []

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -10,7 +11,7 @@ import pytest
 import structlog
 from redis.asyncio import Redis
 
-from tailplane.broker import Broker, Claim, NewTask, TaskRef, WorkerRecord, connect
+from tailplane.broker import PLAIN, Broker, Claim, NewTask, TaskRef, Terms, WorkerRecord, connect
 from tailplane.deploy.embedded import EmbeddedServer
 from tailplane.protocol.ids import new_task_id, new_worker_id
 from tailplane.workers import Workflow
@@ -53,7 +54,7 @@ class Floor:
                 await self.gates.setdefault(claim.task, asyncio.Event()).wait()
             if self.raises:
                 raise LookupError("by the test")
-            await self.broker.queue.acknowledge(self.worker_id, claim.task)  # type: ignore[arg-type]
+            await self.broker.queue.acknowledge(self.worker_id, claim)  # type: ignore[arg-type]
         finally:
             self.running[claim.workflow] -= 1
 
@@ -66,10 +67,10 @@ class Floor:
         me = WorkerRecord(self.worker_id, "host-1", 1, "0", [], 10, started_at=0)  # type: ignore[arg-type]
         await self.broker.queue.register(me, [], LEASE)
 
-    async def enqueue(self, workflow: str = "wide", delay: timedelta = timedelta()) -> TaskRef:
+    async def enqueue(self, workflow: str = "wide", delay: timedelta = timedelta(), terms: Terms = PLAIN) -> TaskRef:
         task = TaskRef(new_task_id())
-        await self.broker.tasks.create(NewTask(task, workflow, "1", b"\xc0"))
-        await self.broker.queue.enqueue(task, workflow, delay=delay)
+        await self.broker.tasks.create(NewTask(task, workflow, "1", b"\xc0", terms=terms))
+        await self.broker.queue.enqueue(task, workflow, delay=delay, terms=terms)
         return task
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -87,11 +88,13 @@ async def floor(server: EmbeddedServer, prefix: str) -> AsyncIterator[Floor]:
     await client.aclose(close_connection_pool=True)
 
 
-def leased(floor: Floor, concurrency: int = 4, poll_every: timedelta = LEASE) -> LeasedWorker:
+def leased(
+    floor: Floor, concurrency: int = 4, poll_every: timedelta = LEASE, workflows: Sequence[Workflow] = WORKFLOWS
+) -> LeasedWorker:
     return LeasedWorker(
         floor.broker,
         floor.worker_id,  # type: ignore[arg-type]
-        WORKFLOWS,
+        workflows,
         floor.run,
         concurrency=concurrency,
         poll_every=poll_every,
@@ -101,7 +104,13 @@ def leased(floor: Floor, concurrency: int = 4, poll_every: timedelta = LEASE) ->
 @pytest.fixture
 async def worker(floor: Floor) -> AsyncIterator[LeasedWorker]:
     """A worker that claims, and polls too seldom to find anything without the doorbell."""
-    worker = leased(floor)
+    async with at_work(floor, leased(floor)) as worker:
+        yield worker
+
+
+@asynccontextmanager
+async def at_work(floor: Floor, worker: LeasedWorker) -> AsyncIterator[LeasedWorker]:
+    """Let a worker claim while a block runs."""
     main = asyncio.ensure_future(worker.main())
     yield worker
     assert not main.done() or not worker.allow_pick_jobs, "the worker broke off"
@@ -242,3 +251,37 @@ async def test_a_worker_survives_the_loss_of_its_connections(
         await redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         await floor.enqueue()
         await floor.until(lambda count=count: len(floor.started) == count)
+
+
+async def test_a_workflow_s_bound_over_all_workers_is_kept_and_each_end_makes_room(floor: Floor) -> None:
+    workflows = [Workflow(wide, Options(max_running=2)), Workflow(narrow)]
+    async with at_work(floor, leased(floor, workflows=workflows)):
+        floor.holds = True
+        for _ in range(5):
+            await floor.enqueue()
+        await floor.until(lambda: floor.running["wide"] == 2)
+        # There is a place for others.
+        await floor.enqueue("narrow")
+        await floor.until(lambda: floor.running["narrow"] == 1)
+        floor.let_go()
+        await floor.until(lambda: len(floor.started) == 6)
+    assert floor.most["wide"] == 2
+
+
+async def test_tasks_of_a_full_key_wait_and_their_turn_comes_without_a_look(floor: Floor, worker: LeasedWorker) -> None:
+    terms = Terms(concurrency_key="key", concurrency_limit=2)
+    for _ in range(10):
+        await floor.enqueue(terms=terms)
+    await floor.until(lambda: len(floor.started) == 10)
+    assert floor.most["wide"] <= 2
+
+
+async def test_a_worker_that_finds_more_than_one_look_may_block_looks_on(floor: Floor, redis: Redis) -> None:
+    keys, members = floor.broker.keys, [f"default/t_{n:026}" for n in range(1200)]
+    await redis.hset(keys.terms, mapping=dict.fromkeys(members, "1\n1\ndefault/key\n"))  # type: ignore[misc]
+    await redis.zadd(keys.due("wide"), dict.fromkeys(members, 1000))
+    floor.holds = True
+    task = await floor.enqueue()
+    async with at_work(floor, leased(floor)):
+        await floor.until(lambda: len(floor.started) == 2)
+    assert task in {claim.task for claim in floor.started}

@@ -68,12 +68,15 @@ class TestDeclaration:
             retries=2,
             retry_delay=timedelta(seconds=3),
             concurrency=4,
+            max_running=6,
+            priority="low",
         )(coroutine)
         assert (made.name, made.version) == ("team.flow", "2024-1")
         record = made.record()
         assert (record.name, record.version, record.description) == ("team.flow", "2024-1", "Say nothing.")
         assert (record.timeout_ms, record.total_timeout_ms, record.start_within_ms) == (1500, 120_000, 3_600_000)
         assert (record.max_attempts, record.concurrency) == (3, 4)
+        assert (record.max_running, record.priority) == (6, "low")
 
     @pytest.mark.parametrize("name", ["timeout", "total_timeout", "start_within"])
     def test_a_time_of_nothing_is_refused(self, name: str) -> None:
@@ -93,6 +96,7 @@ class TestDeclaration:
         [
             ({"retries": -1}, "retries must be at least 0, not -1"),
             ({"concurrency": 0}, "concurrency must be at least 1, not 0"),
+            ({"max_running": 0}, "max_running must be at least 1, not 0"),
             ({"keep_last": 0}, "keep_last must be at least 1, not 0"),
             ({"retry_delay": -1}, "retry_delay must be at least 0, not -1 day"),
         ],
@@ -104,6 +108,8 @@ class TestDeclaration:
     def test_a_policy_that_there_is_not_is_refused(self) -> None:
         with pytest.raises(ValueError, match="on_full must be one of fail, block, coalesce, not 'drop'"):
             workflow(on_full="drop")(coroutine)  # type: ignore[call-overload]
+        with pytest.raises(ValueError, match="priority must be one of high, normal, low, not 'urgent'"):
+            workflow(priority="urgent")(coroutine)
 
     def test_it_stays_callable_as_the_function_it_is(self) -> None:
         @workflow

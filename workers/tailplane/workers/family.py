@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
-from tailplane.broker import Begun, NewTask, Request, TaskRecord, TaskRef
+from tailplane.broker import Begun, NewTask, Request, TaskRecord, TaskRef, Terms
 from tailplane.broker.deliveries import CHILD_ENDED
 from tailplane.broker.queue import REQUEST_MEMORY
 from tailplane.broker.records import OUTCOME_FIELDS, SUMMARY_FIELDS, Parent
@@ -22,6 +22,7 @@ from tailplane.protocol.errors import (
 )
 from tailplane.protocol.events import PlatformType
 from tailplane.protocol.ids import TaskId
+from tailplane.protocol.priorities import Priority
 from tailplane.protocol.states import State, Trigger
 
 if TYPE_CHECKING:
@@ -77,15 +78,16 @@ class Family:
             trace=record.trace,
             start_within=known.start_within,
             parent=Parent(record.task_id, depth),
+            terms=Terms(Priority(known.priority)),
         )
         await broker.tasks.create(new)
         # Once: a second place in the queue would take it from whoever runs it by then.
         request = Request(child, "child", max(REQUEST_MEMORY, broker.tasks.start_within))
         try:
-            await broker.queue.enqueue(task, workflow, session=record.session_id, request=request)
+            await broker.queue.enqueue(task, workflow, session=record.session_id, request=request, terms=new.terms)
         except (SessionClosed, SessionNotFound):
             # It takes no tasks from outside any more; what runs in it may go on.
-            await broker.queue.enqueue(task, workflow, request=request)
+            await broker.queue.enqueue(task, workflow, request=request, terms=new.terms)
 
     async def _find(self, task: TaskRef) -> TaskRecord | None:
         (found,) = await self.platform.broker.tasks.read_many([task], SUMMARY_FIELDS)

@@ -17,7 +17,7 @@ import structlog
 from arq.connections import ArqRedis
 from arq.worker import func
 
-from tailplane.broker import Broker, Claim, LeaseLapsed, Outage
+from tailplane.broker import Broker, Claim, LeaseLapsed, Outage, Room
 from tailplane.broker.queue import MOST_CLAIMED
 from tailplane.protocol import codec
 from tailplane.protocol.errors import StoreUnavailable
@@ -73,6 +73,9 @@ class LeasedWorker(arq.Worker):
         self._broker = broker
         self._worker = worker
         self._limits = {workflow.name: workflow.options.concurrency or concurrency for workflow in workflows}
+        self._max_running = {workflow.name: workflow.options.max_running for workflow in workflows}
+        # How many tasks were claimed: by it the queue lets each class have its turn.
+        self._taken = 0
         self.busy = dict.fromkeys(self._limits, 0)
         self._poll_every = poll_every
         self.outage = Outage("claims")
@@ -118,8 +121,13 @@ class LeasedWorker(arq.Worker):
         if not open_to:
             await self._changed.wait()
             return
-        claims = await self._broker.queue.claim(self._worker, free, room)
+        rooms = {name: Room(places, self._max_running[name]) for name, places in room.items()}
+        claims = await self._broker.queue.claim(self._worker, free, rooms, self._taken)
+        self._taken += len(claims.taken)
         await self.start_jobs(claims.taken)
+        if claims.next_due == timedelta():
+            # There was more than one look may take; what it passed over is out of the way of the next.
+            return
         if not claims.taken:
             await self._wait_for_work(open_to, min(self._poll_every, claims.next_due or self._poll_every))
         elif len(claims.taken) < min(free, MOST_CLAIMED):

@@ -42,7 +42,7 @@ class Release:
                 # Before the claim is acknowledged: should we die in between, whoever gets it next does it.
                 await self._note_if_failed(state)
                 await self._tell_parent(state)
-                await self._platform.acknowledgements.send(self._claim.task)
+                await self._platform.acknowledgements.send(self._claim)
                 return
             except StoreUnavailable as error:
                 await self.pause(error)

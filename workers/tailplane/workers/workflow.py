@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, Vali
 from tailplane.broker import WorkflowRecord
 from tailplane.protocol.errors import InvalidInput
 from tailplane.protocol.ids import check_workflow_name
+from tailplane.protocol.priorities import Priority
 
 WorkflowFunction = Callable[..., Any]
 OnFull = Literal["fail", "block", "coalesce"]
@@ -48,6 +49,8 @@ class Options:
         retry_on_crash: whether a task may run again whose worker was lost or stopped in the middle of an attempt; if
             not, it fails with `worker_lost`.
         concurrency: how many at once in one worker process; None: as many as the worker takes.
+        max_running: how many at once over all workers; None: any number. Each worker goes by its own code's.
+        priority: `high`, `normal` or `low`: which tasks are claimed first. What a submit says goes before it.
         keep_last: how many of the last events of a task's stream are kept at least, while others are removed as it goes
             on; None: all. A reader who comes too late is told what it missed.
         on_full: what `write_event_to_stream` does where Redis takes events slower than they come: `fail` raises
@@ -68,6 +71,8 @@ class Options:
     retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception
     retry_on_crash: bool = True
     concurrency: int | None = None
+    max_running: int | None = None
+    priority: str = Priority.NORMAL.value
     keep_last: int | None = None
     on_full: OnFull = "fail"
     log_events: str | None = None
@@ -85,10 +90,12 @@ class Options:
                 raise ValueError(f"{name} must be longer than nothing, not {duration}")
         if self.retry_delay < timedelta():
             raise ValueError(f"retry_delay must be at least 0, not {self.retry_delay}")
-        for name, least in (("retries", 0), ("concurrency", 1), ("keep_last", 1)):
+        for name, least in (("retries", 0), ("concurrency", 1), ("max_running", 1), ("keep_last", 1)):
             number = getattr(self, name)
             if number is not None and number < least:
                 raise ValueError(f"{name} must be at least {least}, not {number}")
+        if self.priority not in list(Priority):
+            raise ValueError(f"priority must be one of {', '.join(Priority)}, not {self.priority!r}")
         if self.on_full not in get_args(OnFull):
             raise ValueError(f"on_full must be one of {', '.join(get_args(OnFull))}, not {self.on_full!r}")
         if self.log_events is not None and str(self.log_events).upper() not in logging.getLevelNamesMapping():
@@ -138,6 +145,8 @@ class Workflow:
             start_within_ms=_ms(options.start_within),
             max_attempts=options.retries + 1,
             concurrency=options.concurrency,
+            max_running=options.max_running,
+            priority=str(options.priority),
         )
 
     def __repr__(self) -> str:
@@ -160,6 +169,8 @@ def workflow(
     retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
     retry_on_crash: bool = True,
     concurrency: int | None = None,
+    max_running: int | None = None,
+    priority: str = "normal",
     keep_last: int | None = None,
     on_full: OnFull = "fail",
     log_events: str | None = None,

@@ -21,9 +21,12 @@ class Script:
     sha: str
 
     @classmethod
-    def load(cls, name: str) -> "Script":
-        """Return the script of that name, read from the package."""
-        text = (resources.files(__package__) / f"{name}.lua").read_text("utf-8")
+    def load(cls, name: str, shared: str | None = None) -> "Script":
+        """Return the script of that name, read from the package, behind the text `shared` that several have."""
+        folder = resources.files(__package__)
+        text = (folder / f"{name}.lua").read_text("utf-8")
+        if shared:
+            text = (folder / "shared" / f"{shared}.lua").read_text("utf-8") + text
         return cls(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
     async def run(self, store: Store, keys: Sequence[str], args: Sequence[Any]) -> Any:
@@ -67,11 +70,14 @@ END = Script.load("end")
 AWAIT = Script.load("await")
 JUDGE = Script.load("judge")
 DELIVER = Script.load("deliver")
-ENQUEUE = Script.load("enqueue")
-CLAIM = Script.load("claim")
-REQUEUE = Script.load("requeue")
-PARK = Script.load("park")
-UNPARK = Script.load("unpark")
+ENQUEUE = Script.load("enqueue", "terms")
+CLAIM = Script.load("claim", "terms")
+REQUEUE = Script.load("requeue", "terms")
+PARK = Script.load("park", "terms")
+UNPARK = Script.load("unpark", "terms")
+ACKNOWLEDGE = Script.load("acknowledge", "terms")
+WITHDRAW = Script.load("withdraw", "terms")
+ADMIT = Script.load("admit", "terms")
 SCHEDULE = Script.load("schedule")
 FIRE = Script.load("fire")
 PASS_OVER = Script.load("pass_over")
@@ -81,4 +87,4 @@ NOTE_DEAD = Script.load("note_dead")
 SET_STATE = Script.load("set_state")
 REGISTER = Script.load("register")
 RENEW = Script.load("renew")
-REAP = Script.load("reap")
+REAP = Script.load("reap", "terms")

@@ -1,10 +1,10 @@
 -- Queue the recorded task of a due time and move the schedule on to its next one: both, or neither.
--- KEYS  1 schedule (hash)   2 schedules by their next due time (zset)   3 due (zset)   4 doorbell (list)
---       5 index of tasks (zset)
+-- KEYS  1 schedule (hash)   2 schedules by their next due time (zset)   3 due of its class (zset)
+--       4 doorbell (list)   5 index of tasks (zset)   6 terms (hash), see shared/terms.lua
 -- ARGV  1 name   2 revision that it must have   3 due time that must be its next one, ms since the epoch
 --       4 the due time that is fired, ms: that one, or a later one   5 the next one after it, ms; '': none
---       6 due times before it that are passed over   7 member   8 task id
--- Returns {'fired', tasks that wait, this one included}, or {'moved', 1 if the task never was queued and never will be,
+--       6 due times before it that are passed over   7 member   8 task id   9 class
+-- Returns {'fired', tasks of its class that wait, this one included}, or {'moved', 1 if the task never was queued and never will be,
 -- else 0}: the schedule has moved on before.
 local seen = redis.call('HMGET', KEYS[1], 'revision', 'next')
 if seen[1] ~= ARGV[2] or seen[2] ~= ARGV[3] then
@@ -25,6 +25,7 @@ end
 -- As `enqueue`, but that no bound is asked for: that was done before the task was recorded.
 redis.call('ZADD', KEYS[5], 0, ARGV[8])
 redis.call('ZADD', KEYS[3], now, ARGV[7])
+if ARGV[9] ~= '1' then redis.call('HSET', KEYS[6], ARGV[7], ARGV[9] .. '\n\n\n') end
 local tokens = redis.call('LPUSH', KEYS[4], '1')
 if tokens > 1000 then redis.call('LTRIM', KEYS[4], 0, 999) end
 if tokens == 1 or tokens > 1000 then redis.call('EXPIRE', KEYS[4], 60) end

@@ -1,28 +1,30 @@
 -- Give back what a worker held whose lease has run out, or who leaves, and strike it off.
--- KEYS  1 leases (zset)   2 the worker (hash)   3 its running set (hash)   then for each workflow: due (zset), doorbell (list)
+-- KEYS  1-4 of shared/terms.lua   5 leases (zset)   6 the worker (hash)   7 its running set (hash)
+--       then for each workflow: due of each class, doorbell
 -- ARGV  1 worker id   2 '1': it leaves by itself, whatever its lease   then for each workflow: its name
--- Returns the number of tasks given back, -1: the lease is alive, -2: it holds a task of a workflow not named here.
+-- Returns the number of tasks given back, -1: the lease is alive, or names of workflows that are needed too.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local lease = redis.call('ZSCORE', KEYS[1], ARGV[1])
+local lease = redis.call('ZSCORE', KEYS[5], ARGV[1])
 if lease and tonumber(lease) >= now and ARGV[2] ~= '1' then
   return -1
 end
-local at = {}
-for k = 4, #KEYS, 2 do
-  at[ARGV[k / 2 + 1]] = k
-end
-local held = redis.call('HGETALL', KEYS[3])
+local at = positions(8, 3)
+local held, needed = redis.call('HGETALL', KEYS[7]), {}
 for i = 1, #held, 2 do
-  if not at[held[i + 1]] then return -2 end
+  local workflow, key = read_held(held[i + 1])
+  if not at[workflow] then needed[#needed + 1] = workflow end
+  for _, name in ipairs(lacking(key, at)) do needed[#needed + 1] = name end
+end
+if #needed > 0 then
+  return needed
 end
 for i = 1, #held, 2 do
-  local k = at[held[i + 1]]
-  redis.call('ZADD', KEYS[k], now, held[i])
-  redis.call('LPUSH', KEYS[k + 1], '1')
-  redis.call('LTRIM', KEYS[k + 1], 0, 999)
-  redis.call('EXPIRE', KEYS[k + 1], 60)
+  local workflow, key = read_held(held[i + 1])
+  release(held[i], ARGV[1], workflow, key, at)
+  local class = read_terms(redis.call('HGET', KEYS[1], held[i]))
+  give(held[i], workflow, class, now, at)
 end
-redis.call('DEL', KEYS[2], KEYS[3])
-redis.call('ZREM', KEYS[1], ARGV[1])
+redis.call('DEL', KEYS[6], KEYS[7])
+redis.call('ZREM', KEYS[5], ARGV[1])
 return #held / 2

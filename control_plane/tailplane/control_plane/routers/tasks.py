@@ -63,7 +63,17 @@ async def submit(request: Request, session: SessionId | None) -> Response:
     body = await body_of(request, empty={})
     wanted = parse(Submit, body)
     asked = request_of(key, method="POST", path=request.scope["path"], body=body)
-    submission = Submission(wanted.workflow, wanted.input, wanted.metadata, session, trace_of(request.headers), asked)
+    submission = Submission(
+        wanted.workflow,
+        wanted.input,
+        wanted.metadata,
+        session,
+        trace_of(request.headers),
+        asked,
+        priority=wanted.priority,
+        concurrency_key=wanted.concurrency_key,
+        concurrency_limit=wanted.concurrency_limit,
+    )
     if wanted.is_put_off:
         submission = submission._replace(delay=wanted.delay_from(await services.clock.now_ms()))
     if not seconds:

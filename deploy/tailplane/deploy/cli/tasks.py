@@ -13,6 +13,7 @@ from tailplane.deploy.cli import terminal
 from tailplane.deploy.cli.connection import AsJson, AsJsonLines, Url, ask
 from tailplane.deploy.cli.moments import parse_duration, parse_moment
 from tailplane.protocol.errors import RequestError
+from tailplane.protocol.priorities import Priority
 from tailplane.protocol.states import State
 
 if TYPE_CHECKING:
@@ -34,6 +35,11 @@ def run(
     input_file: Annotated[
         Path | None, typer.Option(help="A file with the input as JSON; - for standard input.", allow_dash=True)
     ] = None,
+    priority: Annotated[Priority | None, typer.Option(help="Which tasks are claimed first.")] = None,
+    concurrency_key: Annotated[
+        str | None, typer.Option(help="Of the tasks with this key only so many run at once.")
+    ] = None,
+    concurrency_limit: Annotated[int, typer.Option(min=1, help="So many.")] = 1,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Show what it produces, and wait for its end.")
     ] = False,
@@ -57,7 +63,15 @@ def run(
     started: list[str] = []
 
     async def start(client: "Client") -> int:
-        task = await client.run_workflow(name, value, delay=delay, run_at=at)
+        task = await client.run_workflow(
+            name,
+            value,
+            delay=delay,
+            run_at=at,
+            priority=priority,
+            concurrency_key=concurrency_key,
+            concurrency_limit=concurrency_limit,
+        )
         started.append(task.task_id)
         if follow:
             return await follow_task(client, task, "start", as_json)

@@ -43,6 +43,8 @@ async def _look_once(client: Client, task: Task, patience_s: float, say: Callabl
                 say(f"the task is due at {describe_moment(status.due_at)}")
                 return
             why = explanation(status.workflow, await client.workers())
+            if status.concurrency_key is not None:
+                why += f", or for others with the key {status.concurrency_key!r} to end"
             before = f"; {before_it(status.position)}" if status.position else ""
             say(terminal.printable(why + before))
 

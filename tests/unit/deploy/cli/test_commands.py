@@ -94,6 +94,14 @@ def test_run_json_is_one_document(tailplane: Tailplane) -> None:
     assert json.loads(done.stdout)["workflow"] == "greet"
 
 
+def test_run_says_on_which_terms(tailplane: Tailplane) -> None:
+    terms = ("--priority", "high", "--concurrency-key", "desk", "--concurrency-limit", "2")
+    assert tailplane("run", "greet", *terms, "-f").returncode == 0
+    (task, *_) = json.loads(tailplane("ps", "--all", "--json").stdout)["tasks"]
+    assert (task["priority"], task["concurrency_key"], task["concurrency_limit"]) == ("high", "desk", 2)
+    assert tailplane("run", "greet", "--priority", "urgent").returncode == 2
+
+
 def test_the_input_can_come_from_a_file_or_standard_input(tailplane: Tailplane) -> None:
     done = tailplane("run", "greet", "-f", "--input-file", "-", stdin='"stdin"')
     assert done.stdout.endswith('"greeted stdin"\n')
