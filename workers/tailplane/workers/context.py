@@ -1,7 +1,7 @@
 """What a workflow is given as its first argument: its way to say something while it runs, and to survive."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, overload
@@ -17,6 +17,7 @@ from tailplane.workers.session_state import SessionState
 from tailplane.workers.step_function import OF_THIS_ATTEMPT, Step
 from tailplane.workers.steps import StepOptions
 from tailplane.workers.task_state import TaskState
+from tailplane.workers.threads import require_a_loop, runs_a_loop
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -60,7 +61,7 @@ class Context:
                 `on_full="block"` waits here too, where it runs in a thread.
             TaskLost: this attempt is over (cancelled, timed out, taken over): stop.
         """
-        if self._blocks and not self._emitter.has_room and not _runs_a_loop():
+        if self._blocks and not self._emitter.has_room and not runs_a_loop():
             self._emitter.block_for_room()
         self._write(data, channel)
 
@@ -86,7 +87,7 @@ class Context:
             return
         self._emitter.write(data, channel, branch)
 
-    async def step(
+    def step(
         self,
         function: Callable[..., Any],
         /,
@@ -96,7 +97,7 @@ class Context:
         retry_delay: timedelta | float | None = None,
         retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
         **kwargs: Any,
-    ) -> Any:
+    ) -> Coroutine[Any, Any, Any]:
         """Run `function(*args, **kwargs)` once, however many attempts the task takes, and return what it returned.
 
         The result is kept together with the last events that the step wrote: a later attempt gets it, and neither runs
@@ -114,29 +115,35 @@ class Context:
             Exception: what the function raises, after its last try. If the workflow goes on to another step, a later
                 attempt gets it from here again, without running the step.
         """
+        require_a_loop("ctx.step")
         options, code = StepOptions(), function
         if isinstance(function, Step):
             code, options = function.function, function.options
         given: dict[str, Any] = {"name": name, "retries": retries, "retry_delay": retry_delay, "retry_on": retry_on}
         options = replace(options, **{option: value for option, value in given.items() if value is not None})
-        return await self._made_durable.steps.run(options, code, args, kwargs)
+        return self._made_durable.steps.run(options, code, args, kwargs)
 
-    async def gather(self, *pieces: Awaitable[Any], return_exceptions: bool = False) -> list[Any]:
+    def gather(self, *pieces: Awaitable[Any], return_exceptions: bool = False) -> Coroutine[Any, Any, list[Any]]:
         """Run pieces of the workflow at once and return their results in order, as `asyncio.gather` does.
 
         Steps in them are told apart in every attempt, whatever order they run in. The first piece that raises cancels
         the others.
         """
-        return await gather(self._made_durable.journal, pieces, return_exceptions=return_exceptions)
+        require_a_loop("ctx.gather")
+        return gather(self._made_durable.journal, pieces, return_exceptions=return_exceptions)
 
     @overload
-    async def wait_for_event(self, wanted: type[M], *, timeout: timedelta | float | None = None) -> M: ...
+    def wait_for_event(
+        self, wanted: type[M], *, timeout: timedelta | float | None = None
+    ) -> Coroutine[Any, Any, M]: ...
     @overload
-    async def wait_for_event(self, wanted: str | None = None, *, timeout: timedelta | float | None = None) -> Any: ...
+    def wait_for_event(
+        self, wanted: str | None = None, *, timeout: timedelta | float | None = None
+    ) -> Coroutine[Any, Any, Any]: ...
 
-    async def wait_for_event(
+    def wait_for_event(
         self, wanted: type[BaseModel] | str | None = None, *, timeout: timedelta | float | None = None
-    ) -> Any:
+    ) -> Coroutine[Any, Any, Any]:
         """Wait for a message that somebody sends to the task (`session.send_event`), and return what was sent.
 
         It may have come before: each message is got once, in the order in which they came. A wait that lasts gives the
@@ -150,8 +157,9 @@ class Context:
             TimeoutError: none came in time; a later attempt is told the same, even if one has come since.
             WorkflowChanged: an earlier attempt of the task has done something else here.
         """
+        require_a_loop("ctx.wait_for_event")
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-        return await self._made_durable.waits.wait_for(wanted, seconds)
+        return self._made_durable.waits.wait_for(wanted, seconds)
 
     async def run_child(self, workflow: str, input_data: object = None, *, merge: bool | str = False) -> Any:
         """Run another workflow as a task of its own, on any worker, and return its result.
@@ -231,11 +239,3 @@ class Context:
         if self._session_state is None:
             raise RuntimeError("this context belongs to no worker, and so it has no session's state")
         return self._session_state
-
-
-def _runs_a_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

@@ -6,7 +6,9 @@ from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
+from tailplane.workers.branches import CURRENT
 from tailplane.workers.steps import StepOptions, Steps
+from tailplane.workers.threads import require_a_loop, runs_a_loop
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -26,8 +28,10 @@ class Step(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Run it as a step, to be awaited; outside of a workflow, call the function."""
         steps = OF_THIS_ATTEMPT.get()
-        if steps is None:
+        # In the thread of a step it is a part of that.
+        if steps is None or (CURRENT.get() is not None and not runs_a_loop()):
             return self.function(*args, **kwargs)
+        require_a_loop("a step")
         return steps.run(self.options, self.function, args, dict(kwargs))
 
     def __get__(self, instance: object, owner: type | None = None) -> "Step[..., R]":

@@ -4,12 +4,14 @@ It is for code that looks at what was done and goes on behind it. Code that is m
 from its beginning, and is given what its steps returned.
 """
 
+from collections.abc import Coroutine
 from typing import Any
 
 from tailplane.broker.memory import VALUE
 from tailplane.protocol import codec
 from tailplane.protocol.errors import InvalidRequest, TooLarge
 from tailplane.workers.journal import Fields, Journal
+from tailplane.workers.threads import require_a_loop
 
 # Characters of a name.
 _LONGEST_NAME = 200
@@ -33,16 +35,17 @@ class TaskState:
         packed = self._journal.memory.state.get(name)
         return default if packed is None else codec.unpack(packed)
 
-    async def set(self, name: str, value: Any) -> None:
+    def set(self, name: str, value: Any) -> Coroutine[Any, Any, None]:
         """Set a value, and return when Redis has it.
 
         Raises:
             Unserialisable, TooLarge, InvalidRequest: it can't be kept.
             TaskLost: the attempt is over.
         """
-        await self._commit({name: value}, seals=False)
+        require_a_loop("ctx.state.set")
+        return self._commit({name: value}, seals=False)
 
-    async def checkpoint(self, **values: Any) -> None:
+    def checkpoint(self, **values: Any) -> Coroutine[Any, Any, None]:
         """Set values, and let all that the workflow has written so far stand, in one step.
 
         A later attempt takes nothing back of what stands, and should not write it again: it goes on from the values.
@@ -51,12 +54,13 @@ class TaskState:
             InvalidRequest: the workflow has durable steps: what they wrote stands by itself.
             Unserialisable, TooLarge, TaskLost: as `set`.
         """
+        require_a_loop("ctx.state.checkpoint")
         if self._journal.memory.steps:
             raise InvalidRequest(
                 "a workflow with steps needs no checkpoint: it runs again from its beginning, and what its steps wrote "
                 "stands", hint="use ctx.state.set for the value",
             )  # fmt: skip
-        await self._commit(values, seals=True)
+        return self._commit(values, seals=True)
 
     async def _commit(self, values: dict[str, Any], *, seals: bool) -> None:
         state = self._journal.memory.state

@@ -33,3 +33,22 @@ def _without_stop_iteration(call: Callable[[], T]) -> T:
     except StopIteration as error:
         # No future takes it: the run would never end. Coroutines and generators turn it into the same.
         raise RuntimeError("the workflow raised StopIteration") from error
+
+
+def runs_a_loop() -> bool:
+    """Return whether the running code could await something."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def require_a_loop(what: str) -> None:
+    """Make sure that who asks for `what` can await it.
+
+    Raises:
+        RuntimeError: it is the code of a thread: else it would get a coroutine, and never know.
+    """
+    if not runs_a_loop():
+        raise RuntimeError(f"{what} is for async code: write the workflow as `async def`, and await it there")

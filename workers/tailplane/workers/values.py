@@ -1,11 +1,12 @@
 """What a step returned or raised, from one attempt to the next: msgpack and pydantic, never pickle. No I/O."""
 
 import builtins
+import contextlib
 import functools
 import inspect
 import sys
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
@@ -54,25 +55,60 @@ def restore(packed: bytes, function: Callable[..., Any] | None, name: str) -> An
         ) from None
 
 
+def keep(value: object, function: Callable[..., Any], most: int, name: str) -> tuple[bytes, Any]:
+    """Return what a step has returned, as the task's record keeps it and as a later attempt will get it.
+
+    Raises:
+        Unserialisable, TooLarge: it can't be kept, or nobody would get it back.
+    """
+    check_returned(value, function, name)
+    packed = pack_value(value, most, name)
+    try:
+        return packed, restore(packed, function, name)
+    except WorkflowChanged as error:
+        raise Unserialisable(
+            error.detail, hint="let the annotation say what the step returns, or leave it out"
+        ) from None
+
+
 def check_returned(value: object, function: Callable[..., Any], name: str) -> None:
     """Make sure that a later attempt gets what this one does.
 
     Raises:
-        Unserialisable: the value is a model, and nothing says which.
+        Unserialisable: the value is a model, and nothing says which; or it is no value at all.
     """
+    kind = type(value).__name__
     if isinstance(value, BaseModel) and returned_type(function) is None:
-        kind = type(value).__name__
         raise Unserialisable(
             f"step {name} returned a {kind}, and nothing says so to a later attempt", hint=f"annotate it: -> {kind}"
         )
+    if isinstance(value, Iterator | AsyncIterator):
+        raise Unserialisable(
+            f"step {name} returned a {kind}, which can be read only once",
+            hint="a step is a function that returns: write events in it, and return a list",
+        )
 
 
-@functools.lru_cache(maxsize=1024)
 def returned_type(function: Callable[..., Any]) -> TypeAdapter[Any] | None:
     """Return what checks a function's result; None: it has no annotation that says anything."""
     function = inspect.unwrap(function)
     while isinstance(function, functools.partial):
         function = function.func
+    # An object may have no hash; its class's function has one.
+    function = getattr(function, "__func__", function)
+    return _adapter(function) if inspect.isfunction(function) else _adapter_of_call(function)
+
+
+def _adapter_of_call(function: Callable[..., Any]) -> TypeAdapter[Any] | None:
+    """Return what checks what a class makes, or what an object that can be called returns."""
+    if inspect.isclass(function):
+        return TypeAdapter(function) if issubclass(function, BaseModel) else None
+    call = inspect.getattr_static(type(function), "__call__", None)
+    return _adapter(call) if inspect.isfunction(call) else None
+
+
+@functools.lru_cache(maxsize=1024)
+def _adapter(function: Callable[..., Any]) -> TypeAdapter[Any] | None:
     try:
         annotation = typing.get_type_hints(function, include_extras=True).get("return", Any)
         return None if annotation is Any else TypeAdapter(annotation)
@@ -83,25 +119,28 @@ def returned_type(function: Callable[..., Any]) -> TypeAdapter[Any] | None:
 
 def pack_error(error: BaseException) -> dict[str, Any]:
     """Return what a step has raised, as the task's record keeps it."""
+    described = describe(error)
     try:
         args = codec.unpack(codec.pack(list(error.args)))
     except Unserialisable:
-        args = [str(error)]
-    return {**describe(error), "args": args}
+        args = [described["message"]]
+    return {**described, "args": args}
 
 
 def restore_error(kept: Mapping[str, Any]) -> BaseException:
-    """Return what a step raised in an earlier attempt: of its class where that is loaded, with its `args`; no
-    constructor runs.
+    """Return what a step raised in an earlier attempt: of its class where that is loaded and can be made of its `args`,
+    else a StepFailed that names it. No `__init__` runs.
     """
     module, _, name = str(kept["type"]).rpartition(".")
     kind: Any = builtins if module == "builtins" else sys.modules.get(module)
     kind = getattr(kind, name, None)
     if isinstance(kind, type) and issubclass(kind, Exception):
         args = tuple(kept.get("args", ()))
-        error = kind.__new__(kind, *args)
-        error.args = args
-        if isinstance(error, TailplaneError):
-            error.detail, error.hint, error.facts = str(kept["message"]), None, {}
-        return error
+        # Such as pydantic's ValidationError, which nobody may make.
+        with contextlib.suppress(Exception):
+            error = kind.__new__(kind, *args)
+            error.args = args
+            if isinstance(error, TailplaneError):
+                error.detail, error.hint, error.facts = str(kept["message"]), None, {}
+            return error
     return StepFailed(f"{kept['type']}: {kept['message']}")
