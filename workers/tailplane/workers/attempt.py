@@ -115,9 +115,8 @@ class Attempt:
         self._family: Family | None = None
         self._watch: InboxWatch | None = None
         self._watching: asyncio.Task[None] | None = None
-        # When a parked task is to run again in any case.
+        # When a parked task is to run again in any case, and how many messages its code has looked at.
         self._until: float | None = None
-        # How many messages its code has looked at when it was to be parked.
         self._known = 0
 
     def stop(self, why: Stop, reason: str | None = None) -> None:
@@ -283,7 +282,11 @@ class Attempt:
         with collecting(self._log_events):
             self._run = platform.runner.start(self._workflow, context, record.input, self._tell_end)
         if (how := await self._ending(begun, self._run)) is not None:
-            await self._close(begun, emitter, how)
+            try:
+                await self._close(begun, emitter, how)
+            finally:
+                # Code that was to be parked waits on, and keeps its slot, if its task was lost meanwhile.
+                self._run.cancel()
             if self._stop is not Stop.LOST:
                 platform.ran.discard(self.claim.task)
 
@@ -458,6 +461,7 @@ class Attempt:
             fields += given_back_fields(self._span)
         if ending.trigger is Trigger.WAIT and self._durable is not None:
             seq = emitter.seq + len(packed)
+            # Not what has come since the code was found to wait: it may not have looked at that.
             fields += [*self._durable.journal.sealed((seq, seq)), INBOX_SEEN, str(self._known)]
         closing = Closing(ending.trigger, begun.attempt, emitter.seq, packed, fields, worker=self._platform.worker)
         while self._stop is not Stop.LOST:
@@ -484,7 +488,9 @@ class Attempt:
             await self._family.cancel(map(TaskId, self._durable.journal.open_children))
         # What is mended may have become a failure.
         if closing.trigger is Trigger.WAIT:
-            await self._release.park(self._until, self._known)
+            # One that has no time left is begun again, too: to be ended.
+            times = [time for time in (self._until, begun.record.end_by) if time is not None]
+            await self._release.park(min(times, default=None), self._known)
         elif ending.delay is None or closing.trigger is Trigger.FAIL:
             await self._release.acknowledge(state)
         else:

@@ -66,8 +66,8 @@ class Release:
         broker, task = self._platform.broker, self._claim.task
         while not self._is_lost():
             try:
-                if not await broker.parking.park(self._platform.worker, self._claim, until):
-                    return
+                # Whatever it says: it may have done it when its reply was lost. What is not parked is not unparked.
+                await broker.parking.park(self._platform.worker, self._claim, until)
                 # Who delivers looks among the parked, after the message is there: one that came before this task was
                 # parked is seen by this look, one that comes after is seen by him. Should we die in between, whoever
                 # looks after the parked finds it.

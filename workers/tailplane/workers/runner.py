@@ -47,12 +47,18 @@ class Run:
         self._name = name
         self._on_end = on_end
         self._task: asyncio.Task[Outcome] | None = None
+        self._is_cancelled = False
         # In the attempt's context: what it bound for the log, and its span, are the workflow's too.
         loop.call_soon_threadsafe(self._start, code, context=contextvars.copy_context())
 
     def cancel(self) -> None:
-        """Cancel the author's coroutine where it next awaits; a thread can't be interrupted. Thread-safe."""
-        self._loop.call_soon_threadsafe(self._cancel)
+        """Cancel the author's coroutine where it next awaits; a thread can't be interrupted. Thread-safe.
+
+        Once: code that clears up is not disturbed again.
+        """
+        if not self._is_cancelled:
+            self._is_cancelled = True
+            self._loop.call_soon_threadsafe(self._cancel)
 
     def _start(self, code: Coroutine[Any, Any, Outcome]) -> None:
         # The name is the one by which a blocked loop is reported.

@@ -53,7 +53,7 @@ class Waits:
             TimeoutError: none came in time.
             WorkflowChanged: an earlier attempt has done something else here.
         """
-        name = _ANYTHING if wanted is None else wanted if isinstance(wanted, str) else wanted.__name__
+        name = _name_of(wanted)
         until = None if timeout is None else self._journal.now() + timeout
         call = self._journal.call("wait", name, until=until)
         record = call.record
@@ -142,6 +142,18 @@ class Waits:
         else:
             until = min((until for until in self._deadlines if until is not None), default=None)
             self._park(until, self._arrivals.seen)
+
+
+def _name_of(wanted: Wanted) -> str:
+    match wanted:
+        case None:
+            return _ANYTHING
+        case str():
+            return wanted
+        case type() if issubclass(wanted, BaseModel):
+            return wanted.__name__
+        case _:
+            raise TypeError(f"wait for a pydantic model, a name or None, not for {wanted!r}")
 
 
 def _read(message: Message, wanted: Wanted) -> Any:
