@@ -119,11 +119,12 @@ class _Standing:
         """Return the event that takes back the rest; none where that is nothing."""
         stand = ranges.unpack(self.packed)
         to = stand[-1][1] if stand else 0
-        if reason == _REASONS[_WAITED] and to == self.last:
+        # Written beside steps that have finished, by one that has not.
+        also = ranges.holes(stand, self.superseded + 1, to)
+        if reason == _REASONS[_WAITED] and to == self.last and not also:
             return []
         data: dict[str, Any] = {"to": to, "reason": reason}
-        # Written beside steps that have finished, by one that has not.
-        if also := ranges.holes(stand, self.superseded + 1, to):
+        if also:
             data["also"] = also
         return [events.pack_platform_event(PlatformType.REWIND, data)]
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from tailplane.protocol.cursor import Cursor
-from tailplane.protocol.ranges import Range, add
+from tailplane.protocol.ranges import Range, add, joined
 
 
 class Branch:
@@ -19,24 +19,26 @@ class Branch:
 
     Attributes:
         path: what the ids of its calls begin with.
-        parent: the branch whose call it is a part of; None: of none, or of one that goes on beside it.
         step: the name of the step that it belongs to; None: none. Its events bear it.
         next: the number of its next durable call.
         spawned: how many asyncio tasks have got a branch under this one.
+        below: those branches, and those of its steps that were cancelled: it answers for their events, too.
         owner: the asyncio task that it is; None: any.
         runs: ranges of the events that it has written since its last durable call.
         is_replayed: what it writes now stands in the stream already, from an earlier attempt: it is not written again.
         waits_since: when it began to wait for a message, by its loop's clock; None: it does not.
         parts: the branches that it waits for: of its step, or of what it gathered.
         has_ended: whether its code has.
+        is_over: whether an earlier attempt has gone on behind all that it does: none of it is written again.
     """
 
     __slots__ = (
+        "below",
         "has_ended",
+        "is_over",
         "is_replayed",
         "next",
         "owner",
-        "parent",
         "parts",
         "path",
         "runs",
@@ -45,23 +47,17 @@ class Branch:
         "waits_since",
     )
 
-    def __init__(
-        self,
-        path: str,
-        step: str | None = None,
-        owner: "asyncio.Task[object] | None" = None,
-        parent: "Branch | None" = None,
-    ) -> None:
+    def __init__(self, path: str, step: str | None = None, owner: "asyncio.Task[object] | None" = None) -> None:
         self.path = path
-        self.parent = parent
         self.step = step
         self.owner = owner
         self.next = self.spawned = 0
+        self.below: list[Branch] = []
         self.runs: list[Range] = []
         self.is_replayed = False
         self.waits_since: float | None = None
         self.parts: list[Branch] = []
-        self.has_ended = False
+        self.has_ended = self.is_over = False
 
     @property
     def next_id(self) -> str:
@@ -78,6 +74,20 @@ class Branch:
     def note_all(self, first: Cursor, last: Cursor) -> None:
         """Note events in a row, if there are any; likewise."""
         add(self.runs, first, last)
+
+    @property
+    def has_written(self) -> bool:
+        """Whether `take_runs` would return anything."""
+        return bool(self.runs) or any(branch.has_written for branch in self.below)
+
+    def take_runs(self) -> list[Range]:
+        """Return what it and those below it have written since their last durable calls, and let it be somebody else's;
+        with the emitter's lock held.
+        """
+        runs, self.runs = self.runs, []
+        if not self.below:
+            return runs
+        return joined([*runs, *(each for branch in self.below for each in branch.take_runs())])
 
     def waits(self) -> Iterator[float | None]:
         """Yield since when each part of it has been waiting; None for one that does something else."""

@@ -1,5 +1,6 @@
 """Children: tasks that a workflow starts and waits for. On the workflows' side; `family` does what needs Redis."""
 
+import asyncio
 from typing import Any
 
 from pydantic import BaseModel
@@ -91,7 +92,12 @@ class Children:
             self._journal.take_back(call, runs, "child_rewound")
 
         merging = Merging(platform.broker.log, platform.bells, self._emitter, label, note, take_back)
-        await self._bridge.call(lambda: merging.run(TaskRef(child, tenant)))
+        try:
+            await self._bridge.call(lambda: merging.run(TaskRef(child, tenant)))
+        except asyncio.CancelledError:
+            # It is shown again, unless it was a part of something that has failed.
+            call.branch.below.append(call.inner)
+            raise
 
 
 def _failure(child: TaskId, found: TaskRecord | None) -> dict[str, Any]:

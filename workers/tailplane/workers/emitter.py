@@ -10,7 +10,7 @@ import contextlib
 import sys
 import threading
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -27,8 +27,9 @@ from tailplane.workers.joint import Joint
 
 # Bytes by which an attempt's share of the worker's budget grows.
 _GRANT = 256 * 1024
-# Commits that one entry holds at the most: a script takes only so many arguments.
-_COMMITS = 200
+# Fields and values of the record that one entry brings along at the most, unless its first commit alone has more: Lua
+# passes on some 8,000 at once, and the last entry of an attempt brings those of its end, too.
+_FIELDS = 2000
 _WAIT = "use `await ctx.emit(...)`, which waits for room"
 
 
@@ -218,8 +219,9 @@ class Emitter:
             if refusal := self._closed or self._spent:
                 raise refusal
             self._end_joint()
+            # First: what can't be made must not count.
+            packed, fields = make(self.written + 1)
             self.written += 1
-            packed, fields = make(self.written)
             self._pending.append(packed)
             self._unsent += len(packed)
             self._commits.append(_Commit(self.written, fields, done))
@@ -236,12 +238,10 @@ class Emitter:
                 branch.note_all(self._first, self.written)
 
     def join(self, branch: Branch, parts: Iterable[Branch]) -> None:
-        """Let a branch have noted what its parts have. Thread-safe."""
+        """Let a branch answer for what its parts have written since their last durable calls. Thread-safe."""
         with self._lock:
             self._end_joint()
-            branch.runs = joined([*branch.runs, *(each for part in parts for each in part.runs)])
-            for part in parts:
-                part.runs = []
+            branch.runs = joined([*branch.runs, *(each for part in parts for each in part.take_runs())])
 
     def write_if_roomy(self, packed: bytes, branch: Branch | None = None) -> bool:
         """Append a packed event where no bound is near; return whether that was so.
@@ -414,7 +414,7 @@ class Emitter:
         self._end_joint()
         self._add_latest()
         size = self._unsent - self._in_flight
-        most = sys.maxsize if len(self._commits) <= _COMMITS else self._commits[_COMMITS].seq - 1 - self.seq
+        most = self._most_events()
         if size <= self._limits.entry and most == sys.maxsize:
             batch, self._pending = self._pending, []
             return batch, size
@@ -427,6 +427,18 @@ class Emitter:
         batch = self._pending[:count]
         del self._pending[:count]
         return batch, size
+
+    def _most_events(self) -> int:
+        """Return how many events the next entry may have for what the record gets with it: the bound of an entry is
+        theirs, too. With the lock held.
+        """
+        count = size = 0
+        for commit in self._commits:
+            count += len(commit.fields)
+            size += sum(map(len, commit.fields))
+            if (count > _FIELDS or size > self._limits.entry) and commit is not self._commits[0]:
+                return commit.seq - 1 - self.seq
+        return sys.maxsize
 
     def taken(self, entries: int | None = None) -> None:
         """Note that Redis has taken what was in flight, and how many entries the stream has now; None: one more."""
@@ -502,14 +514,17 @@ class Emitter:
                     continue
                 self._end_joint()
                 self._add_latest()
-                if sum(map(len, self._pending)) <= self._limits.entry and len(self._commits) <= _COMMITS:
+                if sum(map(len, self._pending)) <= self._limits.entry and self._most_events() == sys.maxsize:
                     rest, self._pending = self._pending, []
-                    fields, self._commits = [item for each in self._commits for item in each.fields], []
+                    left, self._commits = self._commits, []
                     self._return_grants()
-                    return Sealed(rest, fields)
+                    break
             self._hooks.ring(self)
             # The writer has been rung and takes the next entry on this loop: let it.
             self.idle.clear()
+        # Whether Redis takes them shows when the attempt ends: who still waits for them has no say in that.
+        _tell(left, TaskLost("the attempt is over"))
+        return Sealed(rest, [item for each in left for item in each.fields])
 
 
 def is_replayed(branch: Branch | None, emitter: Emitter) -> bool:

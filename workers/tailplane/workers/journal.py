@@ -20,6 +20,8 @@ from tailplane.workers.branches import CURRENT, Branch
 from tailplane.workers.emitter import Emitter
 
 Fields = list[bytes | str]
+# Characters of the name of a step, a wait or a child.
+LONGEST_NAME = 200
 
 
 class Call:
@@ -44,8 +46,7 @@ class Call:
 
     def part(self, place: str) -> Branch:
         """Return a new branch for what the call runs."""
-        step = self.record.name if self.record.kind == "step" else self.branch.step
-        return Branch(f"{self.id}{place}", step, parent=self.branch)
+        return Branch(f"{self.id}{place}", self.record.name if self.record.kind == "step" else self.branch.step)
 
 
 class Journal:
@@ -96,7 +97,9 @@ class Journal:
             branch.owner = task
             return branch
         spawned = Branch(f"{branch.next_id}~{branch.spawned}/", branch.step, task)
+        spawned.is_over = branch.is_over
         branch.spawned += 1
+        branch.below.append(spawned)
         self.enter(spawned)
         # For as long as the asyncio task lives: it has a context of its own.
         CURRENT.set(spawned)
@@ -116,7 +119,11 @@ class Journal:
             WorkflowChanged: an earlier attempt has done something else here.
             TooLarge: the task has made as many calls as it may.
             TaskLost: the attempt is over.
+            Unserialisable, ValueError: the name will not do.
         """
+        if not 0 < len(name) <= LONGEST_NAME:
+            raise ValueError(f"the name of a {kind} has 1 to {LONGEST_NAME} characters, not {len(name)}")
+        codec.pack(name)
         branch, started = self.branch(), None
         call_id, found = branch.next_id, self.memory.steps.get(branch.next_id)
         if found is None:
@@ -139,10 +146,8 @@ class Journal:
         return made
 
     def enter(self, branch: Branch) -> None:
-        """Find out whether what a branch does next was done in an earlier attempt, or in an earlier try of its step."""
-        # Also behind its last call, where the code that waits for it has gone on.
-        goes_on = branch.parent is not None and branch.parent.is_replayed
-        branch.is_replayed = goes_on or branch.next_id in self.memory.steps
+        """Find out whether an earlier attempt, or an earlier try of a step, has gone on behind where a branch is."""
+        branch.is_replayed = branch.is_over or branch.next_id in self.memory.steps
 
     def restart(self, call: Call, *, child: str) -> None:
         """Begin a call anew that failed in an earlier attempt, with another child."""
@@ -162,7 +167,8 @@ class Journal:
             data["task_id"] = record.child
 
         def make(seq: Cursor) -> tuple[bytes, Fields]:
-            stand = self._seal(seq, branch)
+            runs, branch.runs = branch.runs, []
+            stand = self._seal(seq, runs)
             self.memory.steps[call_id] = record
             return pack_platform_event(type_, data), [STEP + call_id, record.packed(), *stand, *self._open_children()]
 
@@ -231,12 +237,12 @@ class Journal:
         said = {"id": call.id, "step": call.record.name, **(data or {})}
 
         def make(seq: Cursor) -> tuple[bytes, Fields]:
-            runs = call.inner.runs
+            runs = call.inner.take_runs()
             seqs = (runs[0][0], runs[-1][1]) if runs else None
             record = replace(
                 call.record, ended_at=ended_at, attempt=self._emitter.attempt, seqs=seqs, error=None, **facts
             )
-            stand = self._seal(seq, call.inner)
+            stand = self._seal(seq, runs)
             self.memory.steps[call.id] = call.record = record
             fields = [STEP + call.id, record.packed(), *stand, BORNE, str(self._failures)]
             if record.child is not None:
@@ -250,8 +256,7 @@ class Journal:
 
         def make(seq: Cursor) -> tuple[bytes, Fields]:
             # What it wrote is the business of the code that goes on, or fails.
-            call.branch.runs = ranges.joined([*call.branch.runs, *call.inner.runs])
-            call.inner.runs = []
+            call.branch.runs = ranges.joined([*call.branch.runs, *call.inner.take_runs()])
             call.branch.note_all(seq, seq)
             record = replace(call.record, error=error, attempt=self._emitter.attempt)
             self.memory.steps[call.id] = call.record = record
@@ -282,6 +287,8 @@ class Journal:
             return pack_platform_event(PlatformType.STEP_RETRYING, data), []
 
         self._emitter.commit(tell)
+        # What the asyncio tasks in it have written, too.
+        self.join(call.inner, call.inner.below)
         if runs := call.inner.runs:
             self.take_back(call, runs, "step_failed")
 
@@ -318,7 +325,8 @@ class Journal:
         def make(seq: Cursor) -> tuple[bytes, Fields]:
             number = len(self.memory.journal)
             self.memory.journal.append(entry)
-            stand = self._seal(seq, self.main, *ended)
+            runs = [each for branch in (self.main, *ended) for each in branch.take_runs()]
+            stand = self._seal(seq, runs)
             fields = [f"{ENTRY}{number}", entry, *stand, BORNE, str(self._failures)]
             return pack_platform_event(PlatformType.CHECKPOINT, {"entry": number}), fields
 
@@ -336,7 +344,7 @@ class Journal:
         def make(seq: Cursor) -> tuple[bytes, Fields]:
             if not seals:
                 self.main.note_all(seq, seq)
-            stand = self._seal(seq, self.main) if seals else []
+            stand = self._seal(seq, self.main.take_runs()) if seals else []
             return pack_platform_event(PlatformType.CHECKPOINT, data), [*fields, *stand]
 
         if seals:
@@ -361,13 +369,11 @@ class Journal:
         ranges.add(stand, *seqs)
         return [STAND, ranges.pack(stand)]
 
-    def _seal(self, seq: Cursor, *branches: Branch) -> Fields:
-        """Let stand what branches have written, and the event `seq`; with the emitter's lock held."""
+    def _seal(self, seq: Cursor, runs: Sequence[Range]) -> Fields:
+        """Let stand what a branch has written, and the event `seq`; with the emitter's lock held."""
         stand = self.memory.stand
-        for branch in branches:
-            runs, branch.runs = branch.runs, []
-            for first, last in runs:
-                ranges.add(stand, first, last)
+        for first, last in runs:
+            ranges.add(stand, first, last)
         ranges.add(stand, seq, seq)
         return [STAND, ranges.pack(stand)]
 

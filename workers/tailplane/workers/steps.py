@@ -20,10 +20,10 @@ from tailplane.protocol.errors import TaskLost, TooLarge, Unserialisable, Workfl
 from tailplane.protocol.events import PlatformType
 from tailplane.workers.branches import running
 from tailplane.workers.descriptions import describe
-from tailplane.workers.journal import Call, Journal
+from tailplane.workers.journal import LONGEST_NAME, Call, Journal
 from tailplane.workers.retries import delay_before_retry
 from tailplane.workers.threads import in_thread
-from tailplane.workers.values import check_returned, pack_error, pack_value, restore, restore_error
+from tailplane.workers.values import keep, pack_error, restore, restore_error
 
 _FINAL = (TaskLost, TooLarge, Unserialisable, WorkflowChanged)
 
@@ -54,8 +54,8 @@ class StepOptions:
             raise ValueError(f"retries must be at least 0, not {self.retries}")
         if self.retry_delay < timedelta():
             raise ValueError(f"retry_delay must be at least 0, not {self.retry_delay}")
-        if self.name is not None and not 0 < len(self.name) <= 200:
-            raise ValueError(f"a step's name has 1 to 200 characters, not {len(self.name)}")
+        if self.name is not None and not 0 < len(self.name) <= LONGEST_NAME:
+            raise ValueError(f"a step's name has 1 to {LONGEST_NAME} characters, not {len(self.name)}")
 
 
 class Steps:
@@ -82,7 +82,7 @@ class Steps:
             TaskLost: the attempt is over.
             Exception: what the function raises, after its last try.
         """
-        name = options.name or str(getattr(function, "__name__", type(function).__name__))
+        name = options.name or _name_of(function)
         call = self._journal.call("step", name, digest=_digest(args, kwargs))
         if call.record.has_finished:
             return restore(call.record.value or b"\xc0", function, name)
@@ -90,21 +90,28 @@ class Steps:
             raise restore_error(failure)
         call.branch.parts = [call.inner]
         try:
-            packed = await self._tries(call, options, functools.partial(function, *args, **kwargs))
+            packed, value = await self._tries(call, options, functools.partial(function, *args, **kwargs))
+        except asyncio.CancelledError:
+            # It is to run again, unless it was a part of something that has failed.
+            call.branch.below.append(call.inner)
+            raise
         finally:
             call.branch.parts = []
         await self._journal.finish(call, PlatformType.STEP_FINISHED, value=packed)
-        # As a later attempt would get it, so that it can't go another way.
-        return restore(packed, function, name)
+        return value
 
-    async def _tries(self, call: Call, options: StepOptions, work: "functools.partial[Any]") -> bytes:
+    async def _tries(self, call: Call, options: StepOptions, work: "functools.partial[Any]") -> tuple[bytes, Any]:
+        """Return what the function returned, as it is kept and as a later attempt would get it: this one must not go
+        another way.
+        """
         tried = 0
         while True:
+            # Else the first of the asyncio tasks that it starts would pass for it, and that is not always the same one.
+            call.inner.owner = asyncio.current_task()
             try:
                 with running(call.inner):
                     value = await self._once(work)
-                check_returned(value, work.func, call.record.name)
-                return pack_value(value, self._most, call.record.name)
+                return keep(value, work.func, self._most, call.record.name)
             except Exception as error:
                 # What is as wrong the second time, or is not the step's fault, gets no other try.
                 delay = None if isinstance(error, _FINAL) else delay_before_retry(options, tried, error)
@@ -114,6 +121,8 @@ class Steps:
                     raise
                 said = {key: value for key, value in describe(error).items() if key != "traceback"}
             self._journal.rewind(call, said, delay // timedelta(milliseconds=1))
+            # None of its parts waits for a message now: the task must not be parked before the next try.
+            call.branch.parts = []
             await asyncio.sleep(delay.total_seconds())
             tried += 1
             call.inner = call.part("/")
@@ -126,6 +135,12 @@ class Steps:
         made = await in_thread(self._pool, work)
         # Such as a callable object whose call is async.
         return await made if inspect.isawaitable(made) else made
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return str(getattr(function, "__name__", type(function).__name__))
 
 
 def _digest(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
