@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from tailplane.broker.broker import Broker
 from tailplane.broker.connection import store_errors
 from tailplane.broker.keys import TaskRef
+from tailplane.broker.parking import Parked
 from tailplane.broker.records import TERMS_FIELDS, TaskRecord
 from tailplane.protocol.states import State
 
@@ -95,17 +96,21 @@ def _task_of(key: bytes | str, prefix: str) -> TaskRef:
 
 async def _unknown(broker: Broker, records: Sequence[TaskRecord]) -> list[TaskRecord]:
     """Return those that should be in the queue and are not."""
-    wanted = [record for record in records if record.state in (State.QUEUED, State.RUNNING)]
+    wanted = [record for record in records if not record.state.is_terminal]
     if not wanted:
         return []
-    # In this order: what is claimed in between is seen as held. What is given back then is seen by the next look.
+    # In this order: what is claimed in between is seen as held. What is given back then, or parked, is seen by the next
+    # look. One that is parked and does not wait by its record is known, too: control planes mind it.
+    parked = await broker.parking.are_parked([Parked(each.ref, each.workflow) for each in wanted])
     waits = await broker.queue.waits([(each.ref, each.workflow) for each in wanted])
     held: set[TaskRef] = set()
     for worker in await broker.queue.workers():
         held |= (await broker.queue.held(worker.worker_id)).keys()
     return [
-        record for record, is_there in zip(wanted, waits, strict=True) if not is_there and record.ref not in held
-    ]  # fmt: skip
+        record
+        for record, is_there, is_parked in zip(wanted, waits, parked, strict=True)
+        if not is_there and not is_parked and record.ref not in held
+    ]
 
 
 async def _list(broker: Broker, records: Sequence[TaskRecord]) -> None:

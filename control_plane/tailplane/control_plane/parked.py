@@ -1,4 +1,6 @@
-"""Looks after the parked tasks: gives back those whose time has come, and those for which a message was missed.
+"""Looks after the parked tasks: gives back those whose time has come, those for which a message was missed, and those
+that do not wait by their record: it was ended by somebody who died before he could take the task from here, or a
+failover of its server has lost that it waits. Whoever claims such a one does with it what its record says.
 
 Every control plane does; `unpark` is one script that takes a task out of the set of the parked once, so it does no harm
 if several come at once.
@@ -19,12 +21,14 @@ from tailplane.control_plane.clock import Clock
 from tailplane.control_plane.periodic import repeat
 from tailplane.protocol import codec
 from tailplane.protocol.errors import TaskEnded, TaskNotFound
+from tailplane.protocol.states import State
 
 MIND_EVERY = timedelta(milliseconds=500)
 # Tasks in one round: of those that are due, and of those whose inboxes are looked at.
 AT_ONCE = 500
 # Rounds between two looks at inboxes. What they find was told to somebody who died before he could pass it on.
 LOOK_EVERY = 10
+_WAITING = State.WAITING.value.encode()
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +41,7 @@ class ParkedMinder:
 
     Attributes:
         woken: how many it gave back because their time had come.
-        found: how many because they had a message that they did not know of.
+        found: how many because they had a message that they did not know of, or did not wait by their record.
         outage: whether Redis can't be asked.
     """
 
@@ -82,7 +86,7 @@ class ParkedMinder:
     async def find_missed(self) -> int:
         """Give back tasks that have a message which their last attempt did not know of; return how many.
 
-        Some of the parked in each call, the next ones in the next.
+        So are those that do not wait by their record. Some of the parked in each call, the next ones in the next.
 
         Raises:
             StoreUnavailable: Redis does not answer.
@@ -90,29 +94,37 @@ class ParkedMinder:
         parked = await self._broker.parking.page(self._skip, AT_ONCE)
         self._skip = self._skip + AT_ONCE if len(parked) == AT_ONCE else 0
         found = 0
-        for each in await self._with_missed(parked):
-            log.warning("a message was missed, and is found now", task_id=each.task.task_id)
-            found += await self._broker.parking.unpark(each)
+        for each, why in await self._wrongly_parked(parked):
+            # Of one that somebody else has taken since there is nothing to tell.
+            if await self._broker.parking.unpark(each):
+                log.warning("a parked task goes on", task_id=each.task.task_id, reason=why)
+                found += 1
         return found
 
-    async def _with_missed(self, parked: list[Parked]) -> list[Parked]:
+    async def _wrongly_parked(self, parked: list[Parked]) -> list[tuple[Parked, str]]:
+        """Return those that should not lie there, and why."""
         if not parked:
             return []
         tasks = self._broker.tasks
         commands: list[Command] = [
-            ("HMGET", tasks.keys.task(each.task), INBOX, INBOX_SEEN, CHILDREN) for each in parked
+            ("HMGET", tasks.keys.task(each.task), "state", INBOX, INBOX_SEEN, CHILDREN) for each in parked
         ]
         replies = await tasks.wire.call(commands)
         # The tasks of other shards go on.
         raise_refusals([reply for reply in replies if not is_away(reply)])
-        missed: list[Parked] = []
+        found = []
         for each, reply in zip(parked, replies, strict=True):
             if is_away(reply):
                 continue
-            count, seen, children = reply
-            if int(count or 0) > int(seen or 0) or (children and await self._has_ended_child(each, children)):
-                missed.append(each)
-        return missed
+            state, messages, seen, children = reply
+            # A task is parked after its record says that it waits, and begun after it has left this place.
+            if state != _WAITING:
+                found.append((each, f"its record says {state.decode() if state else 'nothing'}"))
+            elif int(messages or 0) > int(seen or 0):
+                found.append((each, "a message was missed"))
+            elif children and await self._has_ended_child(each, children):
+                found.append((each, "a child has ended"))
+        return found
 
     async def _has_ended_child(self, parked: Parked, packed: bytes) -> bool:
         """Tell a task of a child that has ended, where whoever ended it has died before he could."""

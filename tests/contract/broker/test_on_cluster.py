@@ -15,6 +15,8 @@ from .test_create import *  # noqa: F403
 from .test_end import *  # noqa: F403
 from .test_event_log import *  # noqa: F403
 from .test_finish import *  # noqa: F403
+from .test_inbox import *  # noqa: F403
+from .test_memory import *  # noqa: F403
 from .test_schedules import *  # noqa: F403
 
 # Those that listen by a client of one server, lose its replies, or do to it what would have to be done to all three.
@@ -31,6 +33,8 @@ for _name in (
     "test_sent_again_after_a_lost_reply_it_changes_nothing",
     "test_looking_for_the_newest_events_reads_one_entry",
     "test_readers_are_told_of_the_end",
+    "test_a_lost_reply_and_a_second_delivery_are_one_message",
+    "test_a_lost_reply_and_a_second_sending_write_fields_once",
 ):
     del globals()[_name]
 

@@ -5,6 +5,7 @@ from datetime import timedelta
 from redis.asyncio import Redis
 
 from tailplane.broker import Broker, TaskRef, Terms, strays
+from tailplane.broker.parking import Parked
 from tailplane.protocol.ids import TaskId
 from tailplane.protocol.priorities import Priority
 from tailplane.protocol.states import State, Trigger
@@ -53,6 +54,27 @@ async def test_a_task_that_the_queue_does_not_know_is_run_again(deployment: Depl
     assert await deployment.said(again.record.ref) == [
         "task.queued", "task.started", "task.worker_lost", "task.rewind", "task.started",
     ]  # fmt: skip
+
+
+async def test_a_task_that_waits_and_is_nowhere_is_run_again_and_one_that_is_parked_is_not(
+    deployment: Deployment,
+) -> None:
+    broker = deployment.broker
+    await deployment.register()
+    parked, due, lost = [await deployment.enqueue() for _ in range(3)]
+    claims = {claim.task: claim for claim in await deployment.claim()}
+    for task in (parked, due, lost):
+        await deployment.finish(await deployment.begin(task), Trigger.WAIT)
+    for task in (parked, due):
+        await broker.parking.park(deployment.worker, claims[task], None)
+    await broker.parking.unpark(Parked(due, "echo"))
+    # Its worker has it yet: between its record and its place.
+    assert await look(broker) == (3, set())
+    await broker.queue.acknowledge(deployment.worker, lost)
+    assert await look(broker) == (3, {lost})
+    assert await look(broker, mend=True) == (3, {lost})
+    assert {claim.task for claim in await deployment.claim()} == {due, lost}
+    assert await broker.parking.page(0, 10) == [Parked(parked, "echo")]
 
 
 async def test_what_is_only_looked_at_stays_as_it_is(deployment: Deployment, redis: Redis) -> None:

@@ -124,7 +124,7 @@ class TestRefusals:
 
 
 class TestThreads:
-    @pytest.mark.parametrize("what", ["step", "decorated", "gather", "wait", "set", "checkpoint"])
+    @pytest.mark.parametrize("what", ["step", "decorated", "gather", "wait", "child", "set", "checkpoint"])
     async def test_a_sync_workflow_is_told_that_it_can_t_await(self, bench: Bench, what: str) -> None:
         @step
         def decorated() -> int:
@@ -140,6 +140,8 @@ class TestThreads:
                     ctx.gather()
                 case "wait":
                     ctx.wait_for_event("a")
+                case "child":
+                    ctx.run_child("other")
                 case "set":
                     ctx.state.set("a", 1)
                 case "checkpoint":

@@ -161,7 +161,9 @@ class Context:
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         return self._made_durable.waits.wait_for(wanted, seconds)
 
-    async def run_child(self, workflow: str, input_data: object = None, *, merge: bool | str = False) -> Any:
+    def run_child(
+        self, workflow: str, input_data: object = None, *, merge: bool | str = False
+    ) -> Coroutine[Any, Any, Any]:
         """Run another workflow as a task of its own, on any worker, and return its result.
 
         It is started once, however many attempts this task takes, and belongs to the same session. If this task ends
@@ -178,7 +180,8 @@ class Context:
             UnknownWorkflow: no worker has registered it.
             WorkflowChanged: an earlier attempt of this task has done something else here.
         """
-        return await self._made_durable.children.run(workflow, input_data, merge)
+        require_a_loop("ctx.run_child")
+        return self._made_durable.children.run(workflow, input_data, merge)
 
     @property
     def state(self) -> TaskState:
