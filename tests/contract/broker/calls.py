@@ -7,7 +7,7 @@ a delay, a retention) is done to Redis directly.
 import asyncio
 import uuid
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -33,15 +33,32 @@ from tailplane.broker import (
     parse_published,
 )
 from tailplane.broker.event_log import PUBLISH_BYTES
+from tailplane.broker.memory import load
 from tailplane.broker.parking import Parked
 from tailplane.broker.records import OUTCOME_FIELDS
 from tailplane.protocol import codec
 from tailplane.protocol.cursor import Cursor
 from tailplane.protocol.events import PlatformType, join_events, pack_event, pack_platform_event, unpack_payload
 from tailplane.protocol.ids import DEFAULT_TENANT, EntryId, SessionId, TaskId, WorkerId
+from tailplane.protocol.ranges import joined
 from tailplane.protocol.states import State, Trigger
 
-from .model import HOST, RANKS, VERSION, Blocked, Finish, Holder, Kept, Limit, Line, Said, Seen, SeenQueue, Written
+from .model import (
+    HOST,
+    MOST_MESSAGES,
+    RANKS,
+    VERSION,
+    Blocked,
+    Finish,
+    Holder,
+    Kept,
+    Limit,
+    Line,
+    Said,
+    Seen,
+    SeenQueue,
+    Written,
+)
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -66,6 +83,11 @@ def pack(fence: int, said: Sequence[Said]) -> list[bytes]:
 
 def unpack(entry: Entry, after: Cursor = 0) -> list[Said]:
     return [Said(event.attempt, event.type, event.data) for event in unpack_payload(entry.id, entry.payload, after)]
+
+
+def flat(seqs: Iterable[int]) -> list[int]:
+    """Return seqs as the record keeps them that stand."""
+    return [seq for each in joined((seq, seq) for seq in seqs) for seq in each]
 
 
 class Calls:
@@ -107,19 +129,26 @@ class Calls:
         return begun.opening.id, begun.entries, begun.record.failures
 
     async def append(
-        self, entries: Sequence[tuple[TaskRef, EntryId, Sequence[Said], int, WorkerId]]
+        self, entries: Sequence[tuple[TaskRef, EntryId, Sequence[Said], int, WorkerId, Mapping[str, object]]]
     ) -> list[Refusal | None]:
-        """Append to streams; the number is how many entries the writer, named behind it, believes there are before."""
+        """Append to streams; the number is how many entries the writer, named behind it, believes there are before, and
+        last comes what the record gets.
+        """
         return await self.broker.log.append(
             [
-                Append(task, entry, join_events(pack(entry.fence, said)), before, worker)
-                for task, entry, said, before, worker in entries
+                Append(task, entry, join_events(pack(entry.fence, said)), before, worker, _fields(kept))
+                for task, entry, said, before, worker, kept in entries
             ]
         )
 
+    async def deliver(self, task: TaskRef, message: str, key: str | None) -> tuple[int, bool]:
+        delivered = await self.broker.inbox.deliver(task, None, message, key=key, most=MOST_MESSAGES)
+        return delivered.number, delivered.is_new
+
     async def finish(self, task: TaskRef, finish: Finish) -> State:
         packed = pack(finish.attempt, finish.events)
-        closing = Closing(finish.trigger, finish.attempt, finish.after, packed, _fields(finish.kept))
+        stand = {} if finish.stand is None else {"stand": flat(finish.stand)}
+        closing = Closing(finish.trigger, finish.attempt, finish.after, packed, _fields({**finish.kept, **stand}))
         return await self.broker.tasks.finish(task, closing)
 
     async def end(
@@ -248,8 +277,9 @@ class Calls:
 
     async def _look(self, task: TaskRef) -> tuple[Seen | None, list[timedelta | None]]:
         broker, keys = self.broker, self.broker.keys
-        (record,), (entries,), given_back_by, *left = await asyncio.gather(
+        (record,), memory, (entries,), given_back_by, *left = await asyncio.gather(
             broker.tasks.read_many([task], OUTCOME_FIELDS),
+            load(broker.tasks.wire, keys, task),
             broker.log.read_after([(task, EntryId(0, 0), 100_000)]),
             self._run("HGET", keys.task(task), "given_back_by"),
             self._run("PTTL", keys.task(task)),
@@ -270,6 +300,9 @@ class Calls:
             kept | ({"error": record.error} if record.error else {}),
             record.started_at is not None,
             record.ended_at is not None,
+            {seq for first, last in memory.stand for seq in range(first, last + 1)},
+            {name: codec.unpack(value) for name, value in memory.state.items()},
+            [message.data for message in memory.messages],
             [entry.id for entry in entries],
             [Written(entry.id.fence, unpack(entry), State(entry.end) if entry.end else None) for entry in entries],
         )

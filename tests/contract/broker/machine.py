@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from tailplane.broker import HolderLost, LeaseLapsed, StartTooLate, TailMismatch
-from tailplane.protocol.errors import SessionClosed, SessionNotFound, TaskLost, TaskNotFound
+from tailplane.protocol.errors import (
+    IdempotencyConflict,
+    InboxFull,
+    SessionClosed,
+    SessionNotFound,
+    TaskEnded,
+    TaskLost,
+    TaskNotFound,
+)
 from tailplane.protocol.ids import WorkerId
 from tailplane.protocol.states import TransitionRefused
 
@@ -20,8 +28,8 @@ Step = TypeVar("Step", bound=Callable[..., None])
 
 WORKERS = [WorkerId(f"w_{number:026}") for number in range(3)]
 REFUSALS = (
-    HolderLost, LeaseLapsed, SessionClosed, SessionNotFound, StartTooLate, TailMismatch, TaskLost, TaskNotFound,
-    TransitionRefused,
+    HolderLost, IdempotencyConflict, InboxFull, LeaseLapsed, SessionClosed, SessionNotFound, StartTooLate, TailMismatch,
+    TaskEnded, TaskLost, TaskNotFound, TransitionRefused,
 )  # fmt: skip
 
 workers = st.sampled_from(WORKERS)

@@ -10,7 +10,15 @@ from typing import Any, NamedTuple
 
 from tailplane.broker import HolderLost, LeaseLapsed, Refusal, StartTooLate, TailMismatch, TaskRef
 from tailplane.broker.queue import IN_TURN
-from tailplane.protocol.errors import SessionClosed, SessionNotFound, TaskLost, TaskNotFound
+from tailplane.protocol.errors import (
+    IdempotencyConflict,
+    InboxFull,
+    SessionClosed,
+    SessionNotFound,
+    TaskEnded,
+    TaskLost,
+    TaskNotFound,
+)
 from tailplane.protocol.ids import EntryId, SessionId, TaskId, WorkerId
 from tailplane.protocol.states import TRANSITIONS, State, Trigger, move
 
@@ -18,6 +26,8 @@ HOST = "host-1"
 VERSION = "7"
 # As many of those who asked last are told of a task's end.
 MOST_LISTENERS = 4
+# As many messages an inbox ever gets here.
+MOST_MESSAGES = 5
 # Why an attempt is followed by another one.
 RANKS = (0, 1, 2)
 REASONS = {Trigger.RETRY: "failed", Trigger.HAND_BACK: "handed_back", Trigger.WAIT: "waited"}
@@ -51,6 +61,9 @@ class Seen(NamedTuple):
     kept: dict[str, object]
     has_started: bool
     has_ended: bool
+    stand: set[int]
+    remembered: dict[str, str]
+    messages: list[str]
     ids: list[EntryId]
     entries: list[Written]
 
@@ -128,6 +141,7 @@ class Finish:
     Attributes:
         after: the seq at which the stream ends, as the attempt believes.
         kept: what the record gets.
+        stand: the events that stand from then on; None: those that did.
     """
 
     trigger: Trigger
@@ -135,6 +149,7 @@ class Finish:
     after: int
     events: list[Said]
     kept: Mapping[str, object]
+    stand: frozenset[int] | None = None
 
 
 @dataclass(eq=False)
@@ -142,6 +157,10 @@ class TaskModel:
     """A task's record and stream.
 
     Attributes:
+        stand: the seqs that no attempt takes back.
+        remembered: what entries brought along for the record.
+        messages: its inbox.
+        keys: of each idempotency key the number of its message.
         listeners: who is told of its end, the latest first.
         rung, told: what was published since somebody looked: seqs on its bell, and listeners.
     """
@@ -157,6 +176,10 @@ class TaskModel:
     superseded: int = 0
     given_back_by: str = ""
     kept: dict[str, object] = field(default_factory=dict)
+    stand: frozenset[int] = frozenset()
+    remembered: dict[str, str] = field(default_factory=dict)
+    messages: list[str] = field(default_factory=list)
+    keys: dict[str, int] = field(default_factory=dict)
     entries: list[Written] = field(default_factory=list)
     is_late: bool = False
     is_gone: bool = False
@@ -189,7 +212,8 @@ class TaskModel:
             return None
         return Seen(
             self.state, self.attempt, self.failures, self.worker, self.superseded, self.given_back_by, self.kept,
-            self.attempt > 0, self.state.is_terminal, self.ids, self.entries,
+            self.attempt > 0, self.state.is_terminal, set(self.stand), self.remembered, self.messages, self.ids,
+            self.entries,
         )  # fmt: skip
 
     def begin(self, worker: WorkerId, takes_over: bool) -> tuple[EntryId, int, int]:
@@ -202,14 +226,14 @@ class TaskModel:
             if not takes_over and self.worker != worker:
                 raise HolderLost(self.attempt)
             lost = Said(self.attempt, "task.worker_lost", {"worker_id": self.worker})
-            opening = [lost, self._rewind("worker_lost"), started]
+            opening = [lost, *self._rewind("worker_lost"), started]
             to = move(Trigger.TAKE_OVER, self.state)
             self.failures += 1
         else:
             to = move(Trigger.BEGIN, self.state)
             if self.attempt == 0 and self.is_late:
                 raise StartTooLate
-            opening = [self._rewind(REASONS[Trigger(self.given_back_by)]), started] if self.attempt else [started]
+            opening = [*self._rewind(REASONS[Trigger(self.given_back_by)]), started] if self.attempt else [started]
         if self.attempt:
             self.superseded = self.tail.seq
         self.attempt += 1
@@ -217,15 +241,47 @@ class TaskModel:
         self._write(to, self.attempt, opening)
         return self.tail, len(self.entries), self.failures
 
-    def _rewind(self, reason: str) -> Said:
-        return Said(self.attempt + 1, "task.rewind", {"to": 0, "reason": reason})
+    def _rewind(self, reason: str) -> list[Said]:
+        """Return what takes back all that does not stand, and was not taken back before; none if that is nothing."""
+        to = max(self.stand, default=0)
+        back = [seq for seq in range(self.superseded + 1, to + 1) if seq not in self.stand]
+        if reason == "waited" and to == self.tail.seq and not back:
+            return []
+        data: dict[str, Any] = {"to": to, "reason": reason}
+        if back:
+            begins = [seq for seq in back if seq - 1 not in back]
+            data["also"] = [
+                [first, last] for first, last in zip(begins, (s for s in back if s + 1 not in back), strict=True)
+            ]
+        return [Said(self.attempt + 1, "task.rewind", data)]
 
-    def append(self, attempt: int, written: list[Said]) -> Refusal | None:
+    def append(
+        self, attempt: int, written: list[Said], remembered: Mapping[str, str], stand: frozenset[int] | None
+    ) -> Refusal | None:
         """Let an attempt write what follows the last event that it knows of; only the one that holds the task may."""
         if self.is_gone or self.state is not State.RUNNING or attempt != self.attempt:
             return self.refusal
         self._write(self.state, attempt, written)
+        self.remembered |= remembered
+        self.stand = self.stand if stand is None else stand
         return None
+
+    def deliver(self, message: str, key: str | None) -> tuple[int, bool]:
+        """Return the number of a message in the inbox, and whether it is new there."""
+        if self.is_gone:
+            raise TaskNotFound("")
+        if key in self.keys:
+            if self.messages[self.keys[key] - 1] != message:
+                raise IdempotencyConflict("")
+            return self.keys[key], False
+        if self.state.is_terminal:
+            raise TaskEnded("")
+        if len(self.messages) == MOST_MESSAGES:
+            raise InboxFull("")
+        self.messages.append(message)
+        if key is not None:
+            self.keys[key] = len(self.messages)
+        return len(self.messages), True
 
     @property
     def refusal(self) -> Refusal:
@@ -247,6 +303,7 @@ class TaskModel:
         if not to.is_terminal:
             self.given_back_by = finish.trigger.value
         self.kept |= finish.kept
+        self.stand = self.stand if finish.stand is None else finish.stand
         self._write(to, finish.attempt, finish.events)
         self.latest_finish = finish
         return self.state

@@ -1,5 +1,6 @@
 """Records and streams: each step is one call by somebody who may be wrong about how things stand."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -11,7 +12,7 @@ from tailplane.broker import TaskRef
 from tailplane.protocol.ids import EntryId, TaskId, WorkerId
 from tailplane.protocol.states import TRANSITIONS, State, Trigger
 
-from .calls import LARGE, RETENTION, START_WITHIN
+from .calls import LARGE, RETENTION, START_WITHIN, flat
 from .machine import Machine, Refused, step, workers
 from .model import Finish, Said, Seen, TaskModel
 
@@ -22,7 +23,7 @@ SLACK = timedelta(minutes=10)
 GIVES_BACK = [Trigger.RETRY, Trigger.HAND_BACK, Trigger.WAIT]
 ENDS = [Trigger.SUCCEED, Trigger.FAIL, Trigger.CANCEL]
 ENDS_FROM_OUTSIDE = [Trigger.CANCEL, Trigger.EXPIRE, Trigger.FAIL]
-# What is said last; the platform has no words of its own for a task that waits.
+# What is said last.
 LAST_WORDS = {
     Trigger.SUCCEED: "task.succeeded",
     Trigger.FAIL: "task.failed",
@@ -30,7 +31,7 @@ LAST_WORDS = {
     Trigger.EXPIRE: "task.expired",
     Trigger.RETRY: "task.retrying",
     Trigger.HAND_BACK: "task.handed_back",
-    Trigger.WAIT: "task.handed_back",
+    Trigger.WAIT: "task.parked",
 }
 KEPT: dict[Trigger, dict[str, object]] = {
     Trigger.SUCCEED: {"result": "done"},
@@ -59,7 +60,7 @@ class Writer:
     attempt: int
     seq: int
     entries: int
-    latest: tuple[TaskRef, EntryId, list[Said], int, WorkerId] | None = None
+    latest: tuple[TaskRef, EntryId, list[Said], int, WorkerId, Mapping[str, object]] | None = None
     finish: Finish | None = None
 
 
@@ -123,21 +124,30 @@ class TaskMachine(Machine):
     def append(self, of: int, back: int, count: int, large: bool) -> None:
         self.append_to([self.task(of)], back, count, large)
 
+    @step(3, of=tasks, back=attempts_back, count=st.integers(1, 5), skips=st.integers(0, 3))
+    def append_what_stands(self, of: int, back: int, count: int, skips: int) -> None:
+        self.append_to([self.task(of)], back, count, False, skips)
+
     @step(back=attempts_back, count=st.integers(1, 3))
     def append_to_all_at_once(self, back: int, count: int) -> None:
         self.append_to(self.made, back, count, False)
 
-    def append_to(self, to: list[TaskModel], back: int, count: int, large: bool) -> None:
+    def append_to(self, to: list[TaskModel], back: int, count: int, large: bool, skips: int | None = None) -> None:
+        """Append; from then on all but the first `skips` of these events stand, None: none of them."""
         attempts = [(task, writer) for task in to if (writer := self.writer(task, back)) and not writer.finish]
-        entries = []
+        entries, stands = [], list[frozenset[int] | None]()
         for task, writer in attempts:
             said = [*self.say(writer.attempt, count), *[Said(writer.attempt, None, LARGE)] * large]
             entry = EntryId(writer.attempt, writer.seq + len(said))
-            entries.append((task.ref, entry, said, writer.entries, writer.worker))
+            stand = None if skips is None else task.stand | set(range(writer.seq + 1 + skips, entry.seq + 1))
+            stands.append(stand)
+            kept = {} if stand is None else {"state:x": f"said {self.words}", "stand": flat(stand)}
+            entries.append((task.ref, entry, said, writer.entries, writer.worker, kept))
         outcome = self.run(self.calls.append(entries))
-        for (task, writer), sent, refusal in zip(attempts, entries, outcome, strict=True):
-            _, entry, said, *_ = sent
-            assert refusal == task.append(writer.attempt, said)
+        for (task, writer), sent, stand, refusal in zip(attempts, entries, stands, outcome, strict=True):
+            _, entry, said, *_, kept = sent
+            remembered = {} if stand is None else {"x": str(kept["state:x"])}
+            assert refusal == task.append(writer.attempt, said, remembered, stand)
             if refusal is None:
                 writer.seq, writer.entries, writer.latest = entry.seq, writer.entries + 1, sent
             else:
@@ -176,7 +186,17 @@ class TaskMachine(Machine):
         if writer is None or writer.finish:
             return
         said = [*self.say(writer.attempt, count), Said(writer.attempt, LAST_WORDS[trigger], {"by": "its attempt"})]
-        finish = Finish(trigger, writer.attempt, writer.seq + error, said, KEPT.get(trigger, {}))
+        # What waits lets its last event stand, or all that there is.
+        last = writer.seq + len(said)
+        stand = task.stand | {last} if count else frozenset(range(1, last + 1))
+        finish = Finish(
+            trigger,
+            writer.attempt,
+            writer.seq + error,
+            said,
+            KEPT.get(trigger, {}),
+            stand if trigger is Trigger.WAIT else None,
+        )
         if not isinstance(self.agree(self.calls.finish(task.ref, finish), partial(task.finish, finish)), Refused):
             writer.finish = finish
 
@@ -195,6 +215,11 @@ class TaskMachine(Machine):
         self.agree(
             self.calls.end(task.ref, trigger, latest, last, kept), partial(task.end, trigger, latest, last, kept)
         )
+
+    @step(3, of=tasks, message=st.sampled_from(["yes", "no"]), key=st.sampled_from([None, "key-1", "key-2"]))
+    def deliver(self, of: int, message: str, key: str | None) -> None:
+        task = self.task(of)
+        self.agree(self.calls.deliver(task.ref, message, key), partial(task.deliver, message, key))
 
     @step(4, of=tasks, listener=listeners)
     def wait_for(self, of: int, listener: str) -> None:
@@ -255,7 +280,11 @@ def assert_sound(seen: Seen) -> None:
     assert (seen.entries[-1].end is not None) == seen.state.is_terminal
     said = [(event.type, event.attempt) for entry in seen.entries for event in entry.events]
     assert [attempt for type_, attempt in said if type_ == "task.started"] == list(range(1, seen.attempt + 1))
-    assert [attempt for type_, attempt in said if type_ == "task.rewind"] == list(range(2, seen.attempt + 1))
+    rewound = [attempt for type_, attempt in said if type_ == "task.rewind"]
+    # One that waited may go on without.
+    waited = sum(type_ == "task.parked" for type_, _ in said)
+    assert rewound == sorted(set(rewound))
+    assert max(0, seen.attempt - 1) - waited <= len(rewound) <= max(0, seen.attempt - 1)
 
 
 def assert_kept(seen: Seen, left: list[timedelta | None]) -> None:

@@ -70,7 +70,7 @@ async def test_a_task_that_waits_and_is_nowhere_is_run_again_and_one_that_is_par
     await broker.parking.unpark(Parked(due, "echo"))
     # Its worker has it yet: between its record and its place.
     assert await look(broker) == (3, set())
-    await broker.queue.acknowledge(deployment.worker, lost)
+    await broker.queue.acknowledge(deployment.worker, claims[lost])
     assert await look(broker) == (3, {lost})
     assert await look(broker, mend=True) == (3, {lost})
     assert {claim.task for claim in await deployment.claim()} == {due, lost}

@@ -107,3 +107,21 @@ async def test_another_way_to_take_a_rewind_is_refused() -> None:
     async with Client("http://127.0.0.1:1") as client:
         with pytest.raises(ValueError, match="keep, notice, drop"):
             client.get_task_result_stream("t_1", on_rewind="forget")  # type: ignore[arg-type]
+
+
+async def test_a_rewind_may_take_back_what_lies_between(server: Any, wire: Any) -> None:
+    entries = [
+        wire.platform(1, PlatformType.QUEUED, {}),
+        wire.entry(6, "a", "b", "c", "d", "e"),
+        wire.platform(7, PlatformType.REWIND, {"to": 5, "reason": "worker_lost", "also": [[3, 3], [4, 4]]}),
+        wire.entry(9, "C", "D", fence=2),
+        wire.succeeded(10),
+    ]
+    server.play(wire.streams(*entries), wire.streams(*entries))
+    async with Client(server.url) as client:
+        seen = await wire.collect(client.get_task_result_stream("t_1", on_rewind="notice"))
+        assert await client.task("t_1").collect() == ["a", "d", "C", "D"]
+    (rewind,) = (item for item in seen if isinstance(item, Rewind))
+    assert (rewind.to, rewind.also) == (5, ((3, 3), (4, 4)))
+    assert [rewind.supersedes(seq, seq) for seq in range(2, 7)] == [False, True, True, False, True]
+    assert not rewind.supersedes(3, 5)

@@ -161,3 +161,11 @@ def test_every_public_method_has_its_blocking_form_with_the_same_signature(block
         twin = getattr(blocking, renamed.get(name, name))
         assert list(inspect.signature(twin).parameters) == list(inspect.signature(method).parameters)
         assert twin.__doc__
+
+
+def test_messages_and_steps_are_plain_calls(blocking_server: Any, client: SyncClient, wire: Any) -> None:
+    taken = wire.answers({"task_id": "t_1", "number": 1}, 202)
+    blocking_server.play(taken, taken, wire.answers({"steps": []}))
+
+    task = client.task("t_1")
+    assert (client.send_event("t_1", "hi"), task.send_event("ho"), task.steps()) == (1, 1, [])

@@ -3,8 +3,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from tailplane.client import Client, ConnectionLost, ResultPending, State, TaskExpired, TaskFailed, TaskGone
+from tailplane.protocol.errors import InboxFull, TaskEnded
 
 pytestmark = pytest.mark.anyio
 
@@ -81,3 +83,69 @@ async def test_status_and_cancel_return_the_task_as_it_stands(server: Any, clien
     assert (status.method, status.path) == ("GET", "/v1/tasks/t_1")
     assert (with_reason.method, with_reason.path) == ("POST", "/v1/tasks/t_1/cancel")
     assert (with_reason.body, without.body) == ({"reason": "enough"}, {})
+
+
+class Approval(BaseModel):
+    approved: bool
+
+
+async def test_a_message_is_named_after_its_model_and_has_a_key_of_its_own(
+    server: Any, client: Client, wire: Any
+) -> None:
+    taken = wire.answers({"task_id": "t_1", "number": 3}, 202)
+    server.play(taken, taken, taken, taken)
+    task = client.task("t_1")
+
+    assert await task.send_event(Approval(approved=True)) == 3
+    await task.send_event({"any": b"\x00"}, type="file")
+    await client.send_event("t_1", Approval(approved=False), type="answer", idempotency_key="mine")
+    await task.send_event(None)
+    model, named, keyed, plain = server.requests
+    assert (model.method, model.path) == ("POST", "/v1/tasks/t_1/events")
+    assert model.body == {"type": "Approval", "data": {"approved": True}}
+    assert named.body == {"type": "file", "data": {"any": b"\x00"}}
+    assert (keyed.body["type"], keyed.headers["idempotency-key"]) == ("answer", "mine")
+    assert plain.body == {"type": None, "data": None}
+    keys = {request.headers["idempotency-key"] for request in server.requests}
+    assert len(keys) == 4
+
+
+async def test_a_message_whose_answer_was_lost_is_sent_again_with_the_same_key(
+    server: Any, client: Client, wire: Any
+) -> None:
+    async def cut(exchange: Any) -> None:
+        await exchange.cut()
+
+    server.play(cut, wire.answers({"task_id": "t_1", "number": 1}, 202))
+
+    assert await client.task("t_1").send_event("hi") == 1
+    first, second = server.requests
+    assert first.headers["idempotency-key"] == second.headers["idempotency-key"]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [(409, "task_ended", TaskEnded), (409, "inbox_full", InboxFull), (410, "task_gone", TaskGone)],
+)
+async def test_what_a_task_does_not_take_is_told(
+    server: Any, client: Client, wire: Any, status: int, code: str, kind: type[Exception]
+) -> None:
+    server.play(wire.refuses(status, code))
+
+    with pytest.raises(kind):
+        await client.task("t_1").send_event("hi")
+
+
+async def test_steps_are_what_the_task_has_done(server: Any, client: Client, wire: Any) -> None:
+    error = {"code": "workflow_error", "type": "builtins.OSError", "message": "away"}
+    steps = [
+        {"id": "0", "name": "load", "kind": "step", "attempt": 1, "started_at": 1.0, "ended_at": 2.0, "seqs": [3, 5]},
+        {"id": "1", "name": "call", "kind": "step", "attempt": 2, "started_at": 3.0, "error": error, "of_a_later": 1},
+    ]
+    server.play(wire.answers({"steps": steps}))
+
+    done, failed = await client.task("t_1").steps()
+    assert (done.name, done.seqs, done.error) == ("load", (3, 5), None)
+    assert failed.error is not None
+    assert (failed.error.type, failed.ended_at) == ("builtins.OSError", None)
+    assert server.requests[0].path == "/v1/tasks/t_1/steps"

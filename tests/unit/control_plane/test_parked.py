@@ -10,6 +10,7 @@ from tailplane.broker import Broker, Claim, Closing, NewTask, TaskRef, WorkerRec
 from tailplane.broker.memory import INBOX_SEEN
 from tailplane.broker.parking import Parked
 from tailplane.control_plane import parked as module
+from tailplane.control_plane.clock import ServerClock
 from tailplane.control_plane.parked import LOOK_EVERY, ParkedMinder
 from tailplane.protocol import codec
 from tailplane.protocol.errors import StoreUnavailable
@@ -50,6 +51,10 @@ class Ward:
         return [TaskRef.from_member(row) for row in rows]
 
 
+def minder_of(broker: Broker) -> ParkedMinder:
+    return ParkedMinder(broker, ServerClock(broker.queue.wire))
+
+
 @pytest.fixture
 async def ward(broker: Broker) -> Ward:
     worker = new_worker_id()
@@ -62,7 +67,7 @@ async def test_what_is_due_comes_back_and_the_rest_stays(ward: Ward, broker: Bro
     late, later = await ward.park(now - 1), await ward.park(now - 2)
     await ward.park(now + 60)
     await ward.park(None)
-    minder = ParkedMinder(broker)
+    minder = minder_of(broker)
     assert await minder.wake_due() == 2
     assert set(await ward.due()) == {late, later}
     assert await minder.wake_due() == 0
@@ -72,7 +77,7 @@ async def test_however_many_are_due_all_come_back(ward: Ward, broker: Broker, mo
     monkeypatch.setattr(module, "AT_ONCE", 2)
     for _ in range(5):
         await ward.park(1.0)
-    many = await asyncio.gather(*(ParkedMinder(broker).wake_due() for _ in range(3)))
+    many = await asyncio.gather(*(minder_of(broker).wake_due() for _ in range(3)))
     assert (sum(many), len(await ward.due())) == (5, 5)
 
 
@@ -81,7 +86,7 @@ async def test_a_missed_message_is_found(ward: Ward, broker: Broker, monkeypatch
     tasks = [await ward.park() for _ in range(5)]
     # By somebody who died before he could wake it.
     await broker.inbox.deliver(tasks[3], "a", 1)
-    minder = ParkedMinder(broker)
+    minder = minder_of(broker)
     # A page in each call.
     found = [await minder.find_missed() for _ in range(3)]
     assert (sum(found), await ward.due()) == (1, [tasks[3]])
@@ -97,9 +102,9 @@ async def test_what_the_task_knew_of_when_it_was_parked_is_no_missed_message(war
     last = pack_platform_event(PlatformType.PARKED, {})
     await broker.tasks.finish(task, Closing(Trigger.WAIT, 1, begun.seq, [last], [INBOX_SEEN, "1"]))
     await broker.parking.park(ward.worker, claim, None)
-    assert await ParkedMinder(broker).find_missed() == 0
+    assert await minder_of(broker).find_missed() == 0
     await broker.inbox.deliver(task, "other", 2)
-    assert await ParkedMinder(broker).find_missed() == 1
+    assert await minder_of(broker).find_missed() == 1
 
 
 async def test_one_that_does_not_wait_by_its_record_comes_back(ward: Ward, broker: Broker) -> None:
@@ -109,7 +114,7 @@ async def test_one_that_does_not_wait_by_its_record_comes_back(ward: Ward, broke
     # A failover has lost that it waits.
     await broker.redis.hset(broker.keys.task(running), "state", "running")  # type: ignore[misc]
     await broker.tasks.discard(gone)
-    assert await ParkedMinder(broker).find_missed() == 3
+    assert await minder_of(broker).find_missed() == 3
     assert set(await ward.due()) == {ended, running, gone}
     assert await broker.parking.page(0, 10) == [Parked(waiting, "a")]
 
@@ -117,7 +122,7 @@ async def test_one_that_does_not_wait_by_its_record_comes_back(ward: Ward, broke
 async def test_messages_are_looked_for_once_in_a_while(ward: Ward, broker: Broker) -> None:
     task = await ward.park()
     await broker.inbox.deliver(task, "a", 1)
-    minder = ParkedMinder(broker)
+    minder = minder_of(broker)
     for _ in range(LOOK_EVERY - 1):
         await minder.mind()
     assert (minder.woken, minder.found) == (0, 0)
@@ -147,7 +152,7 @@ async def test_the_tasks_of_a_shard_that_is_away_stay_and_the_others_go_on(ward:
     for task in (away, here):
         await broker.inbox.deliver(task, "a", 1)
     object.__setattr__(broker.tasks, "wire", _Away(broker.tasks.wire, broker.keys.task(away)))
-    assert await ParkedMinder(broker).find_missed() == 1
+    assert await minder_of(broker).find_missed() == 1
     assert await ward.due() == [here]
 
 

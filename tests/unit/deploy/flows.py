@@ -39,6 +39,17 @@ async def fail(ctx: Context, words: str) -> None:
 
 
 @workflow
+async def ask(ctx: Context, question: str = "may I?") -> str:
+    async def think() -> str:
+        ctx.write_event_to_stream(question)
+        return question
+
+    await ctx.step(think)
+    answer: str = await ctx.wait_for_event("answer")
+    return answer
+
+
+@workflow
 async def sleep(ctx: Context, anything: Any = None) -> None:
     ctx.write_event_to_stream("asleep")
     await asyncio.Event().wait()

@@ -305,3 +305,25 @@ async def test_an_ended_task_takes_no_repair(desk: Desk) -> None:
     with pytest.raises(TaskLost):
         await desk.kept.repair(emitter.task, 1, 3)
     assert await desk.seen(emitter.task) == before
+
+
+async def test_what_the_record_got_with_lost_entries_comes_back_with_them(desk: Desk) -> None:
+    emitter = await desk.begin()
+
+    async def commit(name: str, value: str) -> None:
+        emitter.commit(lambda _: (pack_event(name), [name, value]))
+        async with asyncio.timeout(PATIENCE):
+            while emitter._unsent:
+                await asyncio.sleep(0.002)
+
+    await commit("step:0", "kept")
+    roll_back = await desk.remember(emitter.task)
+    await commit("step:1", "lost")
+    await commit("step:1", "lost later")
+    await roll_back()
+    fields = ("HMGET", desk.broker.keys.task(emitter.task), "step:0", "step:1")
+    assert await desk.broker.tasks.wire.run(*fields) == [b"kept", None]
+    await desk.write(emitter, "c")
+    assert await desk.broker.tasks.wire.run(*fields) == [b"kept", b"lost later"]
+    assert [value for _, value in await desk.seen(emitter.task)][2:] == ["step:0", "step:1", "step:1", "c"]
+    assert desk.losses == []

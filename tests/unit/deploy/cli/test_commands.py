@@ -185,6 +185,31 @@ def test_cancel_ends_a_task_and_its_tail(tailplane: Tailplane, cluster: LocalClu
     assert "task.cancelled enough" in tail.stdout
 
 
+def test_a_message_is_sent_and_a_task_s_steps_are_shown(tailplane: Tailplane, cluster: LocalCluster) -> None:
+    with SyncClient(cluster.url) as client:
+        task = client.run_workflow("ask")
+        stream = client.get_task_result_stream(task.task_id)
+        assert next(stream) == "may I?"
+        done = tailplane("send", task.task_id, '"yes"', "--type", "answer", "--key", "k")
+        assert (done.returncode, done.stdout) == (0, f"message 1 is in the inbox of {task.task_id}\n")
+        assert task.result(timeout=30) == "yes"
+    again = tailplane("send", task.task_id, '"yes"', "--type", "answer", "--key", "k", "--json")
+    assert json.loads(again.stdout) == {"task_id": task.task_id, "number": 1}
+    late = tailplane("send", task.task_id)
+    assert (late.returncode, "has succeeded" in late.stderr) == (1, True)
+    shown = tailplane("tasks", "show", task.task_id)
+    assert shown.returncode == 0, shown.stderr
+    task_head, task_row, head, think, answer = [line.split() for line in shown.stdout.splitlines() if line.strip()]
+    assert (task_head[0], task_row[0]) == ("task", task.task_id)
+    assert head == ["id", "kind", "step", "state", "attempt", "began", "took", "events"]
+    assert (think[:5], answer[:5]) == (
+        ["0", "step", "think", "finished", "1"],
+        ["1", "wait", "answer", "finished", "1"],
+    )
+    as_json = json.loads(tailplane("tasks", "show", task.task_id, "--json").stdout)
+    assert (as_json["state"], [step["name"] for step in as_json["steps"]]) == ("succeeded", ["think", "answer"])
+
+
 def test_a_task_that_has_ended_is_not_cancelled(tailplane: Tailplane, cluster: LocalCluster) -> None:
     with SyncClient(cluster.url) as client:
         task = client.run_workflow("greet")
@@ -218,7 +243,7 @@ def test_ps_shows_what_has_not_ended_and_all_on_demand(tailplane: Tailplane, clu
 
 def test_workflows_and_workers_are_listed(tailplane: Tailplane, cluster: LocalCluster) -> None:
     names = [each["name"] for each in json.loads(tailplane("workflows", "--json").stdout)["workflows"]]
-    assert set(names) == {"greet", "count", "fail", "sleep"}
+    assert set(names) == {"greet", "count", "fail", "ask", "sleep"}
     assert re.search(r"^greet +\S+ +1 +Greet somebody\.$", tailplane("workflows").stdout, re.MULTILINE)
     (worker,) = json.loads(tailplane("workers", "--json").stdout)["workers"]
     assert worker["pid"] == cluster.workers[0].pid

@@ -1,9 +1,9 @@
 import pytest
 from rich.console import Console
 
-from tailplane.client import WorkerInfo, WorkflowInfo
+from tailplane.client import ErrorInfo, StepInfo, WorkerInfo, WorkflowInfo
 from tailplane.deploy.cli import terminal
-from tailplane.deploy.cli.tables import print_workers, print_workflows
+from tailplane.deploy.cli.tables import print_steps, print_workers, print_workflows
 
 NAME = "summarise_all_the_quarterly_reports"
 FOUND = [WorkflowInfo(name=NAME, version="2026.11.22-abcdef", description="Say it. " * 40 + "The end.\nNot shown.")]
@@ -37,3 +37,18 @@ def test_the_workflows_of_a_worker_wrap_and_its_id_does_not(capsys: pytest.Captu
     row = capsys.readouterr().out.splitlines()[1]
     assert row.startswith(worker.worker_id)
     assert row.rstrip().endswith(f"{NAME}_4")
+
+
+def test_steps_say_how_they_stand(capsys: pytest.CaptureFixture[str]) -> None:
+    error = ErrorInfo(code="workflow_error", type="E", message="no")
+    steps = [
+        StepInfo(id="0", name="a", started_at=0, ended_at=2, attempt=1, seqs=(3, 9)),
+        StepInfo(id="1", name="b", started_at=2, attempt=2, error=error),
+        StepInfo(id="2", name="c", kind="wait", started_at=4, attempt=2),
+        StepInfo(id="3", name="d", kind="wait", started_at=4, ended_at=5, message=0, attempt=2),
+        StepInfo(id="4", name="e", started_at=5, attempt=2),
+    ]
+    print_steps(steps, now=10)
+    _, *rows = capsys.readouterr().out.splitlines()
+    assert [row.split()[3] for row in rows] == ["finished", "failed", "waiting", "timed", "open"]
+    assert rows[0].split()[-2:] == ["s", "3-9"]
