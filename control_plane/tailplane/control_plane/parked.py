@@ -20,7 +20,7 @@ from tailplane.broker.wire import is_away, raise_refusals
 from tailplane.control_plane.clock import Clock
 from tailplane.control_plane.periodic import repeat
 from tailplane.protocol import codec
-from tailplane.protocol.errors import TaskEnded, TaskNotFound
+from tailplane.protocol.errors import StoreUnavailable, TaskEnded, TaskNotFound
 from tailplane.protocol.states import State
 
 MIND_EVERY = timedelta(milliseconds=500)
@@ -129,7 +129,13 @@ class ParkedMinder:
     async def _has_ended_child(self, parked: Parked, packed: bytes) -> bool:
         """Tell a task of a child that has ended, where whoever ended it has died before he could."""
         children = [TaskRef(child, parked.task.tenant) for child in codec.unpack(packed)]
-        found = await self._broker.tasks.read_many(children, ("state",))
+        try:
+            found = await self._broker.tasks.read_many(children, ("state",))
+        except StoreUnavailable as error:
+            if not is_away(error):
+                raise
+            # Its shard is another than its parent's: the other tasks go on.
+            return False
         ended = [child for child, record in zip(children, found, strict=True) if not record or record.state.is_terminal]
         for child in ended:
             key = f"{CHILD_ENDED}:{child.task_id}"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tailplane.broker import Broker, Claim, Closing, NewTask, TaskRef, WorkerRecord
-from tailplane.broker.memory import INBOX_SEEN
+from tailplane.broker.memory import CHILDREN, INBOX_SEEN
 from tailplane.broker.parking import Parked
 from tailplane.control_plane import parked as module
 from tailplane.control_plane.clock import ServerClock
@@ -154,6 +154,22 @@ async def test_the_tasks_of_a_shard_that_is_away_stay_and_the_others_go_on(ward:
     object.__setattr__(broker.tasks, "wire", _Away(broker.tasks.wire, broker.keys.task(away)))
     assert await minder_of(broker).find_missed() == 1
     assert await ward.due() == [here]
+
+
+async def test_a_child_whose_shard_is_away_keeps_no_other_task_waiting(ward: Ward, broker: Broker) -> None:
+    parent, here, child = await ward.park(), await ward.park(), TaskRef(new_task_id())
+    await broker.redis.hset(broker.keys.task(parent), CHILDREN, codec.pack([child.task_id]))  # type: ignore[misc]
+    await broker.inbox.deliver(here, "a", 1)
+    streams = broker.tasks.wire
+    object.__setattr__(broker.tasks, "wire", _Away(streams, broker.keys.task(child)))
+    assert await minder_of(broker).find_missed() == 1
+    assert await ward.due() == [here]
+    # It is gone: whoever ended it has died before he could tell its parent.
+    object.__setattr__(broker.tasks, "wire", streams)
+    assert await minder_of(broker).find_missed() == 1
+    assert set(await ward.due()) == {here, parent}
+    (told,) = await broker.inbox.read(parent, 0)
+    assert (told.type, told.data) == ("task.ended", {"task_id": child.task_id})
 
 
 class TestDeliveries:

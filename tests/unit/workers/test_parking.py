@@ -5,12 +5,13 @@ import math
 from collections.abc import Callable
 from datetime import timedelta
 
+import pytest
 from pydantic import BaseModel
 
 from tailplane.broker.memory import Message, load
 from tailplane.broker.parking import Parked
 from tailplane.protocol import codec
-from tailplane.protocol.errors import StoreUnavailable
+from tailplane.protocol.errors import StoreUnavailable, TaskLost
 from tailplane.protocol.ids import new_worker_id
 from tailplane.protocol.states import State
 from tailplane.workers import Context
@@ -265,3 +266,59 @@ class TestCode:
         assert (await bench.record(task)).state is State.SUCCEEDED
         written = [event.data for event in await bench.events(task) if event.kind == "workflow"]
         assert (written, ran) == (["begin", "worked", "came", "end"], [1])
+
+
+@pytest.mark.parametrize("stop", [Stop.DRAINED, Stop.TIMED_OUT])
+async def test_what_clears_up_in_an_attempt_that_is_stopped_takes_no_other_step_s_place(
+    bench: Bench, stop: Stop
+) -> None:
+    refused: list[str] = []
+
+    async def flow(ctx: Context) -> object:
+        async def upload() -> str:
+            return "uploaded"
+
+        async def clear_up() -> None: ...
+
+        try:
+            await ctx.wait_for_event("a")
+        except asyncio.CancelledError:
+            try:
+                await ctx.step(clear_up)
+            except TaskLost as error:
+                refused.append(error.code)
+            raise
+        ctx.write_event_to_stream("went on")
+        return await ctx.step(upload)
+
+    workflow = bench.workflow(flow, retries=1, retry_delay=0)
+    task = await bench.submit(workflow)
+    attempt = await bench.attempt(workflow)
+    running = asyncio.ensure_future(runs(attempt))
+    await says(bench, task, "task.waiting")
+    attempt.stop(stop)
+    await running
+    await bench.broker.inbox.deliver(task, "a", 1)
+    await bench.run(workflow)
+    assert (await bench.record(task)).result == codec.pack("uploaded")
+    assert (refused, await shown(bench, task)) == (["task_lost"], ["went on"])
+
+
+async def test_a_task_that_is_cancelled_may_clear_up_in_a_step(bench: Bench) -> None:
+    async def flow(ctx: Context) -> None:
+        async def clear_up() -> None: ...
+
+        try:
+            await ctx.wait_for_event("a")
+        finally:
+            await ctx.step(clear_up)
+
+    workflow = bench.workflow(flow)
+    task = await bench.submit(workflow)
+    attempt = await bench.attempt(workflow)
+    running = asyncio.ensure_future(runs(attempt))
+    await says(bench, task, "task.waiting")
+    attempt.stop(Stop.CANCELLED)
+    await running
+    said = await bench.said(task)
+    assert said[-2:] == ["task.step_finished", "task.cancelled"]

@@ -386,6 +386,9 @@ class Attempt:
         if self._stop is Stop.PARKED:
             # Its code goes on to wait until the record says so: what comes meanwhile is seen then.
             return parked()
+        if self._stop in (Stop.DRAINED, Stop.TIMED_OUT) and self._durable is not None:
+            # What clears up would take the places of what the next attempt does there.
+            self._durable.journal.is_stopped = True
         run.cancel()
         if self._stop is not Stop.LOST:
             await self._give_grace()

@@ -106,7 +106,8 @@ class Context:
 
         Args:
             name: what the step is called; default: as its function. It must not change under a running task, and
-                neither must the order of a workflow's steps.
+                neither must the order of a workflow's steps. An argument of the function's that has one of these names
+                goes by its position.
             retries, retry_delay, retry_on: see `StepOptions`; default: as `@step` has them, else none. A try takes back
                 what the one before wrote.
         Raises:

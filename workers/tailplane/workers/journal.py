@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from tailplane.broker.memory import BORNE, CHILDREN, ENTRY, REWOUND, STAND, STEP, Memory, StepKind, StepRecord
 from tailplane.protocol import codec, ranges
 from tailplane.protocol.cursor import Cursor
-from tailplane.protocol.errors import TailplaneError, TooLarge, WorkflowChanged
+from tailplane.protocol.errors import TailplaneError, TaskLost, TooLarge, WorkflowChanged
 from tailplane.protocol.events import PlatformType, pack_platform_event
 from tailplane.protocol.ranges import Range
 from tailplane.workers.branches import CURRENT, Branch
@@ -63,6 +63,7 @@ class Journal:
         main: the branch of the workflow's body.
         memory: kept up to date with what is committed.
         trouble: why the code does not fit what earlier attempts did; None: it does, so far.
+        is_stopped: whether another attempt is to go on from here: this one begins nothing durable any more.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Journal:
         self.memory = memory
         self.main = Branch("")
         self.trouble: WorkflowChanged | None = None
+        self.is_stopped = False
         self.now = now
         self._emitter = emitter
         self._failures = failures
@@ -127,6 +129,8 @@ class Journal:
         branch, started = self.branch(), None
         call_id, found = branch.next_id, self.memory.steps.get(branch.next_id)
         if found is None:
+            if self.is_stopped:
+                raise TaskLost("the attempt is stopped, and another one goes on from here: it begins no step any more")
             if len(self.memory.steps) >= self._most:
                 raise TooLarge(f"the task has made {self._most} durable calls, and no more are allowed")
             # Only a branch of which the order is not certain needs to look at more than its place.
