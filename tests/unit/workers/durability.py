@@ -27,6 +27,13 @@ class Gate:
             await asyncio.Event().wait()
 
 
+async def runs(attempt: Attempt) -> None:
+    """Run an attempt until its slot is free again: it has ended, or its task is parked."""
+    async with asyncio.timeout(PATIENCE):
+        await attempt.run()
+        await attempt.unwound()
+
+
 async def lose(bench: Bench, attempt: Attempt, when: Callable[[], bool]) -> None:
     """Run an attempt until something holds, and let it be lost, as if its worker had died there."""
     running = asyncio.ensure_future(attempt.run())

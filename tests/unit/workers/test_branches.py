@@ -11,8 +11,8 @@ from tailplane.protocol.states import State
 from tailplane.workers import Context
 from tailplane.workers.branches import CURRENT, Branch, running
 
-from .conftest import PATIENCE, Bench
-from .durability import Gate, lose, run_with_losses, shown
+from .conftest import Bench
+from .durability import Gate, lose, run_with_losses, runs, shown
 
 
 class TestABranch:
@@ -112,10 +112,7 @@ class TestWhatPiecesWrite:
 
         workflow = bench.workflow(flow)
         task = await bench.submit(workflow)
-        attempt = await bench.attempt(workflow)
-        async with asyncio.timeout(PATIENCE):
-            await attempt.run()
-            await attempt.unwound()
+        await runs(await bench.attempt(workflow))
         assert (await bench.record(task)).state is State.WAITING
         await bench.broker.inbox.deliver(task, "a", 1)
         (parked,) = await bench.broker.parking.page(0, 10)

@@ -19,7 +19,7 @@ from tailplane.workers.arrivals import Arrivals
 from tailplane.workers.attempt import Attempt, Stop
 
 from .conftest import PATIENCE, Bench
-from .durability import shown
+from .durability import runs, shown
 
 
 class Approval(BaseModel):
@@ -28,13 +28,6 @@ class Approval(BaseModel):
 
 async def asks(ctx: Context) -> bool:
     return (await ctx.wait_for_event(Approval)).approved
-
-
-async def runs(attempt: Attempt) -> None:
-    """Run an attempt until its slot is free again."""
-    async with asyncio.timeout(PATIENCE):
-        await attempt.run()
-        await attempt.unwound()
 
 
 async def says(bench: Bench, task: object, type_: str) -> None:

@@ -10,11 +10,10 @@ from tailplane.broker.parking import Parked
 from tailplane.protocol import codec
 from tailplane.protocol.states import State
 from tailplane.workers import Context
-from tailplane.workers.attempt import Attempt
 from tailplane.workers.emitter import Emitter, Sealed
 
 from .conftest import PATIENCE, Bench, eventually
-from .durability import Gate, run_with_losses, shown
+from .durability import Gate, run_with_losses, runs, shown
 
 
 class Approval(BaseModel):
@@ -24,12 +23,6 @@ class Approval(BaseModel):
 
 async def parked_places(bench: Bench) -> list[str]:
     return [each.task.task_id for each in await bench.broker.parking.page(0, 100)]
-
-
-async def until_parked(bench: Bench, attempt: Attempt) -> None:
-    async with asyncio.timeout(PATIENCE):
-        await attempt.run()
-        await attempt.unwound()
 
 
 @pytest.mark.parametrize("when", ["before", "while", "parked"])
@@ -93,7 +86,7 @@ async def test_a_message_that_comes_while_the_task_is_parked_is_seen(bench: Benc
         return await park(*args)  # type: ignore[arg-type]
 
     object.__setattr__(bench.platform.broker, "parking", _Overridden(bench.broker.parking, park_late))
-    await until_parked(bench, attempt)
+    await runs(attempt)
     assert await parked_places(bench) == []
     await bench.run(workflow)
     assert (await bench.record(task)).result == codec.pack(False)
@@ -213,7 +206,7 @@ class TestTimeouts:
 
         workflow = bench.workflow(flow)
         task = await bench.submit(workflow)
-        await until_parked(bench, await bench.attempt(workflow))
+        await runs(await bench.attempt(workflow))
         (parked,) = await bench.broker.parking.page(0, 10)
         assert parked == Parked(task, "flow")
         async with asyncio.timeout(PATIENCE):
@@ -269,7 +262,7 @@ class TestParking:
     async def test_a_cancelled_parked_task_is_nowhere(self, bench: Bench) -> None:
         workflow = bench.workflow(_asks)
         task = await bench.submit(workflow)
-        await until_parked(bench, await bench.attempt(workflow))
+        await runs(await bench.attempt(workflow))
         await bench.broker.queue.withdraw(task, workflow.name, bench.platform.worker)
         assert await parked_places(bench) == []
 
@@ -283,12 +276,12 @@ class TestParking:
         broken = bench.broker.parking
         object.__setattr__(bench.platform.broker, "parking", _Overridden(broken, die))
         with pytest.raises(ConnectionAbortedError):
-            await until_parked(bench, await bench.attempt(workflow))
+            await runs(await bench.attempt(workflow))
         object.__setattr__(bench.platform.broker, "parking", broken)
         assert (await bench.record(task)).state is State.WAITING
         await bench.broker.queue.reap(bench.platform.worker, leaves=True)
         await bench.register()
-        await until_parked(bench, await bench.attempt(workflow))
+        await runs(await bench.attempt(workflow))
         assert await parked_places(bench) == [task.task_id]
         assert (await bench.record(task)).attempt == 2
 
@@ -404,7 +397,7 @@ async def test_a_message_that_comes_in_the_moment_of_parking_is_not_missed(
 
     with monkeypatch.context() as patched:
         patched.setattr(Emitter, "seal", seal_late)
-        await until_parked(bench, attempt)
+        await runs(attempt)
     assert await parked_places(bench) == []
     await bench.run(workflow)
     assert (await bench.record(task)).result == codec.pack(True)
