@@ -19,8 +19,11 @@ USER_STAMP  := $(VENV)/.installed-all
 DEV_STAMP   := $(VENV)/.installed-dev
 BENCH_STAMP := $(VENV)/.installed-bench
 
-# Tests that have neither processes of their own to time nor the machine to themselves.
+# Tests without processes of their own, or with few.
 SIDE_BY_SIDE := -n 2 tests/unit tests/contract
+
+# Tests that mostly wait for processes of their own: two files at a time, each with a cluster of its own.
+BY_FILE := -n 2 --dist loadfile
 
 # Run, not only found: a version manager's shim is on PATH also where its Python is missing.
 SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
@@ -42,8 +45,8 @@ dev: $(USER_STAMP) ## run a local cluster that restarts when the code changes
 
 test: lint ## everything: the linters, then all tests
 	@$(BIN)/pytest -m "not slow" $(SIDE_BY_SIDE)
-	@$(BIN)/pytest tests/chaos tests/examples tests/golden tests/integration
-	@$(BIN)/pytest -m slow tests/unit tests/contract
+	@$(BIN)/pytest $(BY_FILE) tests/chaos tests/examples tests/golden tests/integration
+	@$(BIN)/pytest -m slow $(SIDE_BY_SIDE)
 
 test-compose: $(DEV_STAMP) ## build and start the cluster of docker-compose.yml, kill and replace its containers under load (10 minutes; needs Docker)
 	@$(BIN)/pytest -s tests/compose

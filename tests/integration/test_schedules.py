@@ -94,7 +94,7 @@ class Stage:
         while True:
             for claim in (await self.broker.queue.claim(self.worker, 500, {"echo": 500})).taken:
                 self.claimed.append(claim.task.task_id)
-                await self.broker.queue.acknowledge(self.worker, claim.task)
+                await self.broker.queue.acknowledge(self.worker, claim)
             await self.broker.queue.wait(["echo"], timedelta(milliseconds=100))
 
     async def until_nothing_is_due(self, now_ms: int) -> None:
@@ -186,6 +186,7 @@ async def test_each_due_time_is_fired_once_whatever_happens_to_the_control_plane
         claimed_all = time.monotonic() + 10
         while await running.broker.queue.depth("echo") and time.monotonic() < claimed_all:
             await asyncio.sleep(0.05)
+        assert not claiming.done(), "who takes what is queued has broken off"
         claiming.cancel()
         await asyncio.gather(trouble, claiming, return_exceptions=True)
         records = await running.records()
