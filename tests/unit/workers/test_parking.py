@@ -16,7 +16,8 @@ from tailplane.protocol.ids import new_worker_id
 from tailplane.protocol.states import State
 from tailplane.workers import Context
 from tailplane.workers.arrivals import Arrivals
-from tailplane.workers.attempt import Attempt, Stop
+from tailplane.workers.attempt import Stop
+from tailplane.workers.survival import Survival
 
 from .conftest import PATIENCE, Bench
 from .durability import runs, shown
@@ -56,25 +57,30 @@ class TestWhatWasLookedAt:
         await asyncio.gather(*waiting, return_exceptions=True)
         assert arrivals.seen == 2
 
-    async def test_what_comes_after_the_code_was_found_to_wait_wakes_the_task(self, bench: Bench) -> None:
+    async def test_what_comes_after_the_code_was_found_to_wait_wakes_the_task(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         here = asyncio.get_running_loop()
 
-        class Late(Attempt):
-            def _ask_to_park(self, until: float | None, known: int) -> None:
-                # On the workflows' loop, which is held up: so the code can't look at the message before it is too late.
-                def here_and_now(coroutine: object) -> None:
-                    asyncio.run_coroutine_threadsafe(coroutine, here).result(PATIENCE)  # type: ignore[arg-type]
+        ask_to_park = Survival._ask_to_park
 
-                here_and_now(bench.broker.inbox.deliver(task, "Approval", {"approved": True}))
-                super()._ask_to_park(until, known)
-                assert self._durable is not None
-                self._durable.arrivals.add([Message(1, "Approval", {"approved": True})])
-                here_and_now(says(bench, task, "task.parked"))
+        def ask_late(self: Survival, until: float | None, known: int) -> None:
+            # On the workflows' loop, which is held up: so the code can't look at the message before it is too late.
+            def here_and_now(coroutine: object) -> None:
+                asyncio.run_coroutine_threadsafe(coroutine, here).result(PATIENCE)  # type: ignore[arg-type]
 
+            here_and_now(bench.broker.inbox.deliver(task, "Approval", {"approved": True}))
+            ask_to_park(self, until, known)
+            assert self.durable is not None
+            self.durable.arrivals.add([Message(1, "Approval", {"approved": True})])
+            here_and_now(says(bench, task, "task.parked"))
+
+        monkeypatch.setattr(Survival, "_ask_to_park", ask_late)
         workflow = bench.workflow(asks)
         task = await bench.submit(workflow)
-        await runs(Late(bench.platform, await bench.claim(workflow), workflow))
+        await runs(await bench.attempt(workflow))
         assert await parked_places(bench) == []
+        monkeypatch.setattr(Survival, "_ask_to_park", ask_to_park)
         await bench.run(workflow)
         assert (await bench.record(task)).result == codec.pack(True)
 

@@ -7,12 +7,12 @@ can't be interrupted) the task ends without it, and what it still writes is refu
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from opentelemetry.trace import INVALID_SPAN, Span
@@ -28,7 +28,6 @@ from tailplane.broker import (
     TimeIsUp,
 )
 from tailplane.broker.logs import Facts
-from tailplane.broker.memory import INBOX_SEEN, Memory, Message, load
 from tailplane.broker.tasks import OUT_OF_TIME
 from tailplane.broker.tracing import note_exception
 from tailplane.protocol.errors import (
@@ -38,13 +37,11 @@ from tailplane.protocol.errors import (
     TaskNotFound,
 )
 from tailplane.protocol.events import PlatformType
-from tailplane.protocol.ids import TaskId
 from tailplane.protocol.states import State, TransitionRefused, Trigger
 from tailplane.workers.bridge import Bridge
 from tailplane.workers.context import Context
 from tailplane.workers.counts import Counts
 from tailplane.workers.descriptions import describe, error_facts
-from tailplane.workers.durable import Bounds, Durable, Ways
 from tailplane.workers.emitter import Emitter, Hooks
 from tailplane.workers.endings import (
     Ending,
@@ -56,8 +53,8 @@ from tailplane.workers.endings import (
     retried,
     succeeded,
 )
-from tailplane.workers.family import PARENT_ENDED, Family, is_orphan
-from tailplane.workers.inbox_watch import InboxWatch
+from tailplane.workers.family import PARENT_ENDED
+from tailplane.workers.journal import Journal
 from tailplane.workers.kept import EventsLost
 from tailplane.workers.log_events import LogEvents, collecting
 from tailplane.workers.platform_side import Platform
@@ -65,10 +62,13 @@ from tailplane.workers.release import Release
 from tailplane.workers.retries import delay_before_retry
 from tailplane.workers.runner import Outcome, Run
 from tailplane.workers.session_state import SessionState
+from tailplane.workers.survival import Survival
 from tailplane.workers.tracing import attempting, given_back_fields, note_outcome
 from tailplane.workers.workflow import Workflow
 
 log = structlog.get_logger("tailplane.workers")
+
+T = TypeVar("T")
 
 # However few retries an author allows, only a task that has lost so many workers counts as their cause.
 _CRASHES_BORNE = 3
@@ -111,13 +111,7 @@ class Attempt:
         self._waited: float | None = None
         self._is_counted = False
         self._release = Release(platform, claim, lambda: self._stop is Stop.LOST)
-        self._durable: Durable | None = None
-        self._family: Family | None = None
-        self._watch: InboxWatch | None = None
-        self._watching: asyncio.Task[None] | None = None
-        # When a parked task is to run again in any case, and how many messages its code has looked at.
-        self._until: float | None = None
-        self._known = 0
+        self._survival: Survival | None = None
 
     def stop(self, why: Stop, reason: str | None = None) -> None:
         """Stop the attempt; the first reason counts, but losing the task overrules all."""
@@ -144,15 +138,15 @@ class Attempt:
                 except TaskLost as error:
                     log.warning("attempt lost its task", reason=str(error))
                 finally:
-                    if self._watching is not None:
-                        self._watching.cancel()
+                    if self._survival is not None:
+                        self._survival.close()
                     if not self._is_counted:
                         self._note_ended(None)
 
     def note_message(self) -> None:
         """Look at the task's inbox: somebody says that a message has come."""
-        if self._watch is not None:
-            self._watch.ring()
+        if self._survival is not None:
+            self._survival.note_message()
 
     async def unwound(self) -> None:
         """Return when the workflow's code has really ended.
@@ -167,6 +161,11 @@ class Attempt:
     def unsent_bytes(self) -> int:
         """How many bytes of events Redis has not taken yet. Thread-safe."""
         return 0 if self._emitter is None else self._emitter.unsent_bytes
+
+    @property
+    def _journal(self) -> Journal | None:
+        durable = None if self._survival is None else self._survival.durable
+        return None if durable is None else durable.journal
 
     @property
     def _counts(self) -> Counts:
@@ -256,11 +255,13 @@ class Attempt:
                 begun, emitter, failed_by_platform("attempts_exhausted", "its workers were lost too often")
             )
             return
-        if await self._is_orphan(begun):
+        park = partial(self.stop, Stop.PARKED)
+        self._survival = survival = Survival(platform, begun, emitter, self._on_platform, park)
+        if await self._patiently(survival.is_orphan):
             await self._close(begun, emitter, cancelled(PARENT_ENDED))
             return
-        self._durable = await self._remember(begun, emitter)
-        if self._durable is None:
+        durable = await self._patiently(survival.load)
+        if durable is None:
             return
         context = Context(
             task_id=record.task_id,
@@ -269,7 +270,7 @@ class Attempt:
             session_id=record.session_id,
             metadata=record.metadata,
             _emitter=emitter,
-            _durable=self._durable,
+            _durable=durable,
             _blocks=options.on_full == "block",
             due_at=None if record.due_at is None else datetime.fromtimestamp(record.due_at, UTC),
             _session_state=SessionState(platform.broker, Bridge(self._loop), record.tenant, record.session_id),
@@ -290,70 +291,14 @@ class Attempt:
             if self._stop is not Stop.LOST:
                 platform.ran.discard(self.claim.task)
 
-    async def _is_orphan(self, begun: Begun) -> bool:
+    async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T | None:
+        """Return what comes of something that needs Redis; None: the task was lost before it answered."""
         while self._stop is not Stop.LOST:
             try:
-                return await is_orphan(self._platform, begun)
+                return await work()
             except StoreUnavailable as error:
                 await self._release.pause(error)
-        return False
-
-    async def _remember(self, begun: Begun, emitter: Emitter) -> Durable | None:
-        """Return what makes the attempt durable, with what earlier ones left; None: the task is lost."""
-        memory = Memory()
-        while begun.attempt > 1:
-            if self._stop is Stop.LOST:
-                return None
-            try:
-                memory = await load(self._platform.broker.tasks.wire, self._platform.broker.keys, self.claim.task)
-                break
-            except StoreUnavailable as error:
-                await self._release.pause(error)
-        platform, limits = self._platform, self._platform.limits
-        self._family = Family(platform, begun)
-        # With the first attempt stands what was said before it.
-        first = 1 if begun.attempt == 1 else begun.opening.after + 1
-        return Durable(
-            emitter,
-            memory,
-            (first, begun.seq),
-            begun.record.failures,
-            platform.runner.pool,
-            Bounds(limits.event, limits.calls, platform.park_after),
-            Ways(partial(self._server_time, begun), self._begin_watch, self._ask_to_park, Bridge(self._loop)),
-            self._family,
-        )
-
-    def _server_time(self, begun: Begun) -> float:
-        return (begun.record.started_at or 0.0) + self._loop.time() - self._began_at
-
-    def _begin_watch(self) -> None:
-        self._on_platform(self._watch_inbox)
-
-    def _watch_inbox(self) -> None:
-        if self._watching is not None or self._durable is None:
-            return
-        durable, loop = self._durable, self._platform.runner.loop
-        arrivals = durable.arrivals
-
-        def tell(messages: list[Message]) -> None:
-            loop.call_soon_threadsafe(arrivals.add, messages)
-
-        async def look_after_children() -> None:
-            if durable.journal.open_children and self._family is not None:
-                await self._family.look_after(map(TaskId, durable.journal.open_children))
-
-        self._watch = InboxWatch(
-            self._platform.broker.inbox, self.claim.task, arrivals.count, tell, look_after_children
-        )
-        self._watching = self._loop.create_task(self._watch.run())
-
-    def _ask_to_park(self, until: float | None, known: int) -> None:
-        self._on_platform(self._park, until, known)
-
-    def _park(self, until: float | None, known: int) -> None:
-        self._until, self._known = until, known
-        self.stop(Stop.PARKED)
+        return None
 
     def _on_platform(self, call: Callable[..., object], *args: object) -> None:
         # The platform may have gone before code that was left behind.
@@ -386,9 +331,9 @@ class Attempt:
         if self._stop is Stop.PARKED:
             # Its code goes on to wait until the record says so: what comes meanwhile is seen then.
             return parked()
-        if self._stop in (Stop.DRAINED, Stop.TIMED_OUT) and self._durable is not None:
+        if self._stop in (Stop.DRAINED, Stop.TIMED_OUT) and self._journal is not None:
             # What clears up would take the places of what the next attempt does there.
-            self._durable.journal.is_stopped = True
+            self._journal.is_stopped = True
         run.cancel()
         if self._stop is not Stop.LOST:
             await self._give_grace()
@@ -438,9 +383,9 @@ class Attempt:
 
     def _ended_by_itself(self, begun: Begun, outcome: Outcome) -> Ending:
         error = outcome.error
-        if error is not None and self._durable is not None:
+        if error is not None and self._journal is not None:
             # However the code has taken it.
-            error = self._durable.journal.trouble or error
+            error = self._journal.trouble or error
         if error is not None:
             return self._retry_or_fail(begun, error, describe(error))
         return succeeded(outcome.result)
@@ -462,10 +407,9 @@ class Attempt:
         fields = [*rest.fields, *ending.fields]
         if ending.delay is not None:
             fields += given_back_fields(self._span)
-        if ending.trigger is Trigger.WAIT and self._durable is not None:
-            seq = emitter.seq + len(packed)
-            # Not what has come since the code was found to wait: it may not have looked at that.
-            fields += [*self._durable.journal.sealed((seq, seq)), INBOX_SEEN, str(self._known)]
+        survival = self._survival
+        if ending.trigger is Trigger.WAIT and survival is not None:
+            fields += survival.waiting_fields(emitter.seq + len(packed))
         closing = Closing(ending.trigger, begun.attempt, emitter.seq, packed, fields, worker=self._platform.worker)
         while self._stop is not Stop.LOST:
             try:
@@ -487,13 +431,11 @@ class Attempt:
         if ending.trigger is Trigger.WAIT and self._run is not None:
             self._run.cancel()
             await self._give_grace()
-        if self._family is not None and self._durable is not None and state.is_terminal:
-            await self._family.cancel(map(TaskId, self._durable.journal.open_children))
+        if survival is not None and state.is_terminal:
+            await survival.cancel_children()
         # What is mended may have become a failure.
-        if closing.trigger is Trigger.WAIT:
-            # One that has no time left is begun again, too: to be ended.
-            times = [time for time in (self._until, begun.record.end_by) if time is not None]
-            await self._release.park(min(times, default=None), self._known)
+        if closing.trigger is Trigger.WAIT and survival is not None:
+            await self._release.park(survival.until, survival.known)
         elif ending.delay is None or closing.trigger is Trigger.FAIL:
             await self._release.acknowledge(state)
         else:
