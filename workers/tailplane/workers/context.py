@@ -63,7 +63,7 @@ class Context:
         """
         if self._blocks and not self._emitter.has_room and not runs_a_loop():
             self._emitter.block_for_room()
-        self._write(data, channel)
+        self._emitter.write(data, channel, CURRENT.get())
 
     async def emit(self, data: object, *, channel: str | None = None) -> None:
         """Append an event to the task's stream, after waiting for room in the buffer.
@@ -72,20 +72,13 @@ class Context:
         """
         if not self._emitter.has_room:
             await self._emitter.wait_for_room()
-        self._write(data, channel)
+        self._emitter.write(data, channel, CURRENT.get())
 
     def emit_from_thread(self, data: object, *, channel: str | None = None) -> None:
         """Append an event from a thread that runs no event loop, after waiting for room in the buffer."""
         if not self._emitter.has_room:
             self._emitter.block_for_room()
-        self._write(data, channel)
-
-    def _write(self, data: object, channel: str | None) -> None:
-        branch = CURRENT.get()
-        # What the branch wrote up to its last step stands in the stream: its code runs again, and writes it again.
-        if is_replayed(branch, self._emitter):
-            return
-        self._emitter.write(data, channel, branch)
+        self._emitter.write(data, channel, CURRENT.get())
 
     def step(
         self,

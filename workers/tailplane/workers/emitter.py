@@ -107,7 +107,6 @@ class Emitter:
 
     Attributes:
         entries: how many entries its stream has.
-        written: the seq of the last event that was written, whether it was taken or not.
         main: what notes the events of those who have no branch of their own; None: nobody does.
         has_room: whether `emit` need not wait; also once nothing more is taken, which `write` says.
         idle: set while nothing is in flight.
@@ -127,7 +126,7 @@ class Emitter:
         self.attempt = begun.attempt
         self.workflow = begun.record.workflow
         self._worker = begun.record.worker_id
-        self.seq = self.written = begun.seq
+        self.seq = begun.seq
         self._first = begun.seq + 1
         self.main: Branch | None = None
         self._commits: list[_Commit] = []
@@ -163,8 +162,15 @@ class Emitter:
         self.idle = asyncio.Event()
         self.idle.set()
 
+    @property
+    def written(self) -> Cursor:
+        """The seq of the last event that was written, whether it was taken or not. With the lock held."""
+        return self.seq + len(self._pending)
+
     def write(self, data: object, channel: str | None = None, branch: Branch | None = None) -> None:
         """Append an event, of a branch of the workflow. Thread-safe, O(1), never waits.
+
+        What a branch wrote up to its last step stands in the stream: its code runs again, and nothing is written again.
 
         Raises:
             Unserialisable: msgpack can't carry `data`.
@@ -172,6 +178,9 @@ class Emitter:
             BufferFull: Redis has not taken what was written before; nothing was appended.
             TaskLost: the attempt is over: cancelled, timed out or taken over.
         """
+        # As `is_replayed`, without the call.
+        if (who := branch or self.main) is not None and who.is_replayed:
+            return
         packed = pack_event(data, channel, None if branch is None else branch.step)
         size = len(packed)
         # Not `with`, which costs twice as much: this is called for every event.
@@ -181,12 +190,9 @@ class Emitter:
             if unsent <= self._plenty:
                 self._pending.append(packed)
                 self._unsent = unsent
-                # As `_note`, without the call.
-                self.written = seq = self.written + 1
-                if branch is not None:
-                    branch.note(seq)
-                elif self.main is not None:
-                    self.main.note(seq)
+                # Asked for again: it may have been adopted meanwhile.
+                if branch is not None or self.main is not None:
+                    self._note(branch)
             else:
                 self._write_closely(packed, data, channel, branch)
             if self._is_rung:
@@ -197,8 +203,7 @@ class Emitter:
         self._hooks.ring(self)
 
     def _note(self, branch: Branch | None) -> None:
-        """Count an event that was put into the buffer. With the lock held."""
-        self.written += 1
+        """Let who wrote the event that was put into the buffer last know its seq. With the lock held."""
         if (branch := branch or self.main) is not None:
             branch.note(self.written)
 
@@ -221,7 +226,6 @@ class Emitter:
             self._end_joint()
             # First: what can't be made must not count.
             packed, fields = make(self.written + 1)
-            self.written += 1
             self._pending.append(packed)
             self._unsent += len(packed)
             self._commits.append(_Commit(self.written, fields, done))
