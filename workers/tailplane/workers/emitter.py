@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import sys
 import threading
-from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -23,13 +22,11 @@ from tailplane.protocol.ids import EntryId
 from tailplane.protocol.ranges import joined
 from tailplane.workers.branches import Branch
 from tailplane.workers.budget import Budget
+from tailplane.workers.commits import Commits, Done, Fields, fields_of, tell
 from tailplane.workers.joint import Joint
 
 # Bytes by which an attempt's share of the worker's budget grows.
 _GRANT = 256 * 1024
-# Fields and values of the record that one entry brings along at the most, unless its first commit alone has more: Lua
-# passes on some 8,000 at once, and the last entry of an attempt brings those of its end, too.
-_FIELDS = 2000
 _WAIT = "use `await ctx.emit(...)`, which waits for room"
 
 
@@ -83,15 +80,7 @@ class Sealed(NamedTuple):
     """What is left when an attempt is over: events, and what the record gets with them."""
 
     events: list[bytes]
-    fields: list[bytes | str]
-
-
-class _Commit(NamedTuple):
-    """Fields of the record that go with the event `seq`; `done` is told that Redis has taken them, or why it won't."""
-
-    seq: Cursor
-    fields: list[bytes | str]
-    done: Callable[[TailplaneError | None], None] | None
+    fields: Fields
 
 
 class Emitter:
@@ -129,8 +118,7 @@ class Emitter:
         self.seq = begun.seq
         self._first = begun.seq + 1
         self.main: Branch | None = None
-        self._commits: list[_Commit] = []
-        self._committing: list[_Commit] = []
+        self._commits = Commits()
         self.entries = begun.entries
         self._limits = limits
         self._hooks = hooks
@@ -209,8 +197,8 @@ class Emitter:
 
     def commit(
         self,
-        make: Callable[[Cursor], tuple[bytes, list[bytes | str]]],
-        done: Callable[[TailplaneError | None], None] | None = None,
+        make: Callable[[Cursor], tuple[bytes, Fields]],
+        done: Done | None = None,
     ) -> None:
         """Append an event with which the record gets fields. Thread-safe, O(1), never waits.
 
@@ -228,7 +216,7 @@ class Emitter:
             packed, fields = make(self.written + 1)
             self._pending.append(packed)
             self._unsent += len(packed)
-            self._commits.append(_Commit(self.written, fields, done))
+            self._commits.add(self.written, fields, done)
             rings, self._is_rung = not self._is_rung, True
         if rings:
             self._hooks.ring(self)
@@ -392,15 +380,10 @@ class Emitter:
             self.idle.clear()
             self.seq += len(batch)
             self._count(size)
-            fields = self._take_commits() if self._commits else ()
+            fields = self._commits.take(self.seq)
         return Append(
             self.task, EntryId(self.attempt, self.seq), join_events(batch), self.entries, self._worker, fields
         )
-
-    def _take_commits(self) -> list[bytes | str]:
-        count = bisect_right(self._commits, self.seq, key=lambda each: each.seq)
-        self._committing, self._commits = self._commits[:count], self._commits[count:]
-        return [item for each in self._committing for item in each.fields]
 
     def _count(self, size: int) -> None:
         limits = self._limits
@@ -418,7 +401,7 @@ class Emitter:
         self._end_joint()
         self._add_latest()
         size = self._unsent - self._in_flight
-        most = self._most_events()
+        most = self._commits.most_events(self.seq, self._limits.entry)
         if size <= self._limits.entry and most == sys.maxsize:
             batch, self._pending = self._pending, []
             return batch, size
@@ -432,18 +415,6 @@ class Emitter:
         del self._pending[:count]
         return batch, size
 
-    def _most_events(self) -> int:
-        """Return how many events the next entry may have for what the record gets with it: the bound of an entry is
-        theirs, too. With the lock held.
-        """
-        count = size = 0
-        for commit in self._commits:
-            count += len(commit.fields)
-            size += sum(map(len, commit.fields))
-            if (count > _FIELDS or size > self._limits.entry) and commit is not self._commits[0]:
-                return commit.seq - 1 - self.seq
-        return sys.maxsize
-
     def taken(self, entries: int | None = None) -> None:
         """Note that Redis has taken what was in flight, and how many entries the stream has now; None: one more."""
         self.entries = self.entries + 1 if entries is None else entries
@@ -454,10 +425,10 @@ class Emitter:
                 self.has_room = True
                 self._return_grants()
             waiters, self._waiters = (self._waiters, {}) if self.has_room else ({}, self._waiters)
-            committed, self._committing = self._committing, []
+            committed = self._commits.taken()
         self.idle.set()
         _wake(waiters)
-        _tell(committed, None)
+        tell(committed, None)
         if not self._has_begun:
             self._has_begun = True
             self._hooks.begun()
@@ -482,7 +453,7 @@ class Emitter:
         with self._lock:
             waiters = self._close(reason)
             self._pending.clear()
-            refused, self._commits, self._committing = [*self._committing, *self._commits], [], []
+            refused = self._commits.drop()
             self._joint = self._latest = None
             self._unsent = self._in_flight = 0
             self._return_grants()
@@ -490,7 +461,7 @@ class Emitter:
             self._keep_last = None
         self.idle.set()
         _wake(waiters)
-        _tell(refused, reason)
+        tell(refused, reason)
         self._hooks.lost(reason)
 
     def _close(self, reason: TailplaneError) -> Iterable[Callable[[], object]]:
@@ -518,17 +489,18 @@ class Emitter:
                     continue
                 self._end_joint()
                 self._add_latest()
-                if sum(map(len, self._pending)) <= self._limits.entry and self._most_events() == sys.maxsize:
+                most = self._commits.most_events(self.seq, self._limits.entry)
+                if sum(map(len, self._pending)) <= self._limits.entry and most == sys.maxsize:
                     rest, self._pending = self._pending, []
-                    left, self._commits = self._commits, []
+                    left = self._commits.drop()
                     self._return_grants()
                     break
             self._hooks.ring(self)
             # The writer has been rung and takes the next entry on this loop: let it.
             self.idle.clear()
         # Whether Redis takes them shows when the attempt ends: who still waits for them has no say in that.
-        _tell(left, TaskLost("the attempt is over"))
-        return Sealed(rest, [item for each in left for item in each.fields])
+        tell(left, TaskLost("the attempt is over"))
+        return Sealed(rest, fields_of(left))
 
 
 def is_replayed(branch: Branch | None, emitter: Emitter) -> bool:
@@ -542,12 +514,6 @@ def _wake(waiters: Iterable[Callable[[], object]]) -> None:
         # A loop of the author's own may be closed since: whoever waited there is gone.
         with contextlib.suppress(RuntimeError):
             wake()
-
-
-def _tell(commits: Iterable[_Commit], reason: TailplaneError | None) -> None:
-    for commit in commits:
-        if commit.done is not None:
-            commit.done(reason)
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

@@ -17,9 +17,9 @@ from tailplane.protocol.errors import TailplaneError, TaskLost, TooLarge, Workfl
 from tailplane.protocol.events import PlatformType, pack_platform_event
 from tailplane.protocol.ranges import Range
 from tailplane.workers.branches import CURRENT, Branch
+from tailplane.workers.commits import Fields
 from tailplane.workers.emitter import Emitter
 
-Fields = list[bytes | str]
 # Characters of the name of a step, a wait or a child.
 LONGEST_NAME = 200
 

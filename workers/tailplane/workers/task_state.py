@@ -10,7 +10,8 @@ from typing import Any
 from tailplane.broker.memory import VALUE
 from tailplane.protocol import codec
 from tailplane.protocol.errors import InvalidRequest, TooLarge
-from tailplane.workers.journal import Fields, Journal
+from tailplane.workers.commits import Fields
+from tailplane.workers.journal import Journal
 from tailplane.workers.threads import require_a_loop
 
 # Characters of a name.
