@@ -5,6 +5,7 @@ itself, and the parked are looked after. Only then is the sender answered. Used 
 send, and by whoever ends a task for the task that has started it.
 """
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +14,14 @@ from tailplane.broker.keys import TaskRef
 from tailplane.broker.parking import Parked, Parking
 from tailplane.broker.queue import Queue
 from tailplane.broker.records import Parent
-from tailplane.protocol.errors import InboxFull, TaskEnded, TaskNotFound
+from tailplane.protocol.errors import TaskEnded, TaskNotFound
 from tailplane.protocol.ids import TaskId
 from tailplane.protocol.states import State
 
 # What a task is told when one that it has started has ended. Names that begin so are ours alone.
 CHILD_ENDED = "task.ended"
+# However full its inbox is: there are as many of these as it has children.
+_ANY_NUMBER = 2**31
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +54,23 @@ class Deliveries:
     async def tell_parent(self, parent: Parent, tenant: str, child: TaskId) -> None:
         """Tell the task that has started another one that this has ended. Done again, it changes nothing."""
         task = TaskRef(parent.task_id, tenant)
+        # Nobody may wait any more.
+        with contextlib.suppress(TaskNotFound, TaskEnded):
+            await self.deliver(task, CHILD_ENDED, {"task_id": child}, key=_key_of(child), most=_ANY_NUMBER)
+
+    async def note_ended(self, task: TaskRef, child: TaskId) -> bool:
+        """Put into a task's inbox that one which it has started has ended, and tell nobody; False: it is there, or
+        nobody waits any more.
+        """
         try:
-            # However full its inbox is: there are as many of these as it has children.
-            await self.deliver(task, CHILD_ENDED, {"task_id": child}, key=f"{CHILD_ENDED}:{child}", most=2**31)
-        except (TaskNotFound, TaskEnded, InboxFull):
-            # Nobody waits any more.
-            return
+            noted = await self.inbox.deliver(
+                task, CHILD_ENDED, {"task_id": child}, key=_key_of(child), most=_ANY_NUMBER
+            )
+        except (TaskNotFound, TaskEnded):
+            return False
+        return noted.is_new
+
+
+def _key_of(child: TaskId) -> str:
+    # Callers' own keys have no line breaks: none of theirs stands in its place.
+    return f"{CHILD_ENDED}\n{child}"

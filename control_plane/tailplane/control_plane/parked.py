@@ -6,13 +6,11 @@ Every control plane does; `unpark` is one script that takes a task out of the se
 if several come at once.
 """
 
-import contextlib
 from datetime import timedelta
 
 import structlog
 
 from tailplane.broker import Broker, Outage, TaskRef
-from tailplane.broker.deliveries import CHILD_ENDED
 from tailplane.broker.memory import CHILDREN, INBOX, INBOX_SEEN
 from tailplane.broker.parking import Parked
 from tailplane.broker.store import Command
@@ -20,7 +18,7 @@ from tailplane.broker.wire import is_away, raise_refusals
 from tailplane.control_plane.clock import Clock
 from tailplane.control_plane.periodic import repeat
 from tailplane.protocol import codec
-from tailplane.protocol.errors import StoreUnavailable, TaskEnded, TaskNotFound
+from tailplane.protocol.errors import StoreUnavailable
 from tailplane.protocol.states import State
 
 MIND_EVERY = timedelta(milliseconds=500)
@@ -127,7 +125,10 @@ class ParkedMinder:
         return found
 
     async def _has_ended_child(self, parked: Parked, packed: bytes) -> bool:
-        """Tell a task of a child that has ended, where whoever ended it has died before he could."""
+        """Tell a task of a child that has ended, where whoever ended it has died before he could.
+
+        False where it was told: its code waits for something else, and may never ask for that child again.
+        """
         children = [TaskRef(child, parked.task.tenant) for child in codec.unpack(packed)]
         try:
             found = await self._broker.tasks.read_many(children, ("state",))
@@ -137,10 +138,5 @@ class ParkedMinder:
             # Its shard is another than its parent's: the other tasks go on.
             return False
         ended = [child for child, record in zip(children, found, strict=True) if not record or record.state.is_terminal]
-        for child in ended:
-            key = f"{CHILD_ENDED}:{child.task_id}"
-            with contextlib.suppress(TaskEnded, TaskNotFound):
-                await self._broker.inbox.deliver(
-                    parked.task, CHILD_ENDED, {"task_id": child.task_id}, key=key, most=2**31
-                )
-        return bool(ended)
+        # All are told of, not the first one alone.
+        return any([await self._broker.deliveries.note_ended(parked.task, child.task_id) for child in ended])

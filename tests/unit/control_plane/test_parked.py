@@ -9,6 +9,7 @@ import pytest
 from tailplane.broker import Broker, Claim, Closing, NewTask, TaskRef, WorkerRecord
 from tailplane.broker.memory import CHILDREN, INBOX_SEEN
 from tailplane.broker.parking import Parked
+from tailplane.broker.records import Parent
 from tailplane.control_plane import parked as module
 from tailplane.control_plane.clock import ServerClock
 from tailplane.control_plane.parked import LOOK_EVERY, ParkedMinder
@@ -172,7 +173,28 @@ async def test_a_child_whose_shard_is_away_keeps_no_other_task_waiting(ward: War
     assert (told.type, told.data) == ("task.ended", {"task_id": child.task_id})
 
 
+async def test_a_child_whose_end_the_task_knew_of_does_not_wake_it_again_and_again(ward: Ward, broker: Broker) -> None:
+    # As where its code has given up on the child, and waits for something else.
+    task, child = TaskRef(new_task_id()), new_task_id()
+    await broker.tasks.create(NewTask(task, "a", "1", codec.pack(None)))
+    await broker.deliveries.tell_parent(Parent(task.task_id, 1), task.tenant, child)
+    await broker.queue.enqueue(task, "a")
+    (claim,) = (await broker.queue.claim(ward.worker, 1, {"a": 1})).taken
+    begun = await broker.tasks.begin(task, ward.worker, "host-1")
+    last = pack_platform_event(PlatformType.PARKED, {})
+    fields: list[bytes | str] = [INBOX_SEEN, "1", CHILDREN, codec.pack([child])]
+    await broker.tasks.finish(task, Closing(Trigger.WAIT, 1, begun.seq, [last], fields))
+    await broker.parking.park(ward.worker, claim, None)
+    assert await minder_of(broker).find_missed() == 0
+
+
 class TestDeliveries:
+    async def test_no_caller_s_key_stands_in_the_way_of_a_child_s_end(self, ward: Ward, broker: Broker) -> None:
+        task, child = await ward.park(), new_task_id()
+        await broker.deliveries.deliver(task, "a", 1, key=f"task.ended:{child}")
+        await broker.deliveries.tell_parent(Parent(task.task_id, 1), task.tenant, child)
+        assert [message.type for message in await broker.inbox.read(task, 0)] == ["a", "task.ended"]
+
     async def test_a_parked_task_is_woken(self, ward: Ward, broker: Broker) -> None:
         task = await ward.park()
         await broker.deliveries.deliver(task, "a", 1)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 
 from tailplane.broker import Begun, NewTask, Request, TaskRecord, TaskRef, Terms
-from tailplane.broker.deliveries import CHILD_ENDED
 from tailplane.broker.queue import REQUEST_MEMORY
 from tailplane.broker.records import OUTCOME_FIELDS, SUMMARY_FIELDS, Parent
 from tailplane.protocol.errors import (
@@ -16,7 +15,6 @@ from tailplane.protocol.errors import (
     SessionClosed,
     SessionNotFound,
     StoreUnavailable,
-    TaskEnded,
     TaskNotFound,
     UnknownWorkflow,
 )
@@ -113,11 +111,7 @@ class Family:
         tasks = [TaskRef(child, record.tenant) for child in children]
         for task, found in zip(tasks, await broker.tasks.read_many(tasks, ("state",)), strict=True):
             if found is None or found.state.is_terminal:
-                key = f"{CHILD_ENDED}:{task.task_id}"
-                try:
-                    await broker.inbox.deliver(record.ref, CHILD_ENDED, {"task_id": task.task_id}, key=key, most=2**31)
-                except (TaskEnded, TaskNotFound):
-                    return
+                await broker.deliveries.note_ended(record.ref, task.task_id)
 
     async def cancel(self, children: Iterable[TaskId]) -> None:
         """Cancel children that nobody waits for any more. One that this does not reach ends at its next beginning."""
