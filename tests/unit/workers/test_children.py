@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from tailplane.broker import TaskRef, WorkerRecord
+from tailplane.broker.inbox import Inbox
 from tailplane.protocol import codec
 from tailplane.protocol.errors import TaskFailed
 from tailplane.protocol.states import State
 from tailplane.workers import Context, Workflow, inbox_watch
 from tailplane.workers.attempt import Attempt, Stop
+from tailplane.workers.family import Family
 
 from .conftest import LEASE, PATIENCE, Bench, eventually
 from .durability import Gate, lose, shown
@@ -293,6 +295,78 @@ class TestMerging:
         await asyncio.wait_for(running, PATIENCE)
         assert (await bench.record(task)).state is State.SUCCEEDED
         assert await shown(bench, task) == ["kept", "try 3"]
+
+
+async def test_a_child_that_is_not_there_yet_is_not_taken_for_one_that_has_ended(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+    started: list[str] = []
+    start, read = Family.start, Inbox.read
+
+    async def start_late(self: Family, child: Any, *args: Any) -> None:
+        # As while the queue's server is away: the parent has named the second one for long before it is there.
+        started.append(child)
+        before = len(looks)
+        async with asyncio.timeout(PATIENCE):
+            while len(started) == 2 and len(looks) < before + 3:
+                await asyncio.sleep(0.005)
+        await start(self, child, *args)
+
+    async def count(self: Inbox, *args: Any) -> Any:
+        looks.append(1)
+        return await read(self, *args)
+
+    async def child(ctx: Context, number: int) -> int:
+        return number
+
+    async def parent(ctx: Context) -> Any:
+        # While the first one is waited for, the inbox is looked after.
+        return await ctx.gather(ctx.run_child("child", 1), ctx.run_child("child", 2))
+
+    monkeypatch.setattr(Family, "start", start_late)
+    monkeypatch.setattr(Inbox, "read", count)
+    inner, workflow = bench.workflow(child), bench.workflow(parent)
+    await known(bench, inner, workflow)
+    task = await bench.submit(workflow)
+    running = begins(await bench.attempt(workflow))
+    async with asyncio.timeout(PATIENCE):
+        while len(await children_of(bench, task)) < 2:
+            await asyncio.sleep(0.005)
+    await bench.run(inner)
+    await bench.run(inner)
+    await asyncio.wait_for(running, PATIENCE)
+    assert (await bench.record(task)).result == codec.pack([1, 2])
+
+
+async def test_a_child_whose_retention_has_passed_is_not_started_again(bench: Bench) -> None:
+    async def child(ctx: Context) -> int:
+        return 7
+
+    async def parent(ctx: Context) -> str:
+        try:
+            return str(await ctx.run_child("child"))
+        except TaskFailed as failed:
+            return failed.error_code
+
+    inner, workflow = bench.workflow(child), bench.workflow(parent)
+    await known(bench, inner, workflow)
+    # Its first attempt is lost before it is told that the child has ended.
+    task = await bench.submit(workflow)
+    attempt = await bench.attempt(workflow)
+    running = begins(attempt)
+    async with asyncio.timeout(PATIENCE):
+        while not (made := await children_of(bench, task)):
+            await asyncio.sleep(0.005)
+    attempt.stop(Stop.LOST)
+    await asyncio.wait_for(running, PATIENCE)
+    await bench.broker.queue.reap(bench.platform.worker, leaves=True)
+    await known(bench, inner, workflow)
+    await bench.run(inner)
+    await bench.broker.tasks.discard(made[0])
+    await bench.run(workflow)
+    assert (await bench.record(task)).result == codec.pack("task_gone")
+    assert not await bench.broker.redis.exists(bench.broker.keys.task(made[0]))
 
 
 async def test_an_unknown_workflow_and_too_many_generations_are_refused(bench: Bench) -> None:

@@ -52,6 +52,10 @@ class Arrivals:
         self._changed.set()
         self._changed = asyncio.Event()
 
+    def has_come(self, fits: Callable[[Message], bool]) -> bool:
+        """Tell whether a message that fits is known to be there, whoever has got it."""
+        return any(map(fits, self._messages))
+
     async def take(self, fits: Callable[[Message], bool], until: Callable[[], float | None]) -> Message:
         """Return the first message that fits and that nobody has got, and let nobody else have it.
 

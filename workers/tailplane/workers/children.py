@@ -1,6 +1,7 @@
 """Children: tasks that a workflow starts and waits for. On the workflows' side; `family` does what needs Redis."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import BaseModel
@@ -23,6 +24,9 @@ from tailplane.workers.journal import Call, Journal
 from tailplane.workers.merging import Merging
 from tailplane.workers.waits import Waits
 
+# Seconds between two looks at a child that has not ended, though it was said to.
+_LOOK_EVERY = 0.5
+
 
 class Children:
     """The children of one attempt's task."""
@@ -36,6 +40,14 @@ class Children:
         self._emitter = emitter
         self._family = family
         self._bridge = bridge
+        # Those that this attempt knows to be there.
+        self._there: set[TaskId] = set()
+
+    @property
+    def awaited(self) -> list[TaskId]:
+        """The children that are there, and have not ended as far as this attempt knows. Thread-safe."""
+        # One that is to be started yet has no record, as one that has ended long ago.
+        return [TaskId(child) for child in self._journal.open_children if child in self._there]
 
     async def run(self, workflow: str, value: object, merge: bool | str) -> Any:
         """Return what a workflow returned that runs as a task of its own, on any worker.
@@ -58,7 +70,10 @@ class Children:
         if call.started is not None:
             await call.started
         child = TaskId(call.record.child or "")
-        await self._bridge.call(lambda: self._family.start(child, workflow, packed))
+        if not self._arrivals.has_come(_end_of(child)):
+            # Of one that has ended the record may be gone by now: it would be taken for one that was never started.
+            await self._bridge.call(lambda: self._family.start(child, workflow, packed))
+        self._there.add(child)
         if merge:
             await self._merge(call, child, merge if isinstance(merge, str) else workflow)
         else:
@@ -67,6 +82,10 @@ class Children:
 
     async def _finish(self, call: Call, child: TaskId) -> Any:
         found = await self._bridge.call(lambda: self._family.outcome(child))
+        while found is not None and not found.state.is_terminal:
+            # A failover has lost its end: it ends again, and of that nobody is told.
+            await asyncio.sleep(_LOOK_EVERY)
+            found = await self._bridge.call(lambda: self._family.outcome(child))
         if found is None or found.state is not State.SUCCEEDED:
             failure = _failure(child, found)
             self._journal.note_failure(call, failure)
@@ -76,11 +95,8 @@ class Children:
         return codec.unpack(value)
 
     async def _wait(self, call: Call, child: TaskId) -> None:
-        def fits(message: Message) -> bool:
-            return message.type == CHILD_ENDED and message.data == {"task_id": child}
-
         with self._waits.waiting(call.branch, None):
-            await self._arrivals.take(fits, lambda: None)
+            await self._arrivals.take(_end_of(child), lambda: None)
 
     async def _merge(self, call: Call, child: TaskId, label: str) -> None:
         platform, tenant = self._family.platform, self._family.begun.record.tenant
@@ -98,6 +114,10 @@ class Children:
             # It is shown again, unless it was a part of something that has failed.
             call.branch.below.append(call.inner)
             raise
+
+
+def _end_of(child: TaskId) -> Callable[[Message], bool]:
+    return lambda message: message.type == CHILD_ENDED and message.data == {"task_id": child}
 
 
 def _failure(child: TaskId, found: TaskRecord | None) -> dict[str, Any]:

@@ -189,10 +189,10 @@ class Journal:
 
     @property
     def open_children(self) -> list[str]:
-        """The children that have not ended, as far as this attempt knows."""
+        """The children that have not ended, as far as this attempt knows. Thread-safe."""
         return [
             each.child
-            for each in self.memory.steps.values()
+            for each in list(self.memory.steps.values())
             if each.child is not None and not each.has_finished and each.error is None
         ]
 

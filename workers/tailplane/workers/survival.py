@@ -118,8 +118,8 @@ class Survival:
             loop.call_soon_threadsafe(durable.arrivals.add, messages)
 
         async def look_after_children() -> None:
-            if children := durable.journal.open_children:
-                await self._family.look_after(map(TaskId, children))
+            if children := durable.children.awaited:
+                await self._family.look_after(children)
 
         task = self._begun.record.ref
         self._watch = InboxWatch(platform.broker.inbox, task, durable.arrivals.count, tell, look_after_children)
