@@ -8,6 +8,7 @@ while and a part of Redis' time, so that nothing does it by itself.
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from redis.asyncio import Redis
 
@@ -23,7 +24,7 @@ PAGE = 500
 # Seconds between the two looks at a stray: a task on its way from one place of the queue to another is none.
 SETTLE = 3.0
 
-_FIELDS = ("task_id", "tenant", "workflow", "state", "attempt", "created_at", *TERMS_FIELDS)
+_FIELDS = ("task_id", "tenant", "workflow", "state", "attempt", "created_at", "due_at", *TERMS_FIELDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,11 @@ async def survey(broker: Broker, servers: Sequence[Redis], *, mend: bool, settle
         await asyncio.sleep(settle)
     strays = await _still_strays(broker, candidates)
     if mend:
+        now = await broker.queue.now_ms() / 1000
         for stray in strays:
-            await broker.queue.enqueue(stray.ref, stray.workflow, terms=stray.terms)
+            # One that was put off stays so.
+            delay = timedelta(seconds=max(0.0, (stray.due_at or 0.0) - now))
+            await broker.queue.enqueue(stray.ref, stray.workflow, delay=delay, terms=stray.terms)
     return Survey(count, strays)
 
 

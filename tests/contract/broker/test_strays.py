@@ -10,7 +10,7 @@ from tailplane.protocol.ids import TaskId
 from tailplane.protocol.priorities import Priority
 from tailplane.protocol.states import State, Trigger
 
-from .conftest import Deployment
+from .conftest import Deployment, new_task
 
 TENANT = "default"
 
@@ -75,6 +75,15 @@ async def test_a_task_that_waits_and_is_nowhere_is_run_again_and_one_that_is_par
     assert await look(broker, mend=True) == (3, {lost})
     assert {claim.task for claim in await deployment.claim()} == {due, lost}
     assert await broker.parking.page(0, 10) == [Parked(parked, "echo")]
+
+
+async def test_a_lost_task_that_was_put_off_is_not_run_before_its_time(deployment: Deployment) -> None:
+    await deployment.register()
+    task = new_task(delay=timedelta(minutes=1))
+    await deployment.broker.tasks.create(task)
+    assert await look(deployment.broker, mend=True) == (1, {task.ref})
+    assert await deployment.claim() == []
+    assert await look(deployment.broker) == (1, set())
 
 
 async def test_what_is_only_looked_at_stays_as_it_is(deployment: Deployment, redis: Redis) -> None:
