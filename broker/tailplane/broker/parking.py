@@ -49,7 +49,8 @@ class Parking:
             until: when it is to run again in any case, in seconds since the epoch by the server's clock; None: never.
         """
         parked = Parked(claim.task, claim.workflow)
-        score = "inf" if until is None else math.ceil(until * 1000)
+        # Also of a time that is too far away to be a number.
+        score = "inf" if until is None or math.isinf(until * 1000) else math.ceil(until * 1000)
         names = [self.keys.running(worker), self.keys.parked]
         args = [claim.task.member, worker, parked.place, score]
         return bool(await move(self.wire, self.keys, scripts.PARK, names, args, [claim.workflow]))

@@ -404,6 +404,20 @@ async def test_a_message_that_comes_in_the_moment_of_parking_is_not_missed(
     assert (await bench.record(task)).result == codec.pack(True)
 
 
+@pytest.mark.parametrize("timeout", [float("inf"), 1e308])
+async def test_a_wait_without_end_is_parked_without_end(bench: Bench, timeout: float) -> None:
+    async def flow(ctx: Context) -> object:
+        return await ctx.wait_for_event(timeout=timeout)
+
+    workflow = bench.workflow(flow)
+    task = await bench.submit(workflow)
+    await runs(await bench.attempt(workflow))
+    assert await parked_places(bench) == [task.task_id]
+    await bench.broker.deliveries.deliver(task, None, 1)
+    await bench.run(workflow)
+    assert (await bench.record(task)).result == codec.pack(1)
+
+
 def _known(attempt: "Attempt") -> int:
     survival = attempt._survival
     return 0 if survival is None or survival.durable is None else survival.durable.arrivals.count
