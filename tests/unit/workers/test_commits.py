@@ -45,6 +45,17 @@ class TestOrder:
         assert [fields for fields in seen if fields] == [["a", "1"], ["b", "2"]]
         assert (counts[-1], told) == (2, [None, None])
 
+    def test_who_asks_for_room_before_is_told_that_there_is_none(self, outlet: Outlet) -> None:
+        # As a task does that shows what its children write.
+        emitter = outlet.emitter(emit=200)
+        while emitter.unsent_bytes < 200:
+            assert emitter.has_room
+            commit(emitter)
+        assert not emitter.has_room
+        while emitter.take():
+            emitter.taken()
+        assert emitter.has_room
+
     def test_what_can_t_be_made_does_not_count(self, outlet: Outlet) -> None:
         emitter = outlet.emitter()
 

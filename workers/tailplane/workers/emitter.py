@@ -217,6 +217,8 @@ class Emitter:
             self._pending.append(packed)
             self._unsent += len(packed)
             self._commits.add(self.written, fields, done)
+            if self._unsent >= self._limits.emit:
+                self.has_room = False
             rings, self._is_rung = not self._is_rung, True
         if rings:
             self._hooks.ring(self)
