@@ -15,7 +15,8 @@ class StreamBells:
         self._broker = broker
         self._hearing = broker.hear_bells(self._hear)
         self._running: asyncio.Task[None] | None = None
-        self._rung: dict[str, asyncio.Event] = {}
+        # Several attempts of one task may show the same child here: one that was lost unwinds while the next one runs.
+        self._rung: dict[str, set[asyncio.Event]] = {}
 
     @contextlib.asynccontextmanager
     async def listening(self, task: TaskRef) -> AsyncIterator[asyncio.Event]:
@@ -23,14 +24,17 @@ class StreamBells:
         if self._running is None:
             self._running = asyncio.get_running_loop().create_task(self._hearing.run())
         channel = self._broker.keys.bell(task)
-        rung = self._rung[channel] = asyncio.Event()
+        rung = asyncio.Event()
+        self._rung.setdefault(channel, set()).add(rung)
         try:
             with contextlib.suppress(StoreUnavailable):
                 await self._hearing.subscribe(channel)
             yield rung
         finally:
-            del self._rung[channel]
-            await self._hearing.unsubscribe(channel)
+            self._rung[channel].discard(rung)
+            if not self._rung[channel]:
+                del self._rung[channel]
+                await self._hearing.unsubscribe(channel)
 
     async def aclose(self) -> None:
         """Hear nothing any more."""
@@ -39,5 +43,5 @@ class StreamBells:
             await asyncio.gather(self._running, return_exceptions=True)
 
     def _hear(self, channel: str, _: bytes | None) -> None:
-        if rung := self._rung.get(channel):
+        for rung in self._rung.get(channel, ()):
             rung.set()
