@@ -86,8 +86,10 @@ def _decode(text: str) -> SessionCursor:
         raise ValueError("too long, or no base 64")
     raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     top, mark, flat = codec.unpack(raw)
-    if not _is_count(top) or not isinstance(mark, str) or len(flat) % 2 or not all(map(_is_count, flat)):
+    if not _is_count(top) or not isinstance(mark, str) or not isinstance(flat, list):
         raise ValueError("not what a cursor has")
+    if len(flat) % 2 or not all(map(_is_count, flat)):
+        raise ValueError("not pairs of counts")
     if bool(top) != bool(mark):
         raise ValueError("a task without a mark, or a mark without a task")
     opened: dict[int, Cursor] = {}

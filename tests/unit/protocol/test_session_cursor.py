@@ -45,7 +45,7 @@ def test_what_is_no_cursor_is_refused(text: str) -> None:
     [
         None, 3, [], [1, "m"], [1, "m", [1]], [1, "m", [2, 0]], [1, "m", [0, 0]], [-1, "m", []], [1, b"m", []],
         [1, "m", [1, -1]], [1, "m", [1, True]], [True, "m", []], [1, "", []], [0, "m", []], [1, "m", [1, 2**63]],
-        [1, "m", {}, 1], [1.0, "m", []], [1, "m", None],
+        [1, "m", {}, 1], [1.0, "m", []], [1, "m", None], [1, "m", b"\x01\x02"], [1, "m", {1: 1, 2: 2}],
     ],
 )  # fmt: skip
 def test_what_has_another_shape_is_refused(value: object) -> None:
