@@ -151,6 +151,7 @@ BEGUN_FIELDS = (
     "given_back_trace",
     "borne",
     "parent",
+    "children",
     "due_at",
 )
 
@@ -235,7 +236,7 @@ def running_record(
     """Return the record of a task whose attempt has just begun; `row` has the values of `BEGUN_FIELDS`."""
     (
         workflow, version, created_at, start_by, session, metadata, trace, value, given_back_trace, borne, parent,
-        due_at,
+        children, due_at,
     ) = row  # fmt: skip
     return TaskRecord(
         task_id=task.task_id,
@@ -260,6 +261,7 @@ def running_record(
         given_back_trace=given_back_trace.decode() if given_back_trace else None,
         borne=int(borne or 0),
         parent=_parent(parent),
+        children=tuple(_table(children) or ()),
         due_at=_seconds(due_at),
     )
 

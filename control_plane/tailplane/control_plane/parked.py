@@ -1,6 +1,7 @@
 """Looks after the parked tasks: gives back those whose time has come, those for which a message was missed, and those
 that do not wait by their record: it was ended by somebody who died before he could take the task from here, or a
-failover of its server has lost that it waits. Whoever claims such a one does with it what its record says.
+failover of its server has lost that it waits; and those that nobody wants any more. Whoever claims such a one does with
+it what its record says.
 
 Every control plane does; `unpark` is one script that takes a task out of the set of the parked once, so it does no harm
 if several come at once.
@@ -13,6 +14,7 @@ import structlog
 from tailplane.broker import Broker, Outage, TaskRef
 from tailplane.broker.memory import CHILDREN, INBOX, INBOX_SEEN
 from tailplane.broker.parking import Parked
+from tailplane.broker.records import Parent
 from tailplane.broker.store import Command
 from tailplane.broker.wire import is_away, raise_refusals
 from tailplane.control_plane.clock import Clock
@@ -105,16 +107,16 @@ class ParkedMinder:
             return []
         tasks = self._broker.tasks
         commands: list[Command] = [
-            ("HMGET", tasks.keys.task(each.task), "state", INBOX, INBOX_SEEN, CHILDREN) for each in parked
+            ("HMGET", tasks.keys.task(each.task), "state", INBOX, INBOX_SEEN, CHILDREN, "parent") for each in parked
         ]
         replies = await tasks.wire.call(commands)
         # The tasks of other shards go on.
         raise_refusals([reply for reply in replies if not is_away(reply)])
-        found = []
+        found, started = [], []
         for each, reply in zip(parked, replies, strict=True):
             if is_away(reply):
                 continue
-            state, messages, seen, children = reply
+            state, messages, seen, children, parent = reply
             # A task is parked after its record says that it waits, and begun after it has left this place.
             if state != _WAITING:
                 found.append((each, f"its record says {state.decode() if state else 'nothing'}"))
@@ -122,7 +124,25 @@ class ParkedMinder:
                 found.append((each, "a message was missed"))
             elif children and await self._has_ended_child(each, children):
                 found.append((each, "a child has ended"))
-        return found
+            elif parent:
+                started.append((each, TaskRef(Parent(*codec.unpack(parent)).task_id, each.task.tenant)))
+        return [*found, *await self._orphaned(started)]
+
+    async def _orphaned(self, started: list[tuple[Parked, TaskRef]]) -> list[tuple[Parked, str]]:
+        """Return those that nobody wants any more: the task that has started each has ended, and its worker could not
+        cancel it. Begun again, such a one ends.
+        """
+        try:
+            parents = await self._broker.tasks.read_many([parent for _, parent in started], ("state",))
+        except StoreUnavailable as error:
+            if not is_away(error):
+                raise
+            return []
+        return [
+            (each, "the task that started it has ended")
+            for (each, _), parent in zip(started, parents, strict=True)
+            if parent is None or parent.state.is_terminal
+        ]
 
     async def _has_ended_child(self, parked: Parked, packed: bytes) -> bool:
         """Tell a task of a child that has ended, where whoever ended it has died before he could.

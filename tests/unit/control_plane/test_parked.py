@@ -120,6 +120,21 @@ async def test_one_that_does_not_wait_by_its_record_comes_back(ward: Ward, broke
     assert await broker.parking.page(0, 10) == [Parked(waiting, "a")]
 
 
+async def test_one_whose_parent_has_ended_comes_back(ward: Ward, broker: Broker) -> None:
+    # Its worker could not cancel it: as where the child's shard was away.
+    lives, ended, gone = [await ward.park() for _ in range(3)]
+    of_living, of_ended, of_gone = [await ward.park() for _ in range(3)]
+    for parent, child in ((lives, of_living), (ended, of_ended), (gone, of_gone)):
+        packed = codec.pack(Parent(parent.task_id, 1))
+        await broker.redis.hset(broker.keys.task(child), "parent", packed)  # type: ignore[misc]
+    await broker.tasks.end(ended, Trigger.CANCEL, 1, PlatformType.CANCELLED, {"reason": None})
+    await broker.tasks.discard(gone)
+    for parent in (ended, gone):
+        await broker.parking.unpark(Parked(parent, "a"))
+    assert await minder_of(broker).find_missed() == 2
+    assert set(await ward.due()) == {ended, gone, of_ended, of_gone}
+
+
 async def test_messages_are_looked_for_once_in_a_while(ward: Ward, broker: Broker) -> None:
     task = await ward.park()
     await broker.inbox.deliver(task, "a", 1)

@@ -12,6 +12,7 @@ from tailplane.broker import TaskRef, WorkerRecord
 from tailplane.broker.inbox import Inbox
 from tailplane.protocol import codec
 from tailplane.protocol.errors import TaskFailed
+from tailplane.protocol.ids import new_task_id
 from tailplane.protocol.states import State
 from tailplane.workers import Context, Workflow, inbox_watch
 from tailplane.workers.attempt import Attempt, Stop
@@ -201,6 +202,36 @@ class TestCancelling:
         await bench.run(inner)
         states = Counter([(await bench.record(each)).state for each in await children_of(bench, task)])
         assert states == {State.CANCELLED: 2}
+
+    @pytest.mark.parametrize("why", ["out of time", "lost too often", "nobody's"])
+    async def test_a_parent_that_ends_where_it_would_begin_takes_them_along(self, bench: Bench, why: str) -> None:
+        async def child(ctx: Context) -> None: ...
+
+        async def parent(ctx: Context) -> None:
+            await ctx.run_child("child")
+
+        inner, workflow = bench.workflow(child), bench.workflow(parent, total_timeout=timedelta(minutes=1))
+        await known(bench, inner, workflow)
+        task = await bench.submit(workflow)
+        attempt = await bench.attempt(workflow)
+        running = begins(attempt)
+        async with asyncio.timeout(PATIENCE):
+            while not (made := await children_of(bench, task)):
+                await asyncio.sleep(0.005)
+        attempt.stop(Stop.LOST)
+        await asyncio.wait_for(running, PATIENCE)
+        await bench.broker.queue.reap(bench.platform.worker, leaves=True)
+        await known(bench, inner, workflow)
+        fields: dict[str, dict[str, Any]] = {
+            "out of time": {"end_by": 1},
+            "lost too often": {"failures": 9},
+            "nobody's": {"parent": codec.pack([new_task_id(), 1])},
+        }
+        await bench.broker.redis.hset(bench.broker.keys.task(task), mapping=fields[why])  # type: ignore[misc]
+        await bench.run(workflow)
+        assert (await bench.record(task)).state.is_terminal
+        assert (await bench.record(made[0])).state is State.CANCELLED
+        assert await bench.places(made[0], inner) == []
 
     async def test_a_child_that_was_cancelled_is_told_to_its_parent(self, bench: Bench) -> None:
         begun, loop = asyncio.Event(), asyncio.get_running_loop()

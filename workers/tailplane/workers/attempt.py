@@ -249,14 +249,14 @@ class Attempt:
             keep_last=options.keep_last,
         )
         platform.kept.add(begun.opening)
+        park = partial(self.stop, Stop.PARKED)
+        self._survival = survival = Survival(platform, begun, emitter, self._on_platform, park)
         # What was lost before the latest step finished has not kept the task from going on.
         if record.failures - record.borne >= max(_CRASHES_BORNE, options.retries + 1):
             await self._close(
                 begun, emitter, failed_by_platform("attempts_exhausted", "its workers were lost too often")
             )
             return
-        park = partial(self.stop, Stop.PARKED)
-        self._survival = survival = Survival(platform, begun, emitter, self._on_platform, park)
         if await self._patiently(survival.is_orphan):
             await self._close(begun, emitter, cancelled(PARENT_ENDED))
             return

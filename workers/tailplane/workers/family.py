@@ -1,13 +1,13 @@
 """The children of an attempt's task, on the platform's side: started once, told of, shown, and cancelled with it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
-from tailplane.broker import Begun, NewTask, Request, TaskRecord, TaskRef, Terms
+from tailplane.broker import Begun, Broker, NewTask, Request, TaskRecord, TaskRef, Terms
 from tailplane.broker.queue import REQUEST_MEMORY
 from tailplane.broker.records import OUTCOME_FIELDS, SUMMARY_FIELDS, Parent
 from tailplane.protocol.errors import (
@@ -60,7 +60,7 @@ class Family:
         depth = record.parent.depth + 1 if record.parent else 1
         if depth > MOST_GENERATIONS:
             raise InvalidRequest(f"a task may have {MOST_GENERATIONS} generations above it, and no more")
-        found = await self._find(task)
+        (found,) = await broker.tasks.read_many([task], SUMMARY_FIELDS)
         if found is not None and (found.state is not State.QUEUED or found.attempt):
             return
         known = await broker.queue.workflow(workflow)
@@ -87,10 +87,6 @@ class Family:
             # It takes no tasks from outside any more; what runs in it may go on.
             await broker.queue.enqueue(task, workflow, request=request, terms=new.terms)
 
-    async def _find(self, task: TaskRef) -> TaskRecord | None:
-        (found,) = await self.platform.broker.tasks.read_many([task], SUMMARY_FIELDS)
-        return found
-
     async def outcome(self, child: TaskId) -> TaskRecord | None:
         """Return the record of a child, with what came of it; None where it is gone."""
         task = TaskRef(child, self.begun.record.tenant)
@@ -115,29 +111,7 @@ class Family:
 
     async def cancel(self, children: Iterable[TaskId]) -> None:
         """Cancel children that nobody waits for any more. One that this does not reach ends at its next beginning."""
-        for child in children:
-            try:
-                await self._cancel(TaskRef(child, self.begun.record.tenant))
-            except StoreUnavailable as error:
-                log.warning("a child could not be cancelled", child=child, reason=str(error))
-
-    async def _cancel(self, task: TaskRef) -> None:
-        broker = self.platform.broker
-        found = await self._find(task)
-        if found is None or found.state.is_terminal:
-            return
-        if found.state is State.RUNNING and found.worker_id is not None:
-            await broker.queue.tell_cancel(found.worker_id, task, PARENT_ENDED)
-            return
-        try:
-            ended = await broker.tasks.end(
-                task, Trigger.CANCEL, found.attempt, PlatformType.CANCELLED, {"reason": PARENT_ENDED}
-            )
-        except TaskNotFound:
-            return
-        if ended is not None:
-            await broker.queue.withdraw(task, found.workflow, found.worker_id)
-            await self.cancel(found.children)
+        await cancel_all(self.platform.broker, [TaskRef(child, self.begun.record.tenant) for child in children])
 
     async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
         while True:
@@ -145,6 +119,33 @@ class Family:
                 return await work()
             except StoreUnavailable:
                 await asyncio.sleep(_STORE_PAUSE)
+
+
+async def cancel_all(broker: Broker, children: Sequence[TaskRef]) -> None:
+    """Cancel tasks whose parent has ended, and what they have started. See `Family.cancel`."""
+    for child in children:
+        try:
+            await _cancel(broker, child)
+        except StoreUnavailable as error:
+            log.warning("a child could not be cancelled", child=child.task_id, reason=str(error))
+
+
+async def _cancel(broker: Broker, task: TaskRef) -> None:
+    (found,) = await broker.tasks.read_many([task], SUMMARY_FIELDS)
+    if found is None or found.state.is_terminal:
+        return
+    if found.state is State.RUNNING and found.worker_id is not None:
+        await broker.queue.tell_cancel(found.worker_id, task, PARENT_ENDED)
+        return
+    try:
+        ended = await broker.tasks.end(
+            task, Trigger.CANCEL, found.attempt, PlatformType.CANCELLED, {"reason": PARENT_ENDED}
+        )
+    except TaskNotFound:
+        return
+    if ended is not None:
+        await broker.queue.withdraw(task, found.workflow, found.worker_id)
+        await cancel_all(broker, [TaskRef(child, task.tenant) for child in found.children])
 
 
 async def is_orphan(platform: "Platform", begun: Begun) -> bool:

@@ -6,11 +6,12 @@ from datetime import timedelta
 
 import structlog
 
-from tailplane.broker import Claim, TaskRecord
+from tailplane.broker import Claim, TaskRecord, TaskRef
 from tailplane.broker.parking import Parked
 from tailplane.broker.records import SUMMARY_FIELDS
 from tailplane.protocol.errors import StoreForbidden, StoreUnavailable
 from tailplane.protocol.states import State
+from tailplane.workers.family import cancel_all
 from tailplane.workers.platform_side import Platform
 
 log = structlog.get_logger("tailplane.workers")
@@ -41,7 +42,7 @@ class Release:
             try:
                 # Before the claim is acknowledged: should we die in between, whoever gets it next does it.
                 await self._note_if_failed(state)
-                await self._tell_parent(state)
+                await self._tell_family(state)
                 await self._platform.acknowledgements.send(self._claim)
                 return
             except StoreUnavailable as error:
@@ -82,12 +83,15 @@ class Release:
             await self._platform.broker.catalogue.note_dead(self._claim.task)
             self._platform.counts.dead_letters[self._claim.workflow,] += 1
 
-    async def _tell_parent(self, state: State | None) -> None:
+    async def _tell_family(self, state: State | None) -> None:
         if state is None or not state.is_terminal:
             return
         broker, task = self._platform.broker, self._claim.task
         if self.record is None:
             (self.record,) = await broker.tasks.read_many([task], SUMMARY_FIELDS)
+            if self.record is not None:
+                # It has ended without an attempt that could do it, or by one that has died before.
+                await cancel_all(broker, [TaskRef(child, task.tenant) for child in self.record.children])
         if self.record is not None and self.record.parent is not None:
             await broker.deliveries.tell_parent(self.record.parent, task.tenant, task.task_id)
 

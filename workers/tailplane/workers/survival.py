@@ -95,8 +95,10 @@ class Survival:
 
     async def cancel_children(self) -> None:
         """Cancel the children that have not ended: their parent has."""
-        if self.durable is not None:
-            await self._family.cancel(map(TaskId, self.durable.journal.open_children))
+        durable = self.durable
+        # Where no code has run: those that earlier attempts have left.
+        left = self._begun.record.children if durable is None else map(TaskId, durable.journal.open_children)
+        await self._family.cancel(left)
 
     def close(self) -> None:
         """Look at the inbox no more."""
