@@ -90,8 +90,12 @@ class Timetable:
         spec = self.spec
         if spec.cron is not None:
             fields = NAMED.get(spec.cron.strip().lower(), spec.cron)
-            for due in CronSim(fields, datetime.fromtimestamp(ms // 1000, ZoneInfo(spec.time_zone))):
-                yield int(due.timestamp()) * 1000
+            try:
+                for due in CronSim(fields, datetime.fromtimestamp(ms // 1000, ZoneInfo(spec.time_zone))):
+                    yield int(due.timestamp()) * 1000
+            except (OverflowError, ValueError):
+                # Behind the year 9999, where Python's dates end.
+                return
         elif spec.every_ms is not None:
             first = self.since_ms + spec.every_ms if spec.start_at_ms is None else spec.start_at_ms
             due_ms = first + max(0, (ms - first) // spec.every_ms + 1) * spec.every_ms

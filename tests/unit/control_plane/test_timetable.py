@@ -105,6 +105,13 @@ def test_nothing_is_due_outside_of_its_bounds() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/Los_Angeles"])
+def test_nothing_is_due_behind_the_year_9999(zone: str) -> None:
+    last = ms("9999-12-31T23:59:59Z")
+    for cron in ("0 12 1 1 *", "0 9 * * *"):
+        assert Timetable(spec(cron=cron, time_zone=zone, start_at_ms=last), since_ms=0).next_after(0) is None
+
+
 def test_a_single_time_is_due_once() -> None:
     at = ms("2026-01-01T10:00:00Z")
     timetable = Timetable(spec(run_at_ms=at), 0)
