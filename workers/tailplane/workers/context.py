@@ -146,7 +146,8 @@ class Context:
         Args:
             wanted: a pydantic model, by whose class's name the message is told and which checks it; or what its sender
                 calls it; None: any message.
-            timeout: as a timedelta or in seconds; None: as long as it takes.
+            timeout: as a timedelta or in seconds; None: as long as it takes. One of asyncio's around the wait ends with
+                the attempt: it does not wake a task that is parked meanwhile.
         Raises:
             TimeoutError: none came in time; a later attempt is told the same, even if one has come since.
             WorkflowChanged: an earlier attempt of the task has done something else here.
@@ -167,7 +168,8 @@ class Context:
             workflow: its name, as registered by some worker.
             input_data: a pydantic model, or anything that msgpack carries.
             merge: show what it writes in this task's stream, too, while it writes it, on a channel of its name, or of
-                this one.
+                this one. Who shows it keeps the slot, and its place under `max_running`, for as long: with all slots
+                taken by tasks that do so, none is left for their children.
         Raises:
             TaskFailed, TaskCancelled, TaskExpired: it ended without success. If the workflow goes on to something else,
                 a later attempt gets the same from here; if the attempt fails with it, the next one starts another.
