@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tailplane.broker import TaskRef, WorkerRecord
+from tailplane.broker.catalogue import requeue_request
 from tailplane.broker.inbox import Inbox
 from tailplane.protocol import codec
 from tailplane.protocol.errors import TaskFailed
@@ -142,6 +143,25 @@ async def test_a_child_that_fails_fails_its_parent_unless_that_goes_on(bench: Be
     await bench.run(workflow)
     assert (await bench.record(task)).result == codec.pack("builtins.ValueError no")
     assert len(await children_of(bench, task)) == 1
+
+
+async def test_a_child_that_fails_is_a_dead_letter(bench: Bench) -> None:
+    async def child(ctx: Context) -> None:
+        raise ValueError("bad")
+
+    async def parent(ctx: Context) -> None:
+        await ctx.run_child("child")
+
+    inner, workflow = bench.workflow(child), bench.workflow(parent)
+    await known(bench, inner, workflow)
+    task = await bench.submit(workflow)
+    running = begins(await bench.attempt(workflow))
+    await bench.run(inner)
+    await asyncio.wait_for(running, PATIENCE)
+    (made,) = await children_of(bench, task)
+    letters = await bench.broker.catalogue.dead_letter_ids(task.tenant, None, 10)
+    assert set(letters) == {task.task_id, made.task_id}
+    assert await bench.broker.queue.made_by(task.tenant, requeue_request(made.task_id, timedelta(days=1))) is None
 
 
 async def test_another_attempt_tries_a_failed_child_anew(bench: Bench) -> None:

@@ -79,8 +79,9 @@ class Family:
             terms=Terms(Priority(known.priority)),
         )
         await broker.tasks.create(new)
-        # Once: a second place in the queue would take it from whoever runs it by then.
-        request = Request(child, "child", max(REQUEST_MEMORY, broker.tasks.start_within))
+        # Once: a second place in the queue would take it from whoever runs it by then. Not by its id alone: that tells
+        # what took a dead letter off the list. It begins so for the rights of `deploy/redis/users.acl`.
+        request = Request(f"{child}:start", "child", max(REQUEST_MEMORY, broker.tasks.start_within))
         try:
             await broker.queue.enqueue(task, workflow, session=record.session_id, request=request, terms=new.terms)
         except (SessionClosed, SessionNotFound):
