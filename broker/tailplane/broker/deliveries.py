@@ -9,7 +9,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import Any
 
-from tailplane.broker.inbox import MOST_MESSAGES, Delivered, Inbox
+from tailplane.broker.inbox import MOST_BYTES, MOST_MESSAGES, Delivered, Inbox
 from tailplane.broker.keys import TaskRef
 from tailplane.broker.parking import Parked, Parking
 from tailplane.broker.queue import Queue
@@ -21,7 +21,7 @@ from tailplane.protocol.states import State
 # What a task is told when one that it has started has ended. Names that begin so are ours alone.
 CHILD_ENDED = "task.ended"
 # However full its inbox is: there are as many of these as it has children.
-_ANY_NUMBER = 2**31
+_UNBOUNDED = {"most": 2**53, "most_bytes": 2**53}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,14 @@ class Deliveries:
     parking: Parking
 
     async def deliver(
-        self, task: TaskRef, type_: str | None, data: Any, *, key: str | None = None, most: int = MOST_MESSAGES
+        self,
+        task: TaskRef,
+        type_: str | None,
+        data: Any,
+        *,
+        key: str | None = None,
+        most: int = MOST_MESSAGES,
+        most_bytes: int = MOST_BYTES,
     ) -> Delivered:
         """Put a message into a task's inbox, once per key, and let the task go on if it waits for it.
 
@@ -42,7 +49,7 @@ class Deliveries:
         Raises:
             TaskNotFound, TaskEnded, InboxFull, IdempotencyConflict: it does not take the message.
         """
-        delivered = await self.inbox.deliver(task, type_, data, key=key, most=most)
+        delivered = await self.inbox.deliver(task, type_, data, key=key, most=most, most_bytes=most_bytes)
         # Also for one that was there before: who delivered it may have died in between.
         if delivered.state is State.RUNNING and delivered.worker is not None:
             await self.queue.tell_message(delivered.worker, task)
@@ -56,16 +63,14 @@ class Deliveries:
         task = TaskRef(parent.task_id, tenant)
         # Nobody may wait any more.
         with contextlib.suppress(TaskNotFound, TaskEnded):
-            await self.deliver(task, CHILD_ENDED, {"task_id": child}, key=_key_of(child), most=_ANY_NUMBER)
+            await self.deliver(task, CHILD_ENDED, {"task_id": child}, key=_key_of(child), **_UNBOUNDED)
 
     async def note_ended(self, task: TaskRef, child: TaskId) -> bool:
         """Put into a task's inbox that one which it has started has ended, and tell nobody; False: it is there, or
         nobody waits any more.
         """
         try:
-            noted = await self.inbox.deliver(
-                task, CHILD_ENDED, {"task_id": child}, key=_key_of(child), most=_ANY_NUMBER
-            )
+            noted = await self.inbox.deliver(task, CHILD_ENDED, {"task_id": child}, key=_key_of(child), **_UNBOUNDED)
         except (TaskNotFound, TaskEnded):
             return False
         return noted.is_new

@@ -19,6 +19,8 @@ from tailplane.protocol.states import State
 
 # How many messages a task's inbox may ever get, unless the deployment says otherwise.
 MOST_MESSAGES = 10_000
+# And how many bytes of msgpack: an attempt that goes on reads them all.
+MOST_BYTES = 64 * 1024 * 1024
 # Messages that are read in one command: others wait for so long.
 _PAGE = 500
 
@@ -50,7 +52,14 @@ class Inbox:
     keys: Keys
 
     async def deliver(
-        self, task: TaskRef, type_: str | None, data: Any, *, key: str | None = None, most: int = MOST_MESSAGES
+        self,
+        task: TaskRef,
+        type_: str | None,
+        data: Any,
+        *,
+        key: str | None = None,
+        most: int = MOST_MESSAGES,
+        most_bytes: int = MOST_BYTES,
     ) -> Delivered:
         """Put a message into a task's inbox, once per key.
 
@@ -59,6 +68,7 @@ class Inbox:
             data: what msgpack carries.
             key: tells a repetition; None: each delivery is another message.
             most: how many messages an inbox may ever get.
+            most_bytes: how many bytes these may have together.
         Raises:
             TaskNotFound: there is no such task.
             TaskEnded, InboxFull: it takes no more messages.
@@ -68,7 +78,8 @@ class Inbox:
         message = codec.pack([type_, data])
         digest = hashlib.sha256(message).hexdigest()[:32]
         field = "" if key is None else KEY + key
-        reply = await scripts.DELIVER.run(self.wire, [self.keys.task(task)], [message, field, digest, most, MESSAGE])
+        arguments = [message, field, digest, most, MESSAGE, most_bytes]
+        reply = await scripts.DELIVER.run(self.wire, [self.keys.task(task)], arguments)
         match reply:
             case [b"delivered" | b"known" as how, number, state, worker, workflow]:
                 holder = WorkerId(worker.decode()) if worker else None
@@ -77,8 +88,11 @@ class Inbox:
                 raise IdempotencyConflict("this idempotency key came before, with another message")
             case [b"ended", state]:
                 raise TaskEnded(f"task {task.task_id} has {state.decode()}", task_id=task.task_id, state=state.decode())
-            case [b"full", count]:
-                raise InboxFull(f"task {task.task_id} has got {count:,} messages, and takes no more", limit=count)
+            case [b"full", count, size]:
+                raise InboxFull(
+                    f"task {task.task_id} has got {count:,} messages of {size:,} bytes, and takes no more",
+                    limit=most if count >= most else most_bytes,
+                )
             case _:
                 raise TaskNotFound(f"there is no task {task.task_id}", task_id=task.task_id)
 

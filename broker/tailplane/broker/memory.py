@@ -4,6 +4,7 @@
     journal:<n>      entry n of the journal that an engine keeps of a workflow, n = 0, 1, 2, ...
     state:<name>     a value of the task's state, as msgpack
     inbox            how many messages were ever put into its inbox
+    inbox-bytes      how many bytes these have
     inbox:<n>        message n, n = 1, 2, 3, ...
     inbox-key:<key>  the message that came with an idempotency key, and a digest of it
     inbox-seen       how many messages the attempt knew of that parked the task

@@ -31,6 +31,9 @@ class Settings(DeploymentSettings):
     max_messages: int = Field(10_000, ge=1)
     """How many messages a task may ever get. They stay in its record, and a later attempt reads all of them."""
 
+    max_inbox_bytes: int = Field(64 * 1024 * 1024, ge=1024)
+    """How many bytes of msgpack all messages of a task may have: workers and control planes read them at once."""
+
     drain_delay: Duration | None = None
     """How long a process that is told to stop goes on as before, while its `/readyz` says 503 already: load balancers
     notice, and send nothing more, before it closes its port. None: it closes at once, and what was just sent may be

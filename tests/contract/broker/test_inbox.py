@@ -83,6 +83,19 @@ async def test_a_full_inbox_takes_what_it_knows_and_nothing_more(deployment: Dep
     assert await broker.inbox.count(task) == 2
 
 
+async def test_an_inbox_is_full_by_its_bytes_too(deployment: Deployment, broker: Broker) -> None:
+    task = await deployment.create()
+    for number in (1, 2):
+        await broker.inbox.deliver(task, "a", "x" * 400, key=f"{number}", most_bytes=1000)
+    with pytest.raises(InboxFull) as full:
+        await broker.inbox.deliver(task, "a", "x" * 400, most_bytes=1000)
+    assert full.value.facts["limit"] == 1000
+    assert (await broker.inbox.deliver(task, "a", "x" * 400, key="2", most_bytes=1000)).number == 2
+    # What is not the application's own has room all the same.
+    assert await broker.deliveries.note_ended(task, new_task_id())
+    assert (await broker.inbox.deliver(task, "a", "x", most_bytes=1000)).number == 4
+
+
 @pytest.mark.parametrize("trigger", [Trigger.SUCCEED, Trigger.FAIL, Trigger.CANCEL])
 async def test_an_ended_task_takes_what_it_knows_and_nothing_more(
     deployment: Deployment, broker: Broker, trigger: Trigger

@@ -121,7 +121,7 @@ class TestSending:
 class TestAFullInbox:
     @pytest.fixture
     def settings(self, settings: Settings) -> Settings:
-        return settings.model_copy(update={"max_messages": 2})
+        return settings.model_copy(update={"max_messages": 2, "max_inbox_bytes": 1024})
 
     async def test_it_is_409_and_says_the_limit(self, http: Any, submit: Any) -> None:
         task_id = await submit()
@@ -131,6 +131,11 @@ class TestAFullInbox:
         assert (response.status_code, response.json()["code"], response.json()["limit"]) == (409, "inbox_full", 2)
         known = await http.post(f"/v1/tasks/{task_id}/events", json=MESSAGE, headers={"Idempotency-Key": "1"})
         assert known.json()["number"] == 2
+
+    async def test_so_is_one_with_too_many_bytes(self, http: Any, submit: Any) -> None:
+        task_id = await submit()
+        answers = [await http.post(f"/v1/tasks/{task_id}/events", json={"data": "x" * 800}) for _ in range(2)]
+        assert [(answer.status_code, answer.json().get("limit")) for answer in answers] == [(202, None), (409, 1024)]
 
 
 class TestParked:

@@ -26,10 +26,10 @@ router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
 async def send_event(request: Request) -> Response:
     """Send a message to a task: its workflow gets it from `wait_for_event`, once, whether it waits already or not."""
     services, task, key = services_of(request), task_of(request), idempotency_key_of(request)
-    wanted = parse(SendEvent, await body_of(request, empty={}))
+    wanted, most = parse(SendEvent, await body_of(request, empty={})), services.settings
     try:
         delivered = await services.broker.deliveries.deliver(
-            task, wanted.type, wanted.data, key=key, most=services.settings.max_messages
+            task, wanted.type, wanted.data, key=key, most=most.max_messages, most_bytes=most.max_inbox_bytes
         )
     except TaskNotFound as error:
         raise await why_missing(services.broker, task, error) from None
