@@ -18,6 +18,7 @@ from tailplane.protocol.states import State
 from tailplane.workers import Context, Workflow, inbox_watch
 from tailplane.workers.attempt import Attempt, Stop
 from tailplane.workers.family import Family
+from tailplane.workers.journal import Journal
 
 from .conftest import LEASE, PATIENCE, Bench, eventually
 from .durability import Gate, lose, shown
@@ -418,6 +419,31 @@ async def test_a_child_whose_retention_has_passed_is_not_started_again(bench: Be
     await bench.run(workflow)
     assert (await bench.record(task)).result == codec.pack("task_gone")
     assert not await bench.broker.redis.exists(bench.broker.keys.task(made[0]))
+
+
+async def test_many_children_are_not_named_anew_at_each_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    times: list[int] = []
+    name = Journal._named_children
+
+    def count(self: Journal) -> Any:
+        times.append(1)
+        return name(self)
+
+    async def parent(ctx: Context) -> int:
+        return sum(await ctx.gather(*(ctx.run_child("doubled", 1) for _ in range(40))))
+
+    monkeypatch.setattr(Journal, "_named_children", count)
+    child, workflow = bench.workflow(doubled), bench.workflow(parent)
+    await known(bench, child, workflow)
+    task = await bench.submit(workflow)
+    running = begins(await bench.attempt(workflow))
+    for _ in range(40):
+        await bench.run(child)
+    await asyncio.wait_for(running, PATIENCE)
+    record = await bench.record(task)
+    assert (record.result, record.children) == (codec.pack(80), ())
+    # At each start, and about 20 times while they end.
+    assert 40 < len(times) < 70
 
 
 async def test_an_unknown_workflow_and_too_many_generations_are_refused(bench: Bench) -> None:

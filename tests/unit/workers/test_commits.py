@@ -89,18 +89,24 @@ class TestBounds:
     def test_many_commits_are_more_than_one_entry(self, outlet: Outlet) -> None:
         emitter = outlet.emitter(entry=1_000_000, task=10_000_000, emit=5_000_000)
         for number in range(3000):
-            commit(emitter, f"step:{number}", b"x", "stand", b"y")
-        sizes = []
+            commit(emitter, f"step:{number}", b"x", "stand", b"%d" % number)
+        sizes, stands, steps = list[int](), list[bytes | str](), 0
         while append := emitter.take():
             sizes.append(len(append.fields))
+            fields = dict(zip(append.fields[::2], append.fields[1::2], strict=True))
+            stands.append(fields.pop("stand"))
+            steps += len(fields)
+            # What each of them has goes with an entry once, as the last one has it.
+            assert append.fields.count("stand") == 1
             emitter.taken()
-        assert sum(sizes) == 12_000
+        assert (steps, stands[-1]) == (3000, b"2999")
+        assert 2 < len(sizes) < 8
         assert max(sizes) <= MOST_ARGUMENTS
 
     def test_a_commit_of_many_fields_goes_by_itself(self, outlet: Outlet) -> None:
         emitter = outlet.emitter(entry=1_000_000, task=10_000_000, emit=5_000_000)
         for number in range(4):
-            commit(emitter, *(f"state:{number}" for _ in range(2004)))
+            commit(emitter, *(f"state:{number}.{at}" for at in range(2004)))
         sizes = []
         while append := emitter.take():
             sizes.append(len(append.fields))
@@ -109,8 +115,8 @@ class TestBounds:
 
     def test_large_fields_have_the_bound_of_an_entry(self, outlet: Outlet) -> None:
         emitter = outlet.emitter(entry=10_000)
-        for _ in range(3):
-            commit(emitter, "a", b"x" * 6000)
+        for name in ("a", "b", "c"):
+            commit(emitter, name, b"x" * 6000)
         sizes = []
         while append := emitter.take():
             sizes.append(sum(map(len, append.fields)))

@@ -64,11 +64,14 @@ class Arrivals:
         Raises:
             TimeoutError: none came in time.
         """
+        looked_at = 0
         while True:
-            for message in self._messages:
+            # Each message once: thousands may wait, each for another one.
+            for message in self._messages[looked_at:]:
                 if message.number not in self._taken and fits(message):
                     self._taken.add(message.number)
                     return message
+            looked_at = self.count
             await self._wait(until())
 
     async def after(self, number: int) -> Message:

@@ -2,7 +2,7 @@
 
 import sys
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from tailplane.protocol.cursor import Cursor
@@ -40,11 +40,14 @@ class Commits:
 
     def most_events(self, after: Cursor, most_bytes: int) -> int:
         """Return how many events behind `after` one entry may have for what it brings along."""
-        count = size = 0
+        sizes: dict[bytes | str, int] = {}
+        size = 0
         for commit in self._waiting:
-            count += len(commit.fields)
-            size += sum(map(len, commit.fields))
-            if (count > _MOST_FIELDS or size > most_bytes) and commit is not self._waiting[0]:
+            for name, value in pairs_of(commit.fields):
+                # Each field once, as `fields_of` has it.
+                size += len(name) + len(value) - sizes.get(name, 0)
+                sizes[name] = len(name) + len(value)
+            if (2 * len(sizes) > _MOST_FIELDS or size > most_bytes) and commit is not self._waiting[0]:
                 return commit.seq - 1 - after
         return sys.maxsize
 
@@ -68,8 +71,16 @@ class Commits:
 
 
 def fields_of(commits: Sequence[Commit]) -> Fields:
-    """Return the fields of commits, in order: where two have the same field, the later one counts."""
-    return [item for each in commits for item in each.fields]
+    """Return the fields of commits, each once: where two have the same field, the later one counts."""
+    merged: dict[bytes | str, bytes | str] = {}
+    for each in commits:
+        merged.update(pairs_of(each.fields))
+    return [item for pair in merged.items() for item in pair]
+
+
+def pairs_of(fields: Fields) -> Iterator[tuple[bytes | str, bytes | str]]:
+    """Yield fields with their values."""
+    return zip(fields[::2], fields[1::2], strict=True)
 
 
 def tell(commits: Sequence[Commit], reason: TailplaneError | None) -> None:

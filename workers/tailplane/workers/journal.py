@@ -84,6 +84,13 @@ class Journal:
         self._emitter = emitter
         self._failures = failures
         self._most = most
+        # The children that have not ended, in order; and how many the record names.
+        self._open = dict.fromkeys(
+            each.child
+            for each in memory.steps.values()
+            if each.child is not None and not each.has_finished and each.error is None
+        )
+        self._named = len(self._open)
         ranges.add(memory.stand, *opening)
         if memory.steps or memory.journal:
             self.enter(self.main)
@@ -174,27 +181,34 @@ class Journal:
             runs, branch.runs = branch.runs, []
             stand = self._seal(seq, runs)
             self.memory.steps[call_id] = record
-            return pack_platform_event(type_, data), [STEP + call_id, record.packed(), *stand, *self._open_children()]
+            fields = [STEP + call_id, record.packed(), *stand]
+            if record.child is not None:
+                self._open[record.child] = None
+                fields += self._named_children()
+            return pack_platform_event(type_, data), fields
 
         taken, done = _taken() if durably else (None, None)
         self._emitter.commit(make, done)
         return taken
 
-    def _open_children(self) -> Fields:
-        """Return the field of the record that names the children who have not ended, if there ever was one."""
-        children = [each.child for each in self.memory.steps.values() if each.child is not None]
-        if not children:
-            return []
-        return [CHILDREN, codec.pack(self.open_children, check=False)]
+    def _named_children(self) -> Fields:
+        """Return the field of the record that names the children who have not ended."""
+        self._named = len(self._open)
+        return [CHILDREN, codec.pack(list(self._open), check=False)]
+
+    def _without(self, child: str) -> Fields:
+        """Return that field where a child has ended; nothing where the record may name that one for a while longer.
+
+        Who looks after the children finds out that it has ended. With thousands of them the field is large: written at
+        each end, they would cost as much as their number squared.
+        """
+        self._open.pop(child, None)
+        return self._named_children() if self._named - len(self._open) > len(self._open) // 8 else []
 
     @property
     def open_children(self) -> list[str]:
         """The children that have not ended, as far as this attempt knows. Thread-safe."""
-        return [
-            each.child
-            for each in list(self.memory.steps.values())
-            if each.child is not None and not each.has_finished and each.error is None
-        ]
+        return list(self._open)
 
     def _check(self, found: StepRecord, kind: StepKind, name: str, digest: str | None, call_id: str) -> None:
         if (found.kind, found.name) != (kind, name):
@@ -250,7 +264,7 @@ class Journal:
             self.memory.steps[call.id] = call.record = record
             fields = [STEP + call.id, record.packed(), *stand, BORNE, str(self._failures)]
             if record.child is not None:
-                fields += self._open_children()
+                fields += self._without(record.child)
             return pack_platform_event(type_, said), fields
 
         await self.committed(make)
@@ -267,7 +281,7 @@ class Journal:
             data = {"id": call.id, "step": record.name, "error": {k: error[k] for k in ("code", "type", "message")}}
             fields: Fields = [STEP + call.id, record.packed()]
             if record.child is not None:
-                fields += self._open_children()
+                fields += self._without(record.child)
             return pack_platform_event(PlatformType.STEP_FINISHED, data), fields
 
         self._emitter.commit(make)
