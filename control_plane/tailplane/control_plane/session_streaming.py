@@ -38,7 +38,9 @@ async def stream_session(
     """
     form = format_of(request)
     reader = await open_session(hub, rosters, broker, session, position)
-    if reader.is_all_shown and isinstance(position, SessionCursor) and position.top:
+    # The end of a session that had no tasks has the cursor of its beginning: who sends it back has seen that end.
+    is_behind = isinstance(position, SessionCursor) and (position.top or "last-event-id" in request.headers)
+    if reader.is_all_shown and is_behind:
         await reader.close()
         return Response(status_code=204)
     return EventStream(reader, form, keep_alive, drain, {"tailplane-session-id": session.session_id}, hub.counts)

@@ -63,6 +63,17 @@ async def test_behind_the_end_there_is_204(http: Any, closed_session: MakeSessio
     assert "event: session.ended\n" in sse
 
 
+async def test_behind_the_end_of_one_that_had_no_tasks_too(http: Any, closed_session: MakeSession) -> None:
+    session, _ = await closed_session(0)
+    url = f"/v1/sessions/{session}/events"
+    first = await http.get(url)
+    (cursor,) = [line.removeprefix("id: ") for line in first.text.splitlines() if line.startswith("id: ")]
+    # As an EventSource does, which would ask for ever.
+    again = await http.get(url, headers={"Last-Event-ID": cursor})
+
+    assert (first.status_code, "session.ended" in first.text, again.status_code) == (200, True, 204)
+
+
 async def test_the_header_wins_over_the_query(http: Any, closed_session: MakeSession) -> None:
     session, tasks = await closed_session(2)
     cursor = SessionCursor(2, tasks[1][-6:], {1: 2})
