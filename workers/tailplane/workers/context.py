@@ -20,6 +20,7 @@ from tailplane.workers.task_state import TaskState
 from tailplane.workers.threads import require_a_loop, runs_a_loop
 
 M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,31 @@ class Context:
         if not self._emitter.has_room:
             self._emitter.block_for_room()
         self._emitter.write(data, channel, CURRENT.get())
+
+    @overload
+    def step(
+        self,
+        function: Callable[..., Coroutine[Any, Any, T]],
+        /,
+        *args: Any,
+        name: str | None = None,
+        retries: int | None = None,
+        retry_delay: timedelta | float | None = None,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, T]: ...
+    @overload
+    def step(
+        self,
+        function: Callable[..., T],
+        /,
+        *args: Any,
+        name: str | None = None,
+        retries: int | None = None,
+        retry_delay: timedelta | float | None = None,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, T]: ...
 
     def step(
         self,
