@@ -61,6 +61,9 @@ class TailplaneError(Exception):
         self.detail = detail or self.title
         self.hint = hint
         self.facts: dict[str, Any] = facts
+        if hint:
+            # A plain traceback shows it too: a program's, and that of a task which failed.
+            self.add_note(f"hint: {hint}")
 
     def problem(self) -> dict[str, Any]:
         """Return the error as an RFC 9457 problem document."""

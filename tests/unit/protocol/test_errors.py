@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import traceback
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from tailplane.protocol.errors import (
     StreamGap,
     TailplaneError,
     TaskFailed,
+    TaskLost,
     TaskNotFound,
     Unavailable,
     from_problem,
@@ -81,6 +83,12 @@ def test_hint_and_facts_come_back() -> None:
     sent = InvalidInput("no", hint="send an int", errors=[{"loc": ["n"], "msg": "no int"}])
     back = from_problem(sent.problem())
     assert (back.hint, back.facts) == (sent.hint, sent.facts)
+
+
+def test_a_plain_traceback_shows_the_hint() -> None:
+    lines = traceback.format_exception_only(TaskLost("no", hint="stop"))
+    assert lines[-1] == "hint: stop\n"
+    assert len(traceback.format_exception_only(TaskLost("no"))) == 1
 
 
 def test_an_error_without_a_hint_has_none_in_its_document() -> None:

@@ -150,6 +150,7 @@ class TestChangedCode:
         assert record.error is not None
         assert record.error["code"] == "workflow_changed"
         assert "attempt 1" in record.error["message"] or "earlier attempt" in record.error["message"]
+        assert "hint: run the task again" in record.error["traceback"]
         assert ran == {"a": 1, "b": 1}
 
     async def test_code_that_catches_it_does_not_get_away(self, bench: Bench) -> None:
