@@ -25,6 +25,15 @@ NAMED = {
     "@hourly": "0 * * * *",
 }
 
+# What each field of cron may have, by the name that cronsim gives it.
+_FIELDS = {
+    "minute": "minutes are 0 to 59, * or */5",
+    "hour": "hours are 0 to 23, * or */5",
+    "day-of-month": "days are 1 to 31, or L for the last one, as far as the month has them",
+    "month": "months are 1 to 12, or JAN to DEC",
+    "day-of-week": "weekdays are 0 (Sunday) to 7, or SUN to SAT",
+}
+
 
 def check_cron(text: str) -> str:
     """Return a cron expression of five fields, or one of `NAMED`.
@@ -39,7 +48,8 @@ def check_cron(text: str) -> str:
     try:
         next(CronSim(" ".join(fields), datetime(2000, 1, 1, tzinfo=UTC)))
     except CronSimError as error:
-        raise ValueError(f"{str(error)[:1].lower()}{str(error)[1:]}: it is none of the values there are") from None
+        field = str(error).removeprefix("Bad ")
+        raise ValueError(f"bad {field}; {_FIELDS.get(field, 'see crontab(5)')}") from None
     except StopIteration:
         raise ValueError("there is no such day in fifty years") from None
     return text

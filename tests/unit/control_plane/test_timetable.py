@@ -125,11 +125,11 @@ def test_a_single_time_is_due_once() -> None:
         ("* * * *", "it has 4 fields instead of five"),
         ("0 * * * * *", "it has 6 fields instead of five"),
         ("@reboot", "it has 1 fields instead of five (minute, hour, day, month, weekday), or @annually, @daily"),
-        ("61 * * * *", "bad minute"),
-        ("* 24 * * *", "bad hour"),
-        ("* * * * monday", "bad day-of-week"),
-        ("0 0 30 2 *", "bad day-of-month"),
-        ("*/0 * * * *", "bad minute"),
+        ("61 * * * *", "bad minute; minutes are 0 to 59"),
+        ("* 24 * * *", "bad hour; hours are 0 to 23"),
+        ("* * * * monday", "bad day-of-week; weekdays are 0 (Sunday) to 7, or SUN to SAT"),
+        ("0 0 30 2 *", "bad day-of-month; days are 1 to 31"),
+        ("*/0 * * * *", "bad minute; minutes are 0 to 59"),
     ],
 )
 def test_what_is_no_cron_expression_is_refused_and_says_why(text: str, said: str) -> None:
