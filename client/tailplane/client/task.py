@@ -212,6 +212,9 @@ def terms_body(priority: str | None, concurrency_key: str | None, concurrency_li
     body: dict[str, object] = {} if priority is None else {"priority": str(priority)}
     if concurrency_key is not None:
         body |= {"concurrency_key": concurrency_key, "concurrency_limit": concurrency_limit}
+    elif concurrency_limit != 1:
+        # For the control plane to refuse: it would limit nothing.
+        body |= {"concurrency_limit": concurrency_limit}
     return body
 
 

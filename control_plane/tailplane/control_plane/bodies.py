@@ -73,4 +73,4 @@ def parse(model: type[M], value: Any) -> M:
             for each in error.errors(include_input=False)
         ]
         first = ": ".join([*map(str, errors[0]["loc"][1:]), errors[0]["msg"]])
-        raise InvalidRequest(f"the body is no {model.__name__}: {first}", errors=errors) from None
+        raise InvalidRequest(f"the body does not fit {model.__name__}: {first}", errors=errors) from None

@@ -68,6 +68,12 @@ class Submit(Body):
             raise ValueError("give delay_ms or run_at, not both")
         return self
 
+    @model_validator(mode="after")
+    def _limits_a_key(self) -> Self:
+        if self.concurrency_key is None and self.concurrency_limit != 1:
+            raise ValueError("concurrency_limit is of a concurrency_key: give that, too")
+        return self
+
     @property
     def is_put_off(self) -> bool:
         """Whether it is to start later."""

@@ -242,6 +242,7 @@ async def test_a_task_says_its_priority_and_its_key_and_is_claimed_by_them(
         {"concurrency_key": "two\nlines"},
         {"concurrency_key": "key", "concurrency_limit": 0},
         {"concurrency_key": "key", "concurrency_limit": "2"},
+        {"concurrency_limit": 2},
     ],
 )
 async def test_terms_that_mean_nothing_are_422(http: Any, fleet: Any, wrong: dict[str, Any]) -> None:

@@ -157,14 +157,16 @@ async def test_it_works_without_a_block(server: Any, wire: Any) -> None:
 
 
 async def test_terms_are_sent_as_they_were_given_and_not_otherwise(server: Any, client: Client, wire: Any) -> None:
-    server.play(*[wire.answers(wire.task, 202)] * 3)
+    server.play(*[wire.answers(wire.task, 202)] * 4)
 
     await client.run_workflow("words")
+    await client.run_workflow("words", concurrency_limit=2)
     await client.run_workflow("words", priority="high")
     await client.run_workflow("words", priority=Priority.LOW, concurrency_key="ada", concurrency_limit=2)
 
     assert [request.body for request in server.requests] == [
         {"workflow": "words", "input": None},
+        {"workflow": "words", "input": None, "concurrency_limit": 2},
         {"workflow": "words", "input": None, "priority": "high"},
         {
             "workflow": "words", "input": None, "priority": "low", "concurrency_key": "ada", "concurrency_limit": 2,
