@@ -136,7 +136,8 @@ class Task:
 
         Args:
             event: a pydantic model, or anything that msgpack carries.
-            type: what it is called, which is what the workflow waits for; None: the name of the model's class.
+            type: what it is called, which is what the workflow waits for; None: the name of the model's class. What is
+                no model has no type then: it is for a workflow that waits for any message.
             idempotency_key: the same key and message are one message, however often it is sent.
         Raises:
             TaskEnded, InboxFull: the task takes no more messages.

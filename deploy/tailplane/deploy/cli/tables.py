@@ -46,15 +46,22 @@ def print_tasks(tasks: Iterable[TaskStatus], now: float) -> None:
     _print(["task", "workflow", "state", "attempt", "created", "took"], rows)
 
 
-def print_steps(steps: Iterable[StepInfo], now: float) -> None:
-    """Print what a task has done durably; `now` in seconds since the epoch."""
+def print_steps(steps: Iterable[StepInfo], until: float) -> None:
+    """Print what a task has done durably; what is open lasts to `until`, in seconds since the epoch: now, or the task's
+    end.
+    """
     rows: list[list[str | Text]] = []
     for step in steps:
-        took = describe_age(max(0.0, (step.ended_at or now) - step.started_at))
+        took = describe_age(max(0.0, (step.ended_at or until) - step.started_at)) if _has_an_end(step) else ""
         began = time.strftime("%H:%M:%S", time.localtime(step.started_at))
         wrote = "" if step.seqs is None else f"{step.seqs[0]}-{step.seqs[1]}"
         rows.append([step.id, step.kind, step.name, _standing_of(step), str(step.attempt), began, took, wrote])
     _print(["id", "kind", "step", "state", "attempt", "began", "took", "events"], rows, wraps="step")
+
+
+def _has_an_end(step: StepInfo) -> bool:
+    # What was gathered has none of its own: its parts have.
+    return step.kind != "gather"
 
 
 def _standing_of(step: StepInfo) -> Text:
@@ -62,8 +69,7 @@ def _standing_of(step: StepInfo) -> Text:
         return Text("failed", style="red")
     if step.ended_at is not None:
         return Text("timed out" if step.message == 0 else "finished", style="green")
-    # What was gathered has no end of its own: its parts have.
-    return Text({"wait": "waiting", "gather": ""}.get(step.kind, "open"), style="cyan")
+    return Text(("waiting" if step.kind == "wait" else "open") if _has_an_end(step) else "", style="cyan")
 
 
 def print_dead_letters(letters: Iterable[DeadLetter], now: float) -> None:
@@ -86,8 +92,9 @@ def print_schedules(schedules: Iterable[ScheduleInfo]) -> None:
             following = Text(describe_moment(each.next_at) if each.next_at is not None else "never")
         last = describe_moment(each.last_due_at) if each.last_due_at is not None else ""
         missed = Text(str(each.missed), style="red" if each.missed else "")
-        rows.append([each.name, each.workflow, describe_times(each), following, last, str(each.fired), missed])
-    _print(["schedule", "workflow", "when", "next", "last", "fired", "missed"], rows)
+        fired, skipped = str(each.fired), str(each.skipped)
+        rows.append([each.name, each.workflow, describe_times(each), following, last, fired, skipped, missed])
+    _print(["schedule", "workflow", "when", "next", "last", "fired", "skipped", "missed"], rows)
 
 
 def describe_times(schedule: ScheduleInfo) -> str:

@@ -23,6 +23,9 @@ app = typer.Typer(help="Look at one task.", no_args_is_help=True, rich_markup_mo
 
 TaskId = Annotated[str, typer.Argument(metavar="TASK_ID", help="The task's id, such as t_01jd3z0v9m6s8k2x4q7w5e1r0t.")]
 
+# What a wait for any message is called.
+_ANY = "any"
+
 DETACHED = 130
 """The exit code after Ctrl-C while following: 128 and the number of SIGINT, as shells have it."""
 
@@ -191,7 +194,8 @@ def send(
     task_id: TaskId,
     data: Annotated[str, typer.Argument(metavar="JSON", help="What the workflow gets, as JSON.")] = "null",
     type_: Annotated[
-        str | None, typer.Option("--type", "-t", help="What it is called: the name that the workflow waits for.")
+        str | None,
+        typer.Option("--type", "-t", help="What it is called: the name, or the model's, that the workflow waits for."),
     ] = None,
     key: Annotated[str | None, typer.Option(help="Sent again with the same key, it is the same message.")] = None,
     as_json: AsJson = False,
@@ -199,16 +203,27 @@ def send(
 ) -> None:
     """Send a message to a task that waits for one, or will."""
     value = _parse(data, "JSON")
-    number = ask(url, lambda client: client.send_event(task_id, value, type=type_, idempotency_key=key))
+
+    async def deliver(client: "Client") -> "tuple[int, list[StepInfo]]":
+        task = client.task(task_id)
+        number = await task.send_event(value, type=type_, idempotency_key=key)
+        return number, [] if as_json else await task.steps()
+
+    number, steps = ask(url, deliver)
     if as_json:
         terminal.print_json({"task_id": task_id, "number": number})
-    else:
-        terminal.say(f"message {number} is in the inbox of {task_id}")
+        return
+    terminal.say(f"message {number} is in the inbox of {task_id}")
+    awaited = [step.name for step in steps if step.kind == "wait" and step.ended_at is None]
+    if awaited and type_ not in awaited and _ANY not in awaited:
+        names = " or ".join(sorted(set(awaited)))
+        what = f"is {type_!r}" if type_ else "has no type"
+        terminal.say(f"nothing takes it yet: the task waits for {names}, and this {what} (--type)", stderr=True)
 
 
 @app.command("show")
 def show(task_id: TaskId, as_json: AsJson = False, url: Url = None) -> None:
-    """Show how a task stands, and its steps with their times."""
+    """Show how a task stands, its steps with their times, and what it failed with."""
 
     async def look(client: "Client") -> "tuple[TaskStatus, list[StepInfo]]":
         task = client.task(task_id)
@@ -222,7 +237,9 @@ def show(task_id: TaskId, as_json: AsJson = False, url: Url = None) -> None:
     from tailplane.deploy.cli.tables import print_steps, print_tasks
 
     print_tasks([task], time.time())
-    print_steps(steps, time.time())
+    print_steps(steps, task.ended_at or time.time())
+    if task.error is not None:
+        terminal.say(terminal.printable(f"{task.error.code}: {task.error.message}"))
 
 
 def _plain(task: "TaskStatus") -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tailplane.client import SyncClient
+from tailplane.client import SyncClient, TaskFailed
 from tailplane.deploy.cli.app import run
 from tailplane.deploy.cluster import LocalCluster, Plan
 
@@ -119,6 +119,15 @@ def test_a_failed_task_is_exit_code_1_with_the_remote_traceback(tailplane: Tailp
     assert lines_of(as_json.stdout)[-1]["data"]["error"]["type"] == "builtins.ValueError"
 
 
+def test_a_failed_task_is_shown_with_what_it_failed_with(tailplane: Tailplane, cluster: LocalCluster) -> None:
+    with SyncClient(cluster.url) as client:
+        task = client.run_workflow("fail", "the reason")
+        with pytest.raises(TaskFailed):
+            task.result(timeout=30)
+    shown = tailplane("tasks", "show", task.task_id)
+    assert shown.stdout.splitlines()[-1] == "workflow_error: the reason"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -188,13 +197,16 @@ def test_cancel_ends_a_task_and_its_tail(tailplane: Tailplane, cluster: LocalClu
 def test_a_message_is_sent_and_a_task_s_steps_are_shown(tailplane: Tailplane, cluster: LocalCluster) -> None:
     with SyncClient(cluster.url) as client:
         task = client.run_workflow("ask")
-        stream = client.get_task_result_stream(task.task_id)
-        assert next(stream) == "may I?"
+        assert any(event.type == "task.waiting" for event in task.events())
+        other = tailplane("send", task.task_id, '"yes"', "--type", "anser")
+        assert (other.returncode, other.stdout) == (0, f"message 1 is in the inbox of {task.task_id}\n")
+        assert "the task waits for answer, and this is 'anser' (--type)" in other.stderr
         done = tailplane("send", task.task_id, '"yes"', "--type", "answer", "--key", "k")
-        assert (done.returncode, done.stdout) == (0, f"message 1 is in the inbox of {task.task_id}\n")
+        assert done.returncode == 0
+        assert (done.stdout, done.stderr) == (f"message 2 is in the inbox of {task.task_id}\n", "")
         assert task.result(timeout=30) == "yes"
     again = tailplane("send", task.task_id, '"yes"', "--type", "answer", "--key", "k", "--json")
-    assert json.loads(again.stdout) == {"task_id": task.task_id, "number": 1}
+    assert json.loads(again.stdout) == {"task_id": task.task_id, "number": 2}
     late = tailplane("send", task.task_id)
     assert (late.returncode, "has succeeded" in late.stderr) == (1, True)
     shown = tailplane("tasks", "show", task.task_id)
@@ -266,7 +278,7 @@ def test_schedules_are_created_listed_triggered_and_deleted(
     assert "at 2099-12-31 " in said("create", "once", "greet", "--at", "2099-12-31T12:00:00")
     assert "every 0:05:00" in said("create", "often", "greet", "--every", "5m", "--overlap", "skip")
     assert [each["name"] for each in json.loads(said("--json"))["schedules"]] == ["nightly", "often", "once"]
-    assert re.search(r"^nightly +greet +0 3 \* \* \* Europe/Berlin +20\S+ \S+ +0 +0 *$", said(), re.MULTILINE)
+    assert re.search(r"^nightly +greet +0 3 \* \* \* Europe/Berlin +20\S+ \S+ +0 +0 +0 *$", said(), re.MULTILINE)
     assert json.loads(said("show", "often"))["every_ms"] == 300_000
     assert re.search(r"^often .* paused ", said("pause", "often"), re.MULTILINE)
     assert "paused" not in said("resume", "often")

@@ -47,8 +47,12 @@ def test_steps_say_how_they_stand(capsys: pytest.CaptureFixture[str]) -> None:
         StepInfo(id="2", name="c", kind="wait", started_at=4, attempt=2),
         StepInfo(id="3", name="d", kind="wait", started_at=4, ended_at=5, message=0, attempt=2),
         StepInfo(id="4", name="e", started_at=5, attempt=2),
+        StepInfo(id="5", name="gather 2", kind="gather", started_at=6, attempt=2),
     ]
-    print_steps(steps, now=10)
+    print_steps(steps, until=10)
     _, *rows = capsys.readouterr().out.splitlines()
-    assert [row.split()[3] for row in rows] == ["finished", "failed", "waiting", "timed", "open"]
+    assert [row.split()[3] for row in rows[:5]] == ["finished", "failed", "waiting", "timed", "open"]
     assert rows[0].split()[-2:] == ["s", "3-9"]
+    assert rows[4].split()[-2:] == ["5.0", "s"]
+    # What was gathered is neither open nor ended, and has not lasted for any time: its parts have.
+    assert rows[5].split()[2:] == ["gather", "2", "2", rows[5].split()[-1]]
