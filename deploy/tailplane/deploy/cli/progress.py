@@ -76,6 +76,19 @@ def describe(event: Event) -> str:
             # Its traceback is for those who read the task's JSON.
             said = f"{kind}: {message}".replace("\n", "\\n")
             return f"{label} {said}; the next attempt follows in {describe_age(delay / 1000)}"
+        case {"step": step, "error": {"type": kind, "message": message}, "delay_ms": delay} if (
+            event.type == "task.step_retrying"
+        ):
+            said = f"{kind}: {message}".replace("\n", "\\n")
+            return f"{label} {step}: {said}; the next try follows in {describe_age(delay / 1000)}"
+        case {"for": wanted, "until": int() | float() as until} if event.type == "task.waiting":
+            return f"{label} for {wanted}, for {describe_age(until - event.time)} at the most"
+        case {"for": wanted} if event.type == "task.waiting":
+            return f"{label} for {wanted}"
+        case {"refused": {"number": number, "error": why}} if event.type == "task.checkpoint":
+            return f"{label} message {number} is not taken: {describe_data(why)}"
+        case {} if event.type == "task.parked":
+            return label
         case {"level": level, "logger": logger, "message": message} if event.type == "task.log":
             return f"{level} {logger}: {describe_data(message)}"
         case {"done": done, **more} if event.type == "task.progress":

@@ -99,6 +99,29 @@ def test_an_attempt_that_failed_is_told_in_a_line_without_its_traceback() -> Non
 
 
 @pytest.mark.parametrize(
+    ("type_", "data", "text"),
+    [
+        ("waiting", {"id": "1", "for": "Approval"}, "waiting for Approval"),
+        ("waiting", {"id": "1", "for": "go", "until": 604_800.0}, "waiting for go, for 7 d at the most"),
+        ("parked", {}, "parked"),
+        (
+            "checkpoint",
+            {"refused": {"number": 1, "type": "Approval", "error": "it does not fit Approval"}},
+            "checkpoint message 1 is not taken: it does not fit Approval",
+        ),
+        ("checkpoint", {"state": ["next"]}, 'checkpoint {"state": ["next"]}'),
+        (
+            "step_retrying",
+            {"id": "0", "step": "draft", "error": {"type": "E", "message": "no\nluck"}, "delay_ms": 500},
+            "step_retrying draft: E: no\\nluck; the next try follows in 0.5 s",
+        ),
+    ],
+)
+def test_what_a_task_waits_for_and_tries_again_is_told_in_words(type_: str, data: Any, text: str) -> None:
+    assert describe(event(data, f"task.{type_}", kind=Kind.PLATFORM)) == f"task.{text}"
+
+
+@pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.0012, "1.2 ms"), (0.0999, "99.9 ms"), (0.25, "250 ms"), (1.5, "1,500 ms"), (-0.01, "-10.0 ms")],
 )
