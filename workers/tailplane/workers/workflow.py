@@ -38,7 +38,8 @@ class Options:
         name: how it is called by those who run it; None: the function's name.
         version: kept with each task; None: a digest of the function's source.
         input_model: what the input must fit; None: the annotations say it.
-        timeout: how long one attempt may take; None: as long as it likes.
+        timeout: how long one attempt may take, with what it waits for until the task is parked; None: as long as it
+            likes.
         total_timeout: how long a task may take over all its attempts and the waits between them, from its first start;
             None: as long as it likes.
         start_within: how long a task may be queued before its first attempt; None: as the control plane's setting says.
