@@ -25,7 +25,7 @@ class Reader:
     async def read(self, number: int) -> str: return ""
 
 
-@workflow
+@workflow(timeout=3, total_timeout=0.5, start_within=60, retry_delay=1)
 async def flow(ctx: Context) -> None:
     assert_type(await ctx.step(read, 1), str)
     assert_type(await ctx.step(read_in_a_thread, 1, retries=2), bytes)
@@ -39,7 +39,7 @@ async def flow(ctx: Context) -> None:
 """
 
 
-def test_a_step_s_result_has_the_type_of_its_function_s(tmp_path: Path) -> None:
+def test_seconds_are_times_and_a_step_s_result_has_the_type_of_its_function_s(tmp_path: Path) -> None:
     module = tmp_path / "typed.py"
     module.write_text(WORKFLOW)
     # With the cache that `make lint` leaves: a second instead of ten.
