@@ -21,7 +21,8 @@ from tailplane.client.session_state import SessionState
 from tailplane.client.session_stream import SessionEvent, SessionStream
 from tailplane.client.snapshots import Snapshots
 from tailplane.client.stream import EventStream, ResultStream
-from tailplane.client.sync import SyncClient, SyncSession, SyncSessionState, SyncStream, SyncTask
+from tailplane.client.sync import SyncClient, SyncSession, SyncSessionState, SyncTask
+from tailplane.client.sync_stream import SyncSessionStream, SyncStream, SyncTaskStream
 from tailplane.client.task import Task
 from tailplane.protocol.errors import (
     BufferFull,
@@ -112,8 +113,10 @@ __all__ = [
     "SyncClient",
     "SyncSession",
     "SyncSessionState",
+    "SyncSessionStream",
     "SyncStream",
     "SyncTask",
+    "SyncTaskStream",
     "TailplaneError",
     "Task",
     "TaskCancelled",

@@ -11,6 +11,7 @@ import enum
 import operator
 import weakref
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterator
 from typing import Any, Final, Generic, Literal, Self, TypeVar
 
@@ -35,11 +36,13 @@ _PLATFORM = Kind.PLATFORM
 _DATA = operator.itemgetter(1)
 
 
-class _Hidden(enum.Enum):
+class Hidden(enum.Enum):
+    """What the consumer does not get to see, or not yet."""
+
     HIDDEN = enum.auto()
 
 
-_HIDDEN: Final = _Hidden.HIDDEN
+HIDDEN: Final = Hidden.HIDDEN
 
 
 class Stream(ABC, Generic[T]):
@@ -52,7 +55,9 @@ class Stream(ABC, Generic[T]):
         self._buffer = BatchBuffer(link.transport.options.buffer_bytes)
         self._reader = Reader(link.transport, source, self._buffer)
         self._reading: asyncio.Task[None] | None = None
-        # What was taken from the buffer and not yet shown; never both.
+        # What was taken from the buffer and not yet begun with.
+        self._ahead: deque[Batch] = deque()
+        # What was begun with and not yet shown; never both.
         self._plain: Iterator[list[Any]] = iter(())
         self._batch: Iterator[Event] = iter(())
         self._cursor = START
@@ -63,6 +68,24 @@ class Stream(ABC, Generic[T]):
         return self
 
     async def __anext__(self) -> T:
+        # As `at_hand` does; to call it for each of these costs a quarter more.
+        for plain in self._plain:
+            self._cursor += 1
+            shown: T = plain[1]
+            return shown
+        while (item := self.at_hand()) is HIDDEN:
+            await self._advance()
+        return item
+
+    def at_hand(self) -> T | Literal[Hidden.HIDDEN]:
+        """Return the next item of what was taken from the buffer already; HIDDEN: nothing is left of it.
+
+        The cursor is the item's then. It touches nothing that the reader does, and may be called on another thread than
+        the loop's.
+
+        Raises:
+            EventMismatch, StreamGap: as in iteration.
+        """
         if self._obstacle is not None:
             raise self._pop_obstacle()
         while True:
@@ -73,9 +96,24 @@ class Stream(ABC, Generic[T]):
             for event in self._batch:
                 self._cursor = event.seq
                 seen = self._show(event)
-                if seen is not _HIDDEN:
+                if seen is not HIDDEN:
                     return seen
-            await self._advance()
+            if not self._ahead:
+                return HIDDEN
+            self._begin(self._ahead.popleft())
+
+    async def refill(self) -> None:
+        """Take all that has arrived from the buffer, for `at_hand`, waiting until there is something.
+
+        Raises:
+            StopAsyncIteration, TaskError: there is no more, and how the task ended.
+        """
+        # Not empty after an interrupted call that took it after all: waiting for more would hold it back.
+        if self._ahead:
+            return
+        self._ahead.append(await self._arrived())
+        while (batch := self._buffer.take_now()) is not None:
+            self._ahead.append(batch)
 
     async def take(self) -> list[T]:
         """Return all that has arrived, in order, waiting until there is something.
@@ -90,7 +128,7 @@ class Stream(ABC, Generic[T]):
         while True:
             try:
                 self._show_all(shown)
-                while (batch := self._buffer.take_now()) is not None:
+                while (batch := self._ahead.popleft() if self._ahead else self._buffer.take_now()) is not None:
                     self._begin(batch)
                     self._show_all(shown)
             except (EventMismatch, StreamGap) as obstacle:
@@ -113,13 +151,14 @@ class Stream(ABC, Generic[T]):
         """Stop reading and give the connection back. Iterating on raises ConnectionLost, unless the end was reached."""
         self._buffer.finish(ConnectionLost(f"the stream of {self._name} was closed before its end"))
         self._buffer.clear()
+        self._ahead.clear()
         self._plain, self._batch = iter(()), iter(())
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.wait({self._reading})
 
     @abstractmethod
-    def _show(self, event: Event) -> T | Literal[_Hidden.HIDDEN]:
+    def _show(self, event: Event) -> T | Literal[Hidden.HIDDEN]:
         """Return what the consumer gets to see of an event."""
 
     def _begin(self, batch: Batch) -> None:
@@ -134,7 +173,7 @@ class Stream(ABC, Generic[T]):
         for event in self._batch:
             self._cursor = event.seq
             item = self._show(event)
-            if item is not _HIDDEN:
+            if item is not HIDDEN:
                 shown.append(item)
 
     def _pop_obstacle(self) -> EventMismatch | StreamGap:
@@ -148,6 +187,14 @@ class Stream(ABC, Generic[T]):
         Raises:
             StopAsyncIteration, TaskError: there is none, and how the task ended.
         """
+        self._begin(self._ahead.popleft() if self._ahead else await self._arrived())
+
+    async def _arrived(self) -> Batch:
+        """Return the next batch of the buffer.
+
+        Raises:
+            StopAsyncIteration, TaskError: there is none, and how the task ended.
+        """
         if self._reading is None and not self._buffer.is_finished:
             self._start_reading()
         batch = await self._buffer.take()
@@ -155,7 +202,7 @@ class Stream(ABC, Generic[T]):
             if (failure := await self._failure_at_end()) is not None:
                 raise failure
             raise StopAsyncIteration
-        self._begin(batch)
+        return batch
 
     async def _failure_at_end(self) -> TaskError | None:
         """Return what the end of the stream raises; None: nothing."""
@@ -190,7 +237,7 @@ class TaskStream(Stream[T]):
         """The seq of the last event taken out, hidden ones included; a later stream may start there. 0 at first."""
         return self._cursor
 
-    def _hide(self, event: Event) -> Literal[_Hidden.HIDDEN]:
+    def _hide(self, event: Event) -> Literal[Hidden.HIDDEN]:
         """Hide what the platform says, but not that events are gone, nor how the task ended.
 
         Raises:
@@ -201,7 +248,7 @@ class TaskStream(Stream[T]):
         if event.is_terminal:
             self._end_is_known = True
             self._failure = error_of_event(self.task_id, event)
-        return _HIDDEN
+        return HIDDEN
 
     async def _failure_at_end(self) -> TaskError | None:
         # The terminal event lies before the cursor the stream was started at: then the task's record tells the end.
@@ -225,7 +272,7 @@ class EventStream(TaskStream[Event]):
         self._include_platform = include_platform
         self._end_is_known = include_platform
 
-    def _show(self, event: Event) -> Event | Literal[_Hidden.HIDDEN]:
+    def _show(self, event: Event) -> Event | Literal[Hidden.HIDDEN]:
         if event.kind == _PLATFORM:
             return event if self._include_platform else self._hide(event)
         self._link.models.restore(event)
@@ -254,11 +301,11 @@ class ResultStream(TaskStream[Any]):
         self._superseded = Superseded()
         self._must_ask = on_rewind == "drop"
 
-    async def _advance(self) -> None:
+    async def _arrived(self) -> Batch:
         if self._must_ask:
             self._superseded = Superseded((await self._link.status(self.task_id)).superseded)
             self._must_ask = False
-        await super()._advance()
+        return await super()._arrived()
 
     def _begin(self, batch: Batch) -> None:
         if isinstance(batch, Run) and self._superseded.overlaps(batch.first, batch.first + len(batch) - 1):
@@ -274,7 +321,7 @@ class ResultStream(TaskStream[Any]):
         if event.kind == _PLATFORM:
             return (Rewind.of(event) if self._on_rewind == "notice" else None) or self._hide(event)
         if self._superseded.overlaps(event.seq, event.seq):
-            return _HIDDEN
+            return HIDDEN
         if event.type is not None:
             self._link.models.restore(event)
         return event.data

@@ -14,13 +14,14 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 from pydantic import BaseModel
 
 from tailplane.client.client import Client
-from tailplane.client.coalesce import Batched, Coalesced
-from tailplane.client.durations import Duration
+from tailplane.client.coalesce import Batched
 from tailplane.client.loop_thread import LoopThread
 from tailplane.client.options import ClientOptions
 from tailplane.client.session import Session
 from tailplane.client.session_state import SessionState
+from tailplane.client.sync_stream import SyncSessionStream, SyncStream, SyncTaskStream
 from tailplane.client.task import Task
+from tailplane.protocol.events import Event
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -39,38 +40,6 @@ class Blocking(Generic[A]):
 
     def __repr__(self) -> str:
         return f"Sync{self._inner!r}"
-
-
-class SyncStream(Generic[T]):
-    """A plain iterator over a stream. Left early, it stops reading when it is collected, or at `close`."""
-
-    def __init__(self, inner: Batched[T], thread: LoopThread) -> None:
-        """Iterate over `inner`, which lives on the thread's loop."""
-        self._inner = inner
-        self._thread = thread
-        self._items: Iterator[T] = iter(())
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> T:
-        while True:
-            for item in self._items:
-                return item
-            try:
-                # A list at a time: changing threads costs as much as decoding a hundred events.
-                self._items = iter(self._thread.run(self._inner.take()))
-            except StopAsyncIteration:
-                raise StopIteration from None
-
-    def coalesce(self, interval: Duration) -> "SyncStream[list[T]]":
-        """Return a view that yields lists of what arrived, at most one per interval; see `Stream.coalesce`."""
-        return SyncStream(Coalesced(self._inner, interval), self._thread)
-
-    def close(self) -> None:
-        """Stop reading and give the connection back."""
-        self._items = iter(())
-        self._thread.run(self._inner.aclose())
 
 
 async def _awaited(value: Awaitable[R]) -> R:
@@ -112,7 +81,7 @@ def _face_of(
 
 
 def _stream_of(method: Callable[Concatenate[A, P], Batched[T]]) -> Callable[Concatenate[Blocking[A], P], SyncStream[T]]:
-    """Return the blocking form of a method that gives an asynchronous iterator."""
+    """Return the blocking form of a method that gives a list in pages, or a view."""
 
     @functools.wraps(method)
     def call(self: Blocking[A], /, *args: P.args, **kwargs: P.kwargs) -> SyncStream[T]:
@@ -160,8 +129,8 @@ class SyncTask(Blocking[Task]):
         """How many tasks of its workflow waited before it when it was queued; see `Task.position`."""
         return self._inner.position
 
-    events = _stream_of(Task.events)
-    results = _stream_of(Task.results)
+    events = _face_of(SyncTaskStream[Event], Task.events)
+    results = _face_of(SyncTaskStream[Any], Task.results)
     snapshots = _stream_of(Task.snapshots)
     collect = _call(Task.collect)
     text = _call(Task.text)
@@ -200,9 +169,9 @@ class SyncSession(Blocking[Session]):
         return SyncSessionState(self._inner.state, self._thread)
 
     run_workflow = _call_for(SyncTask, Session.run_workflow)
-    get_task_result_stream = _stream_of(Session.get_task_result_stream)
+    get_task_result_stream = _face_of(SyncTaskStream[Any], Session.get_task_result_stream)
     send_event = _call(Session.send_event)
-    events = _stream_of(Session.events)
+    events = _face_of(SyncSessionStream, Session.events)
     task = _face_of(SyncTask, Session.task)
     close = _call(Session.close)
 
@@ -246,7 +215,7 @@ class SyncClient(Blocking[Client]):
     start_session = _block_of(SyncSession, Client.start_session)
     session = _call_for(SyncSession, Client.session)
     run_workflow = _call_for(SyncTask, Client.run_workflow)
-    get_task_result_stream = _stream_of(Client.get_task_result_stream)
+    get_task_result_stream = _face_of(SyncTaskStream[Any], Client.get_task_result_stream)
     send_event = _call(Client.send_event)
     task = _face_of(SyncTask, Client.task)
     tasks = _stream_of(Client.tasks)

@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
-from tailplane.client import Client, Session, SyncClient, SyncSession, SyncTask, Task, TaskFailed
+from tailplane.client import Client, Session, StreamGap, SyncClient, SyncSession, SyncTask, Task, TaskFailed
 from tailplane.client.loop_thread import LoopThread
-from tailplane.protocol.events import PlatformType
+from tailplane.protocol.events import PlatformType, pack_gap
+from tailplane.protocol.frames import encode_frame, encode_notice, number_frame
+from tailplane.protocol.ids import EntryId
+from tailplane.protocol.session_cursor import SessionCursor, parse_session_position
 
 
 @pytest.fixture
@@ -105,6 +108,74 @@ def test_a_stream_left_early_gives_the_connection_back(blocking_server: Any, cli
     next(stream)
     stream.close()
     assert left.acquire(timeout=wire.patience_s)
+
+
+def test_a_cursor_is_behind_what_was_shown_and_not_behind_what_has_arrived(
+    blocking_server: Any, client: SyncClient, wire: Any
+) -> None:
+    whole = wire.platform(1, PlatformType.QUEUED, {}) + wire.entry(4, "a", "b", "c") + wire.succeeded(5)
+    blocking_server.play(*[wire.streams(whole)] * 2, wire.answers(wire.task | {"state": "succeeded"}))
+
+    stream = client.get_task_result_stream("t_1")
+    assert stream.cursor == 0
+    assert [(each, stream.cursor) for each in stream] == [("a", 2), ("b", 3), ("c", 4)]
+    assert stream.cursor == 5
+    events = client.task("t_1").events()
+    assert [event.seq for event in events if event.seq == events.cursor] == [1, 2, 3, 4, 5]
+
+
+def test_a_stream_that_was_left_goes_on_at_its_cursor(blocking_server: Any, client: SyncClient, wire: Any) -> None:
+    blocking_server.play(
+        wire.streams(wire.entry(3, "a", "b", "c"), wire.succeeded(4)),
+        wire.streams(wire.entry(3, "c"), wire.succeeded(4)),
+    )
+    stream = client.get_task_result_stream("t_1")
+
+    assert [next(stream), next(stream)] == ["a", "b"]
+    assert list(client.get_task_result_stream("t_1", start=stream.cursor)) == ["c"]
+    assert blocking_server.requests[1].query == {"from": "2"}
+
+
+def test_a_session_s_stream_goes_on_at_its_cursor(blocking_server: Any, client: SyncClient, wire: Any) -> None:
+    first, second = "t_aaaaaa", "t_bbbbbb"
+    tasks = [encode_notice({"task": [number, each]}) for number, each in ((1, first), (2, second))]
+    late = number_frame(wire.entry(3, "c"), 1), number_frame(wire.succeeded(1), 2), number_frame(wire.succeeded(4), 1)
+    ended = encode_notice({"ended": True})
+    blocking_server.play(
+        wire.answers(wire.session),
+        wire.streams(*tasks, number_frame(wire.entry(3, "a", "b", "c"), 1), *late[1:], ended),
+        wire.streams(*tasks, *late, ended),
+    )
+    session = client.session("s_1")
+    stream = session.events()
+
+    assert [next(stream).event.data, next(stream).event.data] == ["a", "b"]
+    assert parse_session_position(stream.cursor) == SessionCursor(2, second[-6:], {1: 2, 2: 0})
+    rest = [(item.task_id, item.event.seq) for item in session.events(start=stream.cursor)]
+    assert rest == [(first, 3), (second, 1), (first, 4)]
+    assert blocking_server.requests[2].query == {"from": stream.cursor}
+
+
+def test_what_can_t_be_shown_comes_in_its_place_and_the_stream_goes_on(
+    blocking_server: Any, client: SyncClient, wire: Any
+) -> None:
+    gap = encode_frame(EntryId(1, 7), pack_gap(2, 7))
+    blocking_server.play(*[wire.streams(wire.entry(1, "a"), gap, wire.entry(8, "h"), wire.succeeded(9))] * 2)
+    stream = client.get_task_result_stream("t_1")
+
+    assert next(stream) == "a"
+    with pytest.raises(StreamGap, match="events 2 to 7"):
+        next(stream)
+    assert stream.cursor == 7
+    assert list(stream) == ["h"]
+
+    stream = client.get_task_result_stream("t_1")
+    assert next(stream) == "a"
+    view = stream.coalesce(0)
+    with pytest.raises(StreamGap):
+        next(view)
+    assert list(view) == [["h"]]
+    assert stream.cursor == 9
 
 
 @pytest.mark.anyio
