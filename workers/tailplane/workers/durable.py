@@ -115,6 +115,19 @@ class EngineMemory:
         """
         await self._journal.checkpoint(entry, ended)
 
+    async def refuse(self, message: Message, error: str, entry: bytes) -> None:
+        """Say on the stream that a message is not taken, and append an entry that tells of it; Redis has both, or none.
+
+        Nothing else stands by it: what is under way may be done again.
+
+        Args:
+            error: why.
+        Raises:
+            TaskLost: the attempt is over.
+        """
+        said = {"number": message.number, "type": message.type, "error": error}
+        await self._journal.checkpoint_alone(entry, {"refused": said})
+
     async def message(self, after: int, within: float | None = None) -> Message:
         """Return the first message behind number `after`, and wait for it.
 

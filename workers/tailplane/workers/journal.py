@@ -351,6 +351,20 @@ class Journal:
         self._emitter.adopt(self.main)
         await self.committed(make)
 
+    async def checkpoint_alone(self, entry: bytes, data: dict[str, Any]) -> None:
+        """Commit an entry of an engine's journal with which nothing stands but the event that tells of it.
+
+        Args:
+            data: what the event says.
+        """
+
+        def make(seq: Cursor) -> tuple[bytes, Fields]:
+            number = len(self.memory.journal)
+            self.memory.journal.append(entry)
+            return pack_platform_event(PlatformType.CHECKPOINT, data), [f"{ENTRY}{number}", entry, *self._seal(seq, [])]
+
+        await self.committed(make)
+
     async def remember(self, fields: Fields, data: dict[str, Any], *, seals: bool) -> None:
         """Commit fields of the record, and return when Redis has taken them.
 

@@ -49,15 +49,19 @@ class PretendTask:
         parks: whether to rest ends the attempt.
         dies_at: which of its points kills it: before each event, before and after each entry; None: none.
         points: how many it has passed.
+        pauses: how many turns of the loop an entry takes once it is there.
+        refused: the messages that were told not to be taken, with the reason.
         answer: what a human answers to an event, once; None: nothing.
     """
 
     parks: bool = False
     dies_at: int | None = None
     points: int = 0
+    pauses: int = 1
     answer: Callable[[str, Any], tuple[str | None, Any] | None] = lambda type_, data: None
     stream: list[Written] = field(default_factory=list)
     entries: list[bytes] = field(default_factory=list)
+    refused: list[tuple[int, str]] = field(default_factory=list)
     inbox: list[Said] = field(default_factory=list)
     attempts: int = 0
     has_ever_died: bool = False
@@ -106,6 +110,14 @@ class PretendTask:
             each.stands = each.stands or any(each.branch is branch for branch in done)
         self._live()
         # As if it took a while.
+        for _ in range(self.pauses):
+            await asyncio.sleep(0)
+
+    async def refuse(self, message: Said, error: str, entry: bytes) -> None:
+        self._live()
+        self.entries.append(entry)
+        self.refused.append((message.number, error))
+        self._live()
         await asyncio.sleep(0)
 
     def kill(self) -> None:

@@ -185,11 +185,46 @@ async def test_a_wait_times_out_when_it_was_to_although_the_worker_died() -> Non
     assert time.monotonic() - began < 0.4 * (undisturbed.points + 1)
 
 
-async def test_messages_that_are_not_for_the_workflow_are_left_out() -> None:
-    task = PretendTask(parks=True)
-    for type_, data in [("Nobody", {}), ("Reply", {"no": "text"}), ("StopEvent", None), (None, {"text": "hello"})]:
-        task.send(type_, data)
-    assert await task.attempt(Curious(), StartEvent()) == "hello"
+async def test_messages_that_are_not_for_the_workflow_are_told_once_wherever_the_worker_dies() -> None:
+    async def run(dies_at: int | None) -> PretendTask:
+        task = PretendTask(dies_at=dies_at)
+        for type_, data in [("Nobody", {}), ("Reply", {"no": "text"}), ("StopEvent", None), (None, {"text": "hello"})]:
+            task.send(type_, data)
+        assert await task.run(Curious(), StartEvent()) == "hello"
+        return task
+
+    undisturbed = await run(None)
+    assert [number for number, _ in undisturbed.refused] == [1, 2]
+    assert undisturbed.refused[0][1] == "the workflow knows no event 'Nobody'"
+    for point in range(undisturbed.points):
+        assert (await run(point)).refused == undisturbed.refused, point
+
+
+class Twice(Workflow):
+    """Takes two answers, the second while the first is worked on."""
+
+    @step
+    async def ask(self, ev: StartEvent) -> InputRequiredEvent:
+        return InputRequiredEvent(prefix="well?")
+
+    @step(num_workers=1)
+    async def answer(self, ctx: Context, ev: HumanResponseEvent) -> StopEvent | None:
+        got = [*await ctx.store.get("got", []), ev.response]
+        await ctx.store.set("got", got)
+        return StopEvent(result=got) if ev.response == "last" else None
+
+
+async def test_a_refusal_loses_no_message_before_it() -> None:
+    async def run(dies_at: int | None) -> PretendTask:
+        task = PretendTask(dies_at=dies_at, pauses=50)
+        for type_, data in [(None, "first"), ("Nobody", {}), (None, "last"), ("Nobody", {})]:
+            task.send(type_, data)
+        assert await task.run(Twice(), StartEvent()) == ["first", "last"]
+        return task
+
+    undisturbed = await run(None)
+    for point in range(undisturbed.points):
+        assert [number for number, _ in (await run(point)).refused][:1] == [2], point
 
 
 class Plain(Workflow):

@@ -7,6 +7,7 @@ what the engine leaves to others:
     t  the ticks, as `BasicRuntime.journal` encodes them      q  the number of the first one
     s  the state of `ctx.store`, whole, in the first entry    p  in later ones what has changed in it, as a JSON Patch
     m  the number of the last message whose event is in it
+    r  the number of a message that is not for the workflow, of which the stream was told; such an entry has no ticks
     w  what `ctx.wait_for_event` waits for: `[event, due, requirements]` by step and waiter; None: it does no more
 """
 
@@ -51,12 +52,14 @@ class Past:
         records: the engine's journal.
         state: of `ctx.store`, as the engine encodes it; None: there was none yet.
         message: the number of the last message that became a tick; 0: none did.
+        refused: the numbers of the messages that were told not to be for the workflow.
         waits: the steps that wait for an event.
     """
 
     records: list[JournalRecord] = field(default_factory=list)
     state: dict[str, Any] | None = None
     message: int = 0
+    refused: set[int] = field(default_factory=set)
     waits: dict[Waiter, Wait] = field(default_factory=dict)
 
     @classmethod
@@ -71,6 +74,8 @@ class Past:
             elif "p" in entry and past.state is not None:
                 past.state = apply_state_patch(past.state, json.loads(entry["p"]))
             past.message = entry.get("m", past.message)
+            if "r" in entry:
+                past.refused.add(entry["r"])
             for step, waiter, wait in entry.get("w", ()):
                 past.waits.pop((step, waiter), None)
                 if wait is not None:
@@ -105,6 +110,14 @@ def pack_entry(
     if waits:
         entry["w"] = [[step, waiter, wait] for (step, waiter), wait in waits.items()]
     return codec.pack(entry)
+
+
+def pack_refusal(message: int) -> bytes:
+    """Return the entry for a message that is not for the workflow.
+
+    Not by `m`: the event of a message before it may be on its way to a tick, and would be lost with the attempt.
+    """
+    return codec.pack({"q": 0, "t": [], "r": message})
 
 
 def with_requirements(record: JournalRecord, tick: TickStepResult) -> JournalRecord:

@@ -14,7 +14,7 @@ from tailplane.broker.memory import Message
 from tailplane.protocol.errors import InvalidInput, WorkflowChanged
 from tailplane.workers.context import Context
 from tailplane.workers.engines.errors import EngineTimeout
-from tailplane.workers.engines.llama_journal import Past
+from tailplane.workers.engines.llama_journal import Past, pack_refusal
 from tailplane.workers.engines.llama_ledger import Ledger
 from tailplane.workers.engines.llama_messages import answers_of, classes_of, event_of
 from tailplane.workers.engines.llama_runtime import LedgerRuntime, basic_runtime_of
@@ -106,7 +106,7 @@ class Run:
                     message = await self._message_while_resting(ended) if reading is None else _got(reading)
                     reading = None
                     if message is not None:
-                        self._send(handler, message)
+                        await self._send(handler, message)
                     continue
                 if reading is None and self._is_listening:
                     # Not this task itself, which may be parked where it waits.
@@ -118,8 +118,8 @@ class Run:
                 finally:
                     await _cancel(changed)
                 if reading is not None and reading.done():
-                    self._send(handler, reading.result())
-                    reading = None
+                    message, reading = reading.result(), None
+                    await self._send(handler, message)
         finally:
             if reading is not None:
                 await _cancel(reading)
@@ -157,12 +157,16 @@ class Run:
             self._ledger.on_work = _ignore
             ended.remove_done_callback(interrupt)
 
-    def _send(self, handler: WorkflowHandler, message: Message) -> None:
+    async def _send(self, handler: WorkflowHandler, message: Message) -> None:
         self._read = message.number
+        if message.number in self._past.refused:
+            return
         try:
             event = event_of(message, self._classes | self._ledger.awaited, self._answers | self._ledger.awaited_names)
         except InvalidInput as error:
             log.warning("a message is not for this workflow", message=message.number, reason=str(error))
+            # Both or neither: a later attempt, which reads it again, tells of it if this one has not.
+            await self._memory.refuse(message, str(error), pack_refusal(message.number))
             return
         self._ledger.expect(event, message.number)
         handler.ctx.send_event(event)
