@@ -38,6 +38,9 @@ def run(
     input_file: Annotated[
         Path | None, typer.Option(help="A file with the input as JSON; - for standard input.", allow_dash=True)
     ] = None,
+    session_id: Annotated[
+        str | None, typer.Option("--session", metavar="SESSION_ID", help="Run it in this session, with its state.")
+    ] = None,
     priority: Annotated[Priority | None, typer.Option(help="Which tasks are claimed first.")] = None,
     concurrency_key: Annotated[
         str | None, typer.Option(help="Of the tasks with this key only so many run at once.")
@@ -66,7 +69,8 @@ def run(
     started: list[str] = []
 
     async def start(client: "Client") -> int:
-        task = await client.run_workflow(
+        whose = client if session_id is None else await client.session(session_id)
+        task = await whose.run_workflow(
             name,
             value,
             delay=delay,

@@ -70,6 +70,16 @@ def test_tail_session_shows_all_its_tasks_to_the_end(tailplane: Tailplane, clust
     assert failed.returncode == 1
 
 
+def test_run_session_adds_a_task_to_it(tailplane: Tailplane, cluster: LocalCluster) -> None:
+    with SyncClient(cluster.url) as client, client.start_session() as session:
+        done = tailplane("run", "greet", "--session", session.session_id, "--json")
+        task_id = json.loads(done.stdout)["task_id"]
+        assert client.task(task_id).status().session_id == session.session_id
+    closed = tailplane("run", "greet", "--session", session.session_id)
+    assert (closed.returncode, "Traceback" in closed.stderr) == (1, False)
+    assert session.session_id in closed.stderr
+
+
 def test_state_shows_and_sets_what_the_tasks_of_a_session_share(tailplane: Tailplane, cluster: LocalCluster) -> None:
     with SyncClient(cluster.url) as client, client.start_session() as session:
         assert session.state.set("plan", {"step": 1}) == 1

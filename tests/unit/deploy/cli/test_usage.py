@@ -112,6 +112,7 @@ def test_wrong_usage_is_exit_code_2_and_no_traceback(arguments: list[str], capsy
     [
         ["run", "w", "{}"],
         ["run", "w", "-f", "--json"],
+        ["run", "w", "--session", SESSION],
         ["tail", TASK],
         ["tail", "--session", SESSION],
         ["ps", "--json"],
