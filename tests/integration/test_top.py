@@ -40,7 +40,7 @@ def run(cluster: LocalCluster, *options: str) -> str:
 def test_once_as_text_and_as_json(own_cluster: LocalCluster) -> None:
     with SyncClient(own_cluster.url) as client:
         client.run_workflow("echo", 1).result(timeout=DEADLINE)
-    assert "1 workers  0/100 tasks run  0 wait  0 dead letters" in run(own_cluster, "--once")
+    assert "1 worker  0/100 tasks run  0 wait  0 dead letters" in run(own_cluster, "--once")
     # Into a pipe it does not go on for ever.
     assert "submitted:" in run(own_cluster)
     found = json.loads(run(own_cluster, "--json"))

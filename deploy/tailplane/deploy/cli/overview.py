@@ -13,7 +13,7 @@ from rich.text import Text
 
 from tailplane.client import Client, FleetInfo, QueueInfo, TaskStatus
 from tailplane.deploy.cli import terminal
-from tailplane.deploy.cli.progress import describe_age
+from tailplane.deploy.cli.progress import describe_age, describe_count
 from tailplane.protocol.states import State
 
 # Tasks that are looked at, the newest ones: two pages of the API.
@@ -87,8 +87,8 @@ def picture(seen: Overview, note: str = "") -> RenderableType:
     waiting = sum(queue.depth for queue in seen.fleet.queues)
     ended = ", ".join(f"{count} {state}" for state, count in seen.ended.items() if count) or "none"
     head = [
-        f"{time.strftime('%H:%M:%S', time.localtime(seen.at))}  {len(seen.fleet.workers)} workers  "
-        f"{seen.running}/{slots} tasks run  {waiting} wait  {seen.fleet.dead_letters} dead letters",
+        f"{time.strftime('%H:%M:%S', time.localtime(seen.at))}  {describe_count(len(seen.fleet.workers), 'worker')}  "
+        f"{seen.running}/{slots} tasks run  {waiting} wait  {describe_count(seen.fleet.dead_letters, 'dead letter')}",
         f"submitted: {seen.submitted_per_s:.1f} tasks/s  ended in the last minute, of the newest {NEWEST}: {ended}",
     ]
     lines = [Text(line) for line in head]

@@ -30,9 +30,9 @@ FLEET = FleetInfo(
 )  # fmt: skip
 
 
-def drawn(note: str = "", width: int = 200) -> list[str]:
+def drawn(note: str = "", width: int = 200, fleet: FleetInfo = FLEET) -> list[str]:
     out = io.StringIO()
-    Console(file=out, width=width, highlight=False).print(picture(overview_of(FLEET, [], NOW), note))
+    Console(file=out, width=width, highlight=False).print(picture(overview_of(fleet, [], NOW), note))
     return out.getvalue().splitlines()
 
 
@@ -66,6 +66,11 @@ def test_what_waits_longest_and_who_is_busiest_come_first() -> None:
     workers = lines.index(next(line for line in lines if line.startswith("worker ")))
     assert lines[workers + 1].split() == ["w_2", "there:8", "3/10", "run", "out", "0.0", "s"]
     assert lines[workers + 2].split()[:4] == ["w_1", r"here\x1b[2J:7", "2/10", "2.4"]
+
+
+def test_one_is_not_told_as_several() -> None:
+    head = drawn(fleet=FLEET.model_copy(update={"workers": FLEET.workers[:1], "dead_letters": 1}))[0]
+    assert head.partition("  ")[2].rstrip() == "1 worker  2/10 tasks run  3 wait  1 dead letter"
 
 
 def test_a_note_stands_above_the_tables() -> None:
