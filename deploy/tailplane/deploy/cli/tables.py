@@ -37,13 +37,14 @@ def print_tasks(tasks: Iterable[TaskStatus], now: float) -> None:
     """Print tasks; `now` in seconds since the epoch."""
     rows: list[list[str | Text]] = []
     for task in tasks:
+        # Of its last attempt: when the first one began is not kept.
         took = ""
         if task.started_at is not None:
             took = describe_age(max(0.0, (task.ended_at or now) - task.started_at))
         age = f"{describe_age(max(0.0, now - task.created_at))} ago"
         state = Text(str(task.state), style=_COLOURS[task.state])
         rows.append([task.task_id, task.workflow, state, str(task.attempt), age, took])
-    _print(["task", "workflow", "state", "attempt", "created", "took"], rows)
+    _print(["task", "workflow", "state", "attempt", "created", "attempt took"], rows)
 
 
 def print_steps(steps: Iterable[StepInfo], until: float) -> None:

@@ -1,9 +1,10 @@
 import pytest
 from rich.console import Console
 
-from tailplane.client import ErrorInfo, StepInfo, WorkerInfo, WorkflowInfo
+from tailplane.client import ErrorInfo, StepInfo, TaskStatus, WorkerInfo, WorkflowInfo
 from tailplane.deploy.cli import terminal
-from tailplane.deploy.cli.tables import print_steps, print_workers, print_workflows
+from tailplane.deploy.cli.tables import print_steps, print_tasks, print_workers, print_workflows
+from tailplane.protocol.states import State
 
 NAME = "summarise_all_the_quarterly_reports"
 FOUND = [WorkflowInfo(name=NAME, version="2026.11.22-abcdef", description="Say it. " * 40 + "The end.\nNot shown.")]
@@ -37,6 +38,16 @@ def test_the_workflows_of_a_worker_wrap_and_its_id_does_not(capsys: pytest.Captu
     row = capsys.readouterr().out.splitlines()[1]
     assert row.startswith(worker.worker_id)
     assert row.rstrip().endswith(f"{NAME}_4")
+
+
+def test_a_task_s_time_is_that_of_its_last_attempt_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    task = TaskStatus(
+        task_id="t_1", workflow="w", state=State.SUCCEEDED, attempt=2, created_at=10, started_at=50, ended_at=52
+    )
+    print_tasks([task], now=70)
+    head, row = capsys.readouterr().out.splitlines()
+    assert head.split("  ")[-1].strip() == "attempt took"
+    assert row.split()[-6:] == ["2", "1", "min", "ago", "2.0", "s"]
 
 
 def test_steps_say_how_they_stand(capsys: pytest.CaptureFixture[str]) -> None:
