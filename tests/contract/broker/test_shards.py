@@ -25,7 +25,7 @@ from tailplane.protocol.errors import StoreUnavailable
 from tailplane.protocol.states import State
 from tests.lossy_proxy import LossyProxy
 from tests.proxy import serving
-from tests.redis_cluster import RedisCluster, until
+from tests.redis_cluster import PATIENCE, RedisCluster, until
 
 from .conftest import Deployment, append
 
@@ -167,6 +167,10 @@ async def test_all_scripts_of_a_task_run_while_its_slot_moves(
         assert await broker.log.append([append(begun, "after", after=begun.seq + 1)._replace(entries=-1)]) == [None]
         await deployment.broker.tasks.wait_for(task, "ends")
         assert await deployment.cancel(task, 1) is not None
+    async with asyncio.timeout(PATIENCE):
+        # The nodes may not agree yet who has the slot.
+        while (await broker.log.exist([task]))[0] is None:
+            await asyncio.sleep(0.05)
     assert await deployment.said(task) == ["task.queued", "task.started", "before", "after", "task.cancelled"]
 
 
@@ -242,7 +246,7 @@ async def test_what_can_not_be_told_of_a_task_is_not_taken_for_its_absence(
     finally:
         dead.start()
         await client.aclose(close_connection_pool=True)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not all(await broker.log.exist(tasks)):
             await asyncio.sleep(0.02)
 
