@@ -12,7 +12,7 @@ from tailplane.broker import Broker, UnfitStore, mind_fitness, rights, wait_unti
 from tailplane.broker.opening import open_broker
 from tailplane.control_plane import documents, problems, routers
 from tailplane.control_plane.cancel import Canceller
-from tailplane.control_plane.clock import Clock
+from tailplane.control_plane.clock import Clock, ServerClock
 from tailplane.control_plane.counts import Counts
 from tailplane.control_plane.dead_letters import DeadLetters
 from tailplane.control_plane.ends import Ends
@@ -138,7 +138,7 @@ def _build(
     registry = WorkflowRegistry(broker.queue)
     submitter = Submitter(broker, queue, registry, settings.max_queued, counts)
     canceller = Canceller(broker, ends)
-    clock = clock or broker.queue
+    clock = clock or ServerClock(broker.queue.wire)
     return Services(
         settings=settings,
         broker=broker,

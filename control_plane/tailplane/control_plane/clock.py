@@ -1,10 +1,11 @@
 """The clock that timers of the control plane go by: that of the queue's server, so that all control planes agree.
 
-The queue itself tells it (`Queue.now_ms`); `create_app` takes another one: tests set theirs. No timer compares it with
-this machine's clock.
+`create_app` takes another one: tests set theirs. No timer compares it with this machine's clock.
 """
 
 from typing import Protocol
+
+from tailplane.broker.wire import Wire
 
 
 class Clock(Protocol):
@@ -17,3 +18,16 @@ class Clock(Protocol):
             StoreUnavailable: it can't be told now.
         """
         ...
+
+
+class ServerClock:
+    """The clock of the server that a connection leads to."""
+
+    def __init__(self, wire: Wire) -> None:
+        """Ask by `wire`."""
+        self._wire = wire
+
+    async def now_ms(self) -> int:
+        """Return the server's time, in ms since the epoch."""
+        seconds, micros = await self._wire.run("TIME")
+        return int(seconds) * 1000 + int(micros) // 1000

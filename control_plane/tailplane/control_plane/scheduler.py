@@ -20,7 +20,7 @@ from tailplane.broker.records import SUMMARY_FIELDS, Fired
 from tailplane.broker.schedules import Move, MovedOn, ScheduleRecord
 from tailplane.broker.tasks import TooLateToRecord
 from tailplane.control_plane.cancel import Canceller
-from tailplane.control_plane.clock import Clock
+from tailplane.control_plane.clock import Clock, ServerClock
 from tailplane.control_plane.counts import Counts
 from tailplane.control_plane.firing import next_move
 from tailplane.control_plane.periodic import repeat
@@ -64,6 +64,7 @@ class Scheduler:
         self._registry = registry
         self._canceller = canceller
         self._clock = clock
+        self._server_clock = ServerClock(broker.queue.wire)
         self._counts = counts
         self._max_queued = max_queued
         self._pause = EVERY
@@ -101,7 +102,7 @@ class Scheduler:
     async def _attend(self, name: str) -> bool:
         """Take a schedule one step on, if it is due; False if it was not."""
         # Before the schedule is read: what is refused by it may be refused too early, never too late.
-        read_ms = await self._broker.queue.now_ms()
+        read_ms = await self._server_clock.now_ms()
         (schedule,) = await self._broker.schedules.read_many(DEFAULT_TENANT, [name])
         now_ms = await self._clock.now_ms()
         if schedule is None or schedule.next_ms is None or schedule.next_ms > now_ms:

@@ -11,6 +11,7 @@ from tailplane.broker.memory import CHILDREN, INBOX_SEEN
 from tailplane.broker.parking import Parked
 from tailplane.broker.records import Parent
 from tailplane.control_plane import parked as module
+from tailplane.control_plane.clock import ServerClock
 from tailplane.control_plane.parked import LOOK_EVERY, ParkedMinder
 from tailplane.protocol import codec
 from tailplane.protocol.errors import StoreUnavailable
@@ -52,7 +53,7 @@ class Ward:
 
 
 def minder_of(broker: Broker) -> ParkedMinder:
-    return ParkedMinder(broker, broker.queue)
+    return ParkedMinder(broker, ServerClock(broker.queue.wire))
 
 
 @pytest.fixture
