@@ -7,12 +7,12 @@ can't be interrupted) the task ends without it, and what it still writes is refu
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from opentelemetry.trace import INVALID_SPAN, Span
@@ -67,6 +67,8 @@ from tailplane.workers.tracing import attempting, given_back_fields, note_outcom
 from tailplane.workers.workflow import Workflow
 
 log = structlog.get_logger("tailplane.workers")
+
+T = TypeVar("T")
 
 # However few retries an author allows, only a task that has lost so many workers counts as their cause.
 _CRASHES_BORNE = 3
@@ -255,10 +257,10 @@ class Attempt:
                 begun, emitter, failed_by_platform("attempts_exhausted", "its workers were lost too often")
             )
             return
-        if await self._release.patiently(survival.is_orphan):
+        if await self._patiently(survival.is_orphan):
             await self._close(begun, emitter, cancelled(PARENT_ENDED))
             return
-        durable = await self._release.patiently(survival.load)
+        durable = await self._patiently(survival.load)
         if durable is None:
             return
         context = Context(
@@ -288,6 +290,15 @@ class Attempt:
                 self._run.cancel()
             if self._stop is not Stop.LOST:
                 platform.ran.discard(self.claim.task)
+
+    async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T | None:
+        """Return what comes of something that needs Redis; None: the task was lost before it answered."""
+        while self._stop is not Stop.LOST:
+            try:
+                return await work()
+            except StoreUnavailable as error:
+                await self._release.pause(error)
+        return None
 
     def _on_platform(self, call: Callable[..., object], *args: object) -> None:
         # The platform may have gone before code that was left behind.

@@ -1,9 +1,8 @@
 """How a claimed task leaves its worker: forgotten, given back to the queue, or parked. Patient where Redis is away."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import timedelta
-from typing import TypeVar
 
 import structlog
 
@@ -16,8 +15,6 @@ from tailplane.workers.family import cancel_all
 from tailplane.workers.platform_side import Platform
 
 log = structlog.get_logger("tailplane.workers")
-
-T = TypeVar("T")
 
 _STORE_PAUSE = 0.2
 
@@ -41,19 +38,24 @@ class Release:
 
     async def acknowledge(self, state: State | None = None) -> None:
         """Forget the claim of a task; where that has ended, those first who must know."""
-
-        async def acknowledge() -> None:
-            # Before the claim is acknowledged: should we die in between, whoever gets it next does it.
-            await self._note_if_failed(state)
-            await self._tell_family(state)
-            await self._platform.acknowledgements.send(self._claim)
-
-        await self.patiently(acknowledge)
+        while not self._is_lost():
+            try:
+                # Before the claim is acknowledged: should we die in between, whoever gets it next does it.
+                await self._note_if_failed(state)
+                await self._tell_family(state)
+                await self._platform.acknowledgements.send(self._claim)
+                return
+            except StoreUnavailable as error:
+                await self.pause(error)
 
     async def requeue(self, delay: timedelta) -> None:
         """Give the task back to its queue, due after `delay`."""
-        queue, worker = self._platform.broker.queue, self._platform.worker
-        await self.patiently(lambda: queue.requeue(worker, self._claim, delay))
+        while not self._is_lost():
+            try:
+                await self._platform.broker.queue.requeue(self._platform.worker, self._claim, delay)
+                return
+            except StoreUnavailable as error:
+                await self.pause(error)
 
     async def park(self, until: float | None, known: int) -> None:
         """Park a task whose record says that it waits, unless there is a message that it does not know of.
@@ -63,17 +65,18 @@ class Release:
             known: how many messages the attempt knew of.
         """
         broker, task = self._platform.broker, self._claim.task
-
-        async def park() -> None:
-            # Whatever it says: it may have done it when its reply was lost. What is not parked is not unparked.
-            await broker.parking.park(self._platform.worker, self._claim, until)
-            # Who delivers looks among the parked, after the message is there: one that came before this task was parked
-            # is seen by this look, one that comes after is seen by him. Should we die in between, whoever looks after
-            # the parked finds it.
-            if await broker.inbox.count(task) > known:
-                await broker.parking.unpark(Parked(task, self._claim.workflow))
-
-        await self.patiently(park)
+        while not self._is_lost():
+            try:
+                # Whatever it says: it may have done it when its reply was lost. What is not parked is not unparked.
+                await broker.parking.park(self._platform.worker, self._claim, until)
+                # Who delivers looks among the parked, after the message is there: one that came before this task was
+                # parked is seen by this look, one that comes after is seen by him. Should we die in between, whoever
+                # looks after the parked finds it.
+                if await broker.inbox.count(task) > known:
+                    await broker.parking.unpark(Parked(task, self._claim.workflow))
+                return
+            except StoreUnavailable as error:
+                await self.pause(error)
 
     async def _note_if_failed(self, state: State | None) -> None:
         if state is State.FAILED:
@@ -91,15 +94,6 @@ class Release:
                 await cancel_all(broker, [TaskRef(child, task.tenant) for child in self.record.children])
         if self.record is not None and self.record.parent is not None:
             await broker.deliveries.tell_parent(self.record.parent, task.tenant, task.task_id)
-
-    async def patiently(self, work: Callable[[], Awaitable[T]]) -> T | None:
-        """Return what comes of something that needs Redis, and may be done again; None: the task was lost before."""
-        while not self._is_lost():
-            try:
-                return await work()
-            except StoreUnavailable as error:
-                await self.pause(error)
-        return None
 
     async def pause(self, why: StoreUnavailable) -> None:
         """Wait a moment before the next try."""
