@@ -179,7 +179,8 @@ class RedisCluster:
             self.ask(source, "MIGRATE", HOST, target.port, "", 0, 5000, "KEYS", *keys)
 
     def end_move(self, slot: int, source: EmbeddedServer, target: EmbeddedServer) -> None:
-        """Give a slot to its new primary."""
+        """Give a slot to its new primary, with all its keys: also those that other tests have left in it."""
+        self.move_keys(slot, source, target)
         for node in (target, source):
             self.ask(node, "CLUSTER", "SETSLOT", slot, "NODE", self.id_of(target))
 
@@ -190,7 +191,6 @@ class RedisCluster:
         found = (self.ask(source, "RANDOMKEY") for _ in range(keys))
         for slot in {slot_of(key) for key in found if key}:
             self.begin_to_move(slot, source, target)
-            self.move_keys(slot, source, target)
             self.end_move(slot, source, target)
 
     def fail_over(self, primary: EmbeddedServer) -> None:
