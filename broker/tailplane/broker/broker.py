@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from redis.asyncio import Redis
 
+from tailplane.broker.api_keys import ApiKeys
 from tailplane.broker.catalogue import Catalogue
 from tailplane.broker.deliveries import Deliveries
 from tailplane.broker.event_log import EventLog
@@ -45,6 +46,7 @@ class Broker:
     schedules: ScheduleStore
     joins: Joins
     states: SessionStates
+    api_keys: ApiKeys
 
     @classmethod
     def over(
@@ -78,6 +80,7 @@ class Broker:
             schedules=ScheduleStore(wire, keys),
             joins=Joins(wire, keys),
             states=SessionStates(wire, keys),
+            api_keys=ApiKeys(wire, keys),
         )
 
     def hear_bells(self, on_message: OnMessage) -> Hearing:

@@ -43,13 +43,15 @@ deployment's prefix.
     <prefix>:{queue}:session-tasks:<tenant>:<s>  zset  as the session's                       enqueue
     <prefix>:{queue}:session-joins:<tenant>:<s>  stream  as the session's                     enqueue
     <prefix>:{queue}:session-state:<tenant>:<s>  hash  session's idle time                    set_state, enqueue
+    <prefix>:{queue}:api-keys              zset     none; tenant and id of each API key      keys
+    <prefix>:{queue}:api-key:<key>         hash     none; a revoked one stays, and is known   keys
     <prefix>:{queue}:joined:<tenant>:<s>  channel  -                                          enqueue, sessions
 """
 
 import re
 from dataclasses import dataclass
 
-from tailplane.protocol.ids import DEFAULT_TENANT, SessionId, TaskId, WorkerId, check_tenant
+from tailplane.protocol.ids import DEFAULT_TENANT, KeyId, SessionId, TaskId, WorkerId, check_tenant
 from tailplane.protocol.priorities import Priority
 
 _PREFIX = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -212,3 +214,12 @@ class Keys:
     def joined(self, tenant: str, session: SessionId) -> str:
         """Return the channel that rings when a task has joined a session, or it was closed."""
         return f"{self.prefix}:{{queue}}:joined:{check_tenant(tenant)}:{session}"
+
+    @property
+    def api_keys(self) -> str:
+        """The index of all API keys: `tenant/key` each, scored alike, so ordered by tenant and then by time."""
+        return f"{self.prefix}:{{queue}}:api-keys"
+
+    def api_key(self, key: KeyId) -> str:
+        """Return the key of what is kept of an API key."""
+        return f"{self.prefix}:{{queue}}:api-key:{key}"

@@ -13,7 +13,7 @@ from tailplane.broker.keys import Keys, TaskRef
 from tailplane.broker.store import Command
 from tailplane.broker.wire import Wire, raise_refusals
 from tailplane.protocol.errors import StoreForbidden
-from tailplane.protocol.ids import DEFAULT_TENANT, SessionId, TaskId, WorkerId
+from tailplane.protocol.ids import DEFAULT_TENANT, KeyId, SessionId, TaskId, WorkerId
 
 _TASK = TaskRef(TaskId("t_probe"))
 _WORKER = WorkerId("probe")
@@ -45,7 +45,7 @@ def of_control_plane(keys: Keys) -> list[Command]:
         ("HGET", record, "state"), ("HMGET", record, "state"), ("HGETALL", keys.workflows),
         ("HVALS", keys.running(_WORKER)), ("HLEN", keys.running(_WORKER)), ("HSET", record, "state", ""),
         ("HSCAN", keys.limits, 0), ("HSETNX", session, "closed", "0"), ("HDEL", keys.running(_WORKER), _TASK.member),
-        ("HINCRBY", schedule, "fired", 1),
+        ("HINCRBY", schedule, "fired", 1), ("ZADD", keys.api_keys, 0, ""), ("HGETALL", keys.api_key(KeyId("probe"))),
         ("ZADD", tasks, 0, _TASK.task_id), ("ZREM", of_session, _TASK.task_id),
         ("ZREMRANGEBYSCORE", gone, 0, 0), ("ZCARD", due), ("ZCOUNT", due, 0, 0),
         ("ZLEXCOUNT", keys.blocked, "-", "+"), ("ZSCORE", gone, _TASK.task_id),

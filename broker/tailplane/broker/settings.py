@@ -23,7 +23,8 @@ def _parse_duration(value: object) -> object:
     return value
 
 
-def _none_if_empty(value: object) -> object:
+def none_if_empty(value: object) -> object:
+    """Take an empty variable for one that is not set."""
     return None if value == "" else value
 
 
@@ -69,6 +70,6 @@ class DeploymentSettings(BaseSettings):
     """The address on which probes and metrics are answered. There is no authentication: the default is reached from
     this machine only; in a container it is 0.0.0.0."""
 
-    metrics_port: Annotated[int | None, BeforeValidator(_none_if_empty)] = Field(None, ge=1, le=65535)
+    metrics_port: Annotated[int | None, BeforeValidator(none_if_empty)] = Field(None, ge=1, le=65535)
     """The port for `/livez`, `/readyz` and `/metrics`; None, or empty: none is opened. 9464 is the customary one. Of
     the processes of `tailplane worker --processes N` the first one takes this port, each other one the next."""

@@ -17,7 +17,7 @@ from tailplane.client.durations import Duration
 from tailplane.client.event_models import EventModels
 from tailplane.client.link import Link
 from tailplane.client.models import FleetInfo, TaskStatus, WorkerInfo, WorkerList, WorkflowInfo, WorkflowList, parse
-from tailplane.client.options import ClientOptions, control_plane_url
+from tailplane.client.options import ClientOptions, control_plane_url, credential
 from tailplane.client.pages import DeadLetterPages, SchedulePages, TaskPages
 from tailplane.client.rewinds import OnRewind
 from tailplane.client.schedules import Schedule, ScheduleInfo, put_off
@@ -40,6 +40,7 @@ class Client:
         self,
         url: str | None = None,
         *,
+        api_key: str | None = None,
         event_models: Sequence[type[BaseModel]] = (),
         options: ClientOptions | None = None,
         headers: Mapping[str, str] | None = None,
@@ -48,13 +49,15 @@ class Client:
 
         Args:
             url: the control plane's; None: the environment's TAILPLANE_URL, else http://127.0.0.1:8420.
+            api_key: what signs every request; None: the environment's TAILPLANE_API_KEY, else requests are not signed.
             event_models: pydantic models that events are turned back into, told by the names of their classes.
             options: timeouts, reconnecting, buffers.
-            headers: sent with every request, such as an Authorization.
+            headers: sent with every request; an Authorization of yours goes before `api_key`.
         Raises:
             ValueError: `url` is not of http or https, or two event models have the same name.
         """
-        transport = Transport(control_plane_url(url), options or ClientOptions(), headers)
+        signed = credential(api_key) | {name.lower(): value for name, value in (headers or {}).items()}
+        transport = Transport(control_plane_url(url), options or ClientOptions(), signed)
         self._link = Link(transport, EventModels(event_models))
 
     @property

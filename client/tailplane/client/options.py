@@ -55,3 +55,9 @@ class ClientOptions:
 def control_plane_url(url: str | None) -> str:
     """Return the control plane's URL without a slash at the end: `url`, else TAILPLANE_URL, else this machine."""
     return (url or os.environ.get("TAILPLANE_URL") or DEFAULT_URL).rstrip("/")
+
+
+def credential(api_key: str | None) -> dict[str, str]:
+    """Return the header that signs requests: with `api_key`, else TAILPLANE_API_KEY; none where neither is there."""
+    key = api_key if api_key is not None else os.environ.get("TAILPLANE_API_KEY", "").strip()
+    return {"authorization": f"Bearer {key}"} if key else {}

@@ -183,12 +183,14 @@ class SyncClient(Blocking[Client]):
         self,
         url: str | None = None,
         *,
+        api_key: str | None = None,
         event_models: Sequence[type[BaseModel]] = (),
         options: ClientOptions | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         """Start the thread, connect to nothing yet; for the arguments see Client."""
-        super().__init__(Client(url, event_models=event_models, options=options, headers=headers), LoopThread())
+        client = Client(url, api_key=api_key, event_models=event_models, options=options, headers=headers)
+        super().__init__(client, LoopThread())
 
     @property
     def url(self) -> str:

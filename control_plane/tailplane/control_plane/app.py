@@ -15,8 +15,10 @@ from tailplane.control_plane.cancel import Canceller
 from tailplane.control_plane.clock import Clock, ServerClock
 from tailplane.control_plane.counts import Counts
 from tailplane.control_plane.dead_letters import DeadLetters
+from tailplane.control_plane.doorkeeper import Doorkeeper
 from tailplane.control_plane.ends import Ends
 from tailplane.control_plane.express import ExpressApp
+from tailplane.control_plane.first_key import NoKeys, wait_for_keys
 from tailplane.control_plane.fleet import FleetMinder
 from tailplane.control_plane.housekeeping import Housekeeper
 from tailplane.control_plane.hub import Hub
@@ -42,7 +44,8 @@ Bodies and answers are JSON, or msgpack by `Content-Type` and `Accept`. Errors a
 def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
     """Return the application. It connects to Redis when first asked, and starts without it.
 
-    Where Redis turns out to be unfit for live streams, `app.state.refusal` says why, and the process should end.
+    Where Redis turns out to be unfit for live streams, or to have no API key where requests need one,
+    `app.state.refusal` says why, and the process should end.
 
     Args:
         clock: what timers go by; None: the clock of the queue's server.
@@ -59,6 +62,7 @@ def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
             app.state.services = services
             app.state.vitals.begin()
             running = [
+                background.create_task(services.doorkeeper.known.run()),
                 background.create_task(services.hub.run()),
                 background.create_task(services.rosters.run()),
                 background.create_task(services.ends.run()),
@@ -97,7 +101,7 @@ def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
     app.state.drain = asyncio.Event()
     # Set by the server before it drains: nobody should send anything new.
     app.state.leaving = asyncio.Event()
-    # Why this process must not serve: an UnfitStore.
+    # Why this process must not serve: an UnfitStore, or NoKeys.
     app.state.refusal = None
     app.state.services = None
     app.state.vitals = Vitals(app)
@@ -121,7 +125,8 @@ async def _mind_fitness(app: FastAPI, services: Services) -> None:
     try:
         broker = services.broker
         await wait_until_fit(broker.redis, rights.of_control_plane(broker.keys), broker.shards)
-    except UnfitStore as error:
+        await wait_for_keys(broker.api_keys, services.settings)
+    except (UnfitStore, NoKeys) as error:
         app.state.refusal = error
         # Whoever serves this application may not know of refusals: at least it takes no more requests.
         services.drain.set()
@@ -142,6 +147,7 @@ def _build(
     return Services(
         settings=settings,
         broker=broker,
+        doorkeeper=Doorkeeper(broker, settings),
         hub=Hub(broker, counts),
         rosters=Rosters(broker),
         ends=ends,

@@ -1,13 +1,16 @@
 """What the OpenAPI document says beyond what FastAPI finds in the routes: bodies in two formats, and problems."""
 
+from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
+from starlette.routing import BaseRoute
 
 from tailplane.control_plane import examples
+from tailplane.control_plane.access import GuardedRoute, need_of
 from tailplane.control_plane.answers import JSON, MSGPACK
 from tailplane.control_plane.parameters import Parameter
 from tailplane.control_plane.problems import PROBLEM_TYPE
@@ -42,6 +45,8 @@ _PROBLEM_SCHEMA: dict[str, Any] = {
 }
 
 _WHEN = {
+    401: "The request has no credential that is good.",
+    403: "The credential does not go so far.",
     404: "There is no such thing.",
     406: "Nothing that `Accept` takes is on offer.",
     409: "It does not go with what was done before.",
@@ -53,6 +58,12 @@ _WHEN = {
     422: "The request is malformed, or the input does not fit.",
     429: "Too many tasks of the workflow wait; try again after `Retry-After`.",
     503: "Redis is away, or the process is about to stop; try again.",
+}
+
+_SCHEMES = {
+    "key": {"type": "http", "scheme": "bearer", "description": "An API key: tp_..."},
+    "token": {"type": "http", "scheme": "bearer", "description": "A stream token: tps_..."},
+    "token_in_query": {"type": "apiKey", "in": "query", "name": "token", "description": "A stream token."},
 }
 
 # What can happen to any call with a body.
@@ -104,7 +115,24 @@ def install(app: FastAPI) -> None:
                 tags=app.openapi_tags,
             )
             made["components"]["schemas"]["Problem"] = _PROBLEM_SCHEMA
+            made["components"]["securitySchemes"] = _SCHEMES
+            _describe_access(app, made["paths"])
             app.openapi_schema = made
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]
+
+
+def _describe_access(app: FastAPI, paths: dict[str, Any]) -> None:
+    """Say of each guarded operation which credentials it takes, and how it refuses."""
+    for route in _guarded(app.routes):
+        need = need_of(route.endpoint)
+        for method in () if need.is_open else route.methods or ():
+            operation = paths[route.path_format][method.lower()]
+            ways = ["key", *(["token"] if need.action else []), *(["token_in_query"] if need.by_query else [])]
+            operation["security"] = [{way: []} for way in ways]
+            operation["responses"] |= {str(status): said for status, said in problems(401, 403).items()}
+
+
+def _guarded(routes: Sequence[BaseRoute]) -> Iterator[GuardedRoute]:
+    return (route for route in routes if isinstance(route, GuardedRoute))

@@ -18,6 +18,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Message, Receive, Scope, Send
 
 from tailplane.broker import tracing
+from tailplane.control_plane.access import Need, let_in, need_of
 from tailplane.control_plane.counts import Counts
 from tailplane.control_plane.problems import answer_to
 from tailplane.control_plane.request_log import REQUEST
@@ -32,6 +33,7 @@ class _Lane:
     path: re.Pattern[str]
     endpoint: Endpoint
     route: Route
+    need: Need
 
 
 class ExpressApp(StreamingApp):
@@ -51,8 +53,9 @@ class ExpressApp(StreamingApp):
         wanted = set(endpoints)
         for route in routes:
             if isinstance(route, Route) and route.endpoint in wanted:
+                lane = _Lane(route.path_regex, route.endpoint, route, need_of(route.endpoint))
                 for method in route.methods or ():
-                    self._lanes.setdefault(method, []).append(_Lane(route.path_regex, route.endpoint, route))
+                    self._lanes.setdefault(method, []).append(lane)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a connection."""
@@ -110,6 +113,7 @@ async def _respond(lane: _Lane, scope: Scope, receive: Receive) -> Response | No
 
 async def _answer(lane: _Lane, request: Request) -> Response | None:
     try:
+        await let_in(request, lane.need)
         return await lane.endpoint(request)
     except Exception as error:
         return answer_to(request, error)

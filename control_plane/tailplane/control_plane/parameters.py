@@ -19,12 +19,13 @@ from starlette.requests import Request
 
 from tailplane.broker import SessionRef, TaskRef
 from tailplane.control_plane import examples
+from tailplane.control_plane.access import caller_of
 from tailplane.control_plane.bodies import read_body
 from tailplane.control_plane.models import WORKFLOW_PATTERN
 from tailplane.control_plane.services import services_of
 from tailplane.protocol.cursor import Position, parse_position
 from tailplane.protocol.errors import InvalidRequest
-from tailplane.protocol.ids import DEFAULT_TENANT, SessionId, check_schedule_name, parse_session_id, parse_task_id
+from tailplane.protocol.ids import SessionId, check_schedule_name, parse_session_id, parse_task_id
 from tailplane.protocol.session_cursor import SessionPosition, parse_session_position
 
 # Seconds for which an answer may be held back.
@@ -135,8 +136,8 @@ PageAfter = Annotated[
 
 
 def tenant_of(request: Request) -> str:
-    """Return the tenant on whose behalf a request is made: one for all, as long as nobody signs in."""
-    return DEFAULT_TENANT
+    """Return the tenant on whose behalf a request is made."""
+    return caller_of(request).tenant
 
 
 def task_of(request: Request) -> TaskRef:

@@ -40,13 +40,15 @@ def serve(settings: Settings) -> None:
 
     Raises:
         UnfitStore: Redis may drop live streams.
+        NoKeys: requests need an API key, and there is none.
         PortTaken: there can be no probes and metrics on the port that is set for them.
     """
     configure_logging(settings.log_level, settings.log_format, add_request)
     end_of_traces = trace_export.start("tailplane-control-plane")
     app = create_app(settings)
     server = Server(app, settings)
-    log.info("control plane starts", redis=mask_url(settings.redis_url), prefix=settings.prefix)
+    signing_in = "with API keys" if settings.demands_keys else "nobody has to"
+    log.info("control plane starts", redis=mask_url(settings.redis_url), prefix=settings.prefix, signing_in=signing_in)
     listener = _listen(app, settings)
     collect_seldom()
     try:

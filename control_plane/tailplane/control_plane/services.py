@@ -13,6 +13,7 @@ from tailplane.control_plane.cancel import Canceller
 from tailplane.control_plane.clock import Clock
 from tailplane.control_plane.counts import Counts
 from tailplane.control_plane.dead_letters import DeadLetters
+from tailplane.control_plane.doorkeeper import Doorkeeper
 from tailplane.control_plane.ends import Ends
 from tailplane.control_plane.fleet import FleetMinder
 from tailplane.control_plane.housekeeping import Housekeeper
@@ -43,6 +44,7 @@ class Services:
 
     settings: Settings
     broker: Broker
+    doorkeeper: Doorkeeper
     hub: Hub
     rosters: Rosters
     ends: Ends

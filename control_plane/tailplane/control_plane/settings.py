@@ -1,20 +1,42 @@
 """What a control plane can be told, beside what its deployment shares. Read once, from the environment."""
 
 from datetime import timedelta
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
-from tailplane.broker.settings import DeploymentSettings, Duration
+from tailplane.broker.settings import DeploymentSettings, Duration, none_if_empty
+from tailplane.control_plane.same_machine import is_loopback
+from tailplane.protocol.credentials import ApiKey
+from tailplane.protocol.errors import Unauthenticated
+
+
+def _check_key(key: SecretStr | None) -> SecretStr | None:
+    if key is not None:
+        try:
+            ApiKey.parse(key.get_secret_value())
+        except Unauthenticated as error:
+            raise ValueError(error.detail) from None
+    return key
 
 
 class Settings(DeploymentSettings):
     """The settings of one control plane."""
 
     host: str = "127.0.0.1"
-    """The address to listen on. The default is reached from this machine only, since there is no authentication yet."""
+    """The address to listen on. The default is reached from this machine only; see `auth` before another one is set."""
 
     port: int = Field(8420, ge=0, le=65535)
     """The port to listen on; 0 for a free one."""
+
+    auth: Annotated[Literal["keys", "none"] | None, BeforeValidator(none_if_empty)] = None
+    """`keys`: every request needs an API key, and there must be one before this process serves. `none`: everybody who
+    reaches the port may do everything. None, or empty: as `none`, but by programs of this machine only, where `host` is
+    a loopback address; elsewhere as `keys`."""
+
+    admin_key: Annotated[SecretStr | None, BeforeValidator(none_if_empty), AfterValidator(_check_key)] = None
+    """The first API key, as `tailplane keys generate` prints one: at its start a control plane makes it known, with
+    all rights of the tenant `default`. One that was revoked stays revoked. None: keys are made at the command line."""
 
     keep_alive: Duration = timedelta(seconds=5)
     """A stream on which nothing happened for this long sends a keep-alive. Far below the idle limit of proxies (60 s),
@@ -41,3 +63,8 @@ class Settings(DeploymentSettings):
 
     drain_grace: Duration = timedelta(seconds=10)
     """How long a stopping process waits for its responses to end. Streams end at once: this is for other calls."""
+
+    @property
+    def demands_keys(self) -> bool:
+        """Whether requests need a credential."""
+        return self.auth == "keys" or (self.auth is None and not is_loopback(self.host))

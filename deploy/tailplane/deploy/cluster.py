@@ -37,6 +37,8 @@ class Plan:
         metrics_port: for probes and metrics of the first control plane; the other processes get the ones that follow,
             control planes first. None: none, whatever the environment says.
         data_dir: of Valkey, which then keeps an append-only file; None for a temporary directory and no persistence.
+        api_key: what the control planes demand of their callers, with all rights of the tenant `default`, see
+            `TAILPLANE_ADMIN_KEY`; None: nobody signs in.
         env: variables for control planes and workers, over those of this process.
         cwd: directory of the processes, where the target is looked up; None for this process' own.
         sink: takes what the processes write, line by line; None for log files in `LocalCluster.log_dir`.
@@ -53,6 +55,7 @@ class Plan:
     port: int | None = None
     metrics_port: int | None = None
     data_dir: Path | None = None
+    api_key: str | None = field(default=None, repr=False)
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: Path | None = None
     sink: Sink | None = None
@@ -194,7 +197,7 @@ class LocalCluster:
         self.stop()
 
     def _registered(self) -> set[int]:
-        return next((pids for url in self.urls if (pids := probe.worker_pids(url))), set())
+        return next((pids for url in self.urls if (pids := probe.worker_pids(url, api_key=self.plan.api_key))), set())
 
     def wait_until(self, is_true: Callable[[], bool], what: str) -> None:
         """Ask until the answer is yes.
@@ -237,6 +240,7 @@ class LocalCluster:
             # One port can't be that of all.
             "TAILPLANE_METRICS_PORT": "",
             **metrics_variable(self.plan.metrics_port, index),
+            **_signing_in(self.plan.api_key),
         }
         return Child(
             name,
@@ -245,6 +249,13 @@ class LocalCluster:
             env={**ours, **env, **self.plan.env},
             cwd=self.plan.cwd,
         )
+
+
+def _signing_in(api_key: str | None) -> dict[str, str]:
+    if api_key is None:
+        # What the environment of this process says of other control planes is not meant for these.
+        return {"TAILPLANE_AUTH": "", "TAILPLANE_ADMIN_KEY": ""}
+    return {"TAILPLANE_AUTH": "keys", "TAILPLANE_ADMIN_KEY": api_key, "TAILPLANE_API_KEY": api_key}
 
 
 def stop_all(children: Sequence[Child], grace: float, in_a_hurry: Callable[[], bool] = lambda: False) -> None:

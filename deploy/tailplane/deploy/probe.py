@@ -12,11 +12,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 
-def get_json(url: str, path: str, timeout: float = 1.0) -> tuple[int, Any] | None:
+def get_json(url: str, path: str, timeout: float = 1.0, api_key: str | None = None) -> tuple[int, Any] | None:
     """Return status and JSON body (None if it is not JSON) of a GET; None if nobody answers HTTP there, or can.
 
     Proxies of the environment are not used.
+
+    Args:
+        api_key: signs the question; None: it is not signed.
     """
+    headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {api_key}"} if api_key else {})
     try:
         parts = urlsplit(url)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
@@ -24,7 +28,7 @@ def get_json(url: str, path: str, timeout: float = 1.0) -> tuple[int, Any] | Non
     except (ValueError, http.client.HTTPException):
         return None
     try:
-        connection.request("GET", parts.path.rstrip("/") + path, headers={"Accept": "application/json"})
+        connection.request("GET", parts.path.rstrip("/") + path, headers=headers)
         answer = connection.getresponse()
         body = answer.read()
     # ValueError: a host that is none.
@@ -44,18 +48,18 @@ def is_ready(url: str, timeout: float = 1.0) -> bool:
     return answer is not None and answer[0] == 200
 
 
-def list_items(url: str, what: str, timeout: float = 1.0) -> list[dict[str, Any]] | None:
+def list_items(url: str, what: str, timeout: float = 1.0, api_key: str | None = None) -> list[dict[str, Any]] | None:
     """Return the `workers` or `workflows` that the control plane knows; None if it does not say."""
-    answer = get_json(url, f"/v1/{what}", timeout)
+    answer = get_json(url, f"/v1/{what}", timeout, api_key)
     if answer is None or answer[0] != 200 or not isinstance(answer[1], dict):
         return None
     items = answer[1].get(what)
     return items if isinstance(items, list) else None
 
 
-def worker_pids(url: str, timeout: float = 1.0) -> set[int]:
+def worker_pids(url: str, timeout: float = 1.0, api_key: str | None = None) -> set[int]:
     """Return the process ids of the workers that the control plane knows; empty if it doesn't say."""
-    return {worker["pid"] for worker in list_items(url, "workers", timeout) or ()}
+    return {worker["pid"] for worker in list_items(url, "workers", timeout, api_key) or ()}
 
 
 def main(arguments: list[str]) -> int:

@@ -7,6 +7,10 @@
     |   |   |-- InvalidCursor        not a cursor
     |   |   `-- InvalidInput         the input does not fit the workflow
     |   |-- NotAcceptable            no format that the caller takes
+    |   |-- Unauthenticated          no credential, or none that is good
+    |   |   `-- CredentialExpired    it was good; its time has passed
+    |   |-- Forbidden                the credential does not go so far
+    |   |-- KeyNotFound              no such API key
     |   |-- UnknownWorkflow
     |   |-- TaskNotFound
     |   |   `-- TaskGone             it existed; its retention has passed
@@ -122,6 +126,37 @@ class NotAcceptable(RequestError):
     code = "not_acceptable"
     status = 406
     title = "None of the formats on offer is acceptable"
+
+
+class Unauthenticated(RequestError):
+    """The request has no credential, or one that is not good: malformed, unknown, revoked."""
+
+    code = "unauthenticated"
+    status = 401
+    title = "Sign in with an API key"
+
+
+class CredentialExpired(Unauthenticated):
+    """The credential was good; its time has passed: fetch another one."""
+
+    code = "credential_expired"
+    title = "The credential has expired"
+
+
+class Forbidden(RequestError):
+    """The credential is good and does not go so far: it lacks a scope, or is for another task or session."""
+
+    code = "forbidden"
+    status = 403
+    title = "The credential does not allow this"
+
+
+class KeyNotFound(RequestError):
+    """No such API key."""
+
+    code = "key_not_found"
+    status = 404
+    title = "No such API key"
 
 
 class UnknownWorkflow(RequestError):

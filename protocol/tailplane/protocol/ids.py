@@ -1,7 +1,8 @@
-"""Identifiers: of tasks, sessions and workers, and of entries in a stream. No I/O.
+"""Identifiers: of tasks, sessions, workers and API keys, and of entries in a stream. No I/O.
 
-Task, session and worker ids are a one-letter prefix and a time-ordered 26-character Crockford base-32 number
-(48 bits of milliseconds, 80 random bits), so that sorting ids sorts by creation. Entry ids are `<fence>-<seq>`:
+Ids of tasks, sessions, workers and keys are a one-letter prefix and a time-ordered 26-character number in base 32
+(Crockford;
+48 bits of milliseconds, 80 random bits), so that sorting ids sorts by creation. Entry ids are `<fence>-<seq>`:
 see PROTOCOL.md 4.1.
 """
 
@@ -16,12 +17,13 @@ from tailplane.protocol.errors import InvalidId
 TaskId = NewType("TaskId", str)
 SessionId = NewType("SessionId", str)
 WorkerId = NewType("WorkerId", str)
+KeyId = NewType("KeyId", str)
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _LENGTH = 26
 # Bytes behind the time.
 _TAIL = 10
-_PATTERNS = {prefix: re.compile(f"{prefix}_[{_ALPHABET}]{{{_LENGTH}}}") for prefix in "tsw"}
+_PATTERNS = {prefix: re.compile(f"{prefix}_[{_ALPHABET}]{{{_LENGTH}}}") for prefix in "tswk"}
 _TENANT = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 _WORKFLOW = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 _SCHEDULE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
@@ -64,6 +66,11 @@ def new_worker_id() -> WorkerId:
     return WorkerId(_new("w"))
 
 
+def new_key_id() -> KeyId:
+    """Return a fresh id of an API key, `k_` and 26 characters."""
+    return KeyId(_new("k"))
+
+
 def _parse(prefix: str, what: str, text: str) -> str:
     if not _PATTERNS[prefix].fullmatch(text):
         raise InvalidId(f"{text[:80]!r} is not a {what} id; one looks like {prefix}_01jd3z0v9m6s8k2x4q7w5e1r0t")
@@ -95,6 +102,15 @@ def parse_worker_id(text: str) -> WorkerId:
         InvalidId: it has not the form of one.
     """
     return WorkerId(_parse("w", "worker", text))
+
+
+def parse_key_id(text: str) -> KeyId:
+    """Return `text` as the id of an API key.
+
+    Raises:
+        InvalidId: it has not the form of one.
+    """
+    return KeyId(_parse("k", "key", text))
 
 
 def check_tenant(text: str) -> str:

@@ -148,6 +148,8 @@ TO_WORKERS: list[tuple[str, ...]] = [
     ("DEL", "tailplane:{queue}:workers"), ("DEL", "tailplane:{queue}:tasks:default"),
     ("ZADD", "tailplane:{queue}:gone:default", "0", "t_1"), ("DEL", "tailplane:default:stream:{t_1}"),
     ("ZREVRANGEBYLEX", "tailplane:{queue}:tasks:default", "+", "-"),
+    ("HGETALL", "tailplane:{queue}:api-key:k_1"), ("HSET", "tailplane:{queue}:api-key:k_1", "revoked_at", ""),
+    ("ZADD", "tailplane:{queue}:api-keys", "0", "default/k_1"),
     ("GET", "tailplane:{queue}:request:default:0123"), ("ZRANGEBYLEX", "tailplane:{queue}:dead:default", "-", "+"),
     ("SUBSCRIBE", "tailplane:default:other"),
     ("EVAL", "return redis.call('DEL', 'tailplane:default:task:{t_1}')", "0"),

@@ -160,6 +160,7 @@ async def test_all_scripts_of_a_task_run_while_its_slot_moves(
     with moved_slot(redis_cluster, broker.keys.task(task)) as (source, target):
         # Still here: nothing that a script names may seem to be missing.
         assert await broker.log.append([append(begun, "before")]) == [None]
+        redis_cluster.move_keys(slot, source, target)
         assert await broker.log.append([append(begun, "after", after=begun.seq + 1)._replace(entries=-1)]) == [None]
         await deployment.broker.tasks.wait_for(task, "ends")
         assert await deployment.cancel(task, 1) is not None

@@ -31,7 +31,9 @@ def valkey() -> Iterator[EmbeddedServer]:
 
 @pytest.fixture
 def settings(valkey: EmbeddedServer) -> Settings:
-    return Settings(redis_url=valkey.url, prefix=f"test-{uuid.uuid4().hex}", keep_alive=timedelta(seconds=0.2))
+    return Settings(
+        redis_url=valkey.url, prefix=f"test-{uuid.uuid4().hex}", keep_alive=timedelta(seconds=0.2), auth="none"
+    )
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ CALLS = [
 async def test_without_redis_every_call_is_503_and_the_process_lives(own_valkey: EmbeddedServer) -> None:
     url = own_valkey.url
     own_valkey.kill()
-    async with control_plane(Settings(redis_url=url)) as http:
+    async with control_plane(Settings(redis_url=url, auth="none")) as http:
         for method, path, body in CALLS:
             response = await http.request(method, path, json=body)
             assert (response.status_code, response.json()["code"]) == (503, "store_unavailable"), path
@@ -61,7 +61,7 @@ async def test_without_redis_every_call_is_503_and_the_process_lives(own_valkey:
 
 
 async def test_it_recovers_by_itself_when_redis_comes_back(own_valkey: EmbeddedServer) -> None:
-    async with control_plane(Settings(redis_url=own_valkey.url)) as http:
+    async with control_plane(Settings(redis_url=own_valkey.url, auth="none")) as http:
         assert (await http.get("/readyz")).status_code == 200
         own_valkey.kill()
         assert (await http.get("/readyz")).status_code == 503

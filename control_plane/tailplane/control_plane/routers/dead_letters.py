@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter, Request, Response
 
+from tailplane.control_plane.access import GuardedRoute, needs
 from tailplane.control_plane.answers import answer
 from tailplane.control_plane.documents import also_msgpack, problems, reads
 from tailplane.control_plane.forms import DeadLetterPage, Task, dead_letter_form, task_form
@@ -9,11 +10,13 @@ from tailplane.control_plane.parameters import TASK_ID, Limit, OfWorkflow, PageA
 from tailplane.control_plane.services import services_of
 from tailplane.control_plane.tracing import trace_of
 from tailplane.protocol.ids import parse_task_id
+from tailplane.protocol.scopes import Scope
 
-router = APIRouter(prefix="/v1/dead-letters", tags=["dead letters"])
+router = APIRouter(prefix="/v1/dead-letters", tags=["dead letters"], route_class=GuardedRoute)
 
 
 @router.get("", response_model=DeadLetterPage, responses=also_msgpack(200, "DeadLetterPage") | problems(422, 503))
+@needs(Scope.READ)
 async def get_dead_letters(
     request: Request, workflow: OfWorkflow = None, limit: Limit = 50, page: PageAfter = None
 ) -> Response:
@@ -32,6 +35,7 @@ async def get_dead_letters(
     responses=also_msgpack(201, "Task", "Location") | problems(404, 410, 422, 429, 503),
     openapi_extra=reads(TASK_ID),
 )
+@needs(Scope.SUBMIT)
 async def requeue_dead_letter(request: Request) -> Response:
     """Run a failed task again as a new task, and take it off the list. Asked again, the answer is the same new task."""
     task = await services_of(request).dead_letters.requeue(task_of(request), trace_of(request.headers))
@@ -45,6 +49,7 @@ async def requeue_dead_letter(request: Request) -> Response:
     responses=problems(404, 410, 422, 503),
     openapi_extra=reads(TASK_ID),
 )
+@needs(Scope.ADMIN)
 async def drop_dead_letter(request: Request) -> Response:
     """Take a failed task off the list for good."""
     await services_of(request).dead_letters.drop(task_of(request))

@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from tailplane.broker.memory import load
+from tailplane.control_plane.access import GuardedRoute, needs
 from tailplane.control_plane.answers import answer
 from tailplane.control_plane.bodies import parse
 from tailplane.control_plane.documents import BODY_PROBLEMS, also_msgpack, problems, reads, takes
@@ -12,8 +13,9 @@ from tailplane.control_plane.models import SendEvent
 from tailplane.control_plane.parameters import IDEMPOTENCY_KEY, TASK_ID, body_of, idempotency_key_of, task_of
 from tailplane.control_plane.services import services_of
 from tailplane.protocol.errors import TaskNotFound
+from tailplane.protocol.scopes import Action, Scope
 
-router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
+router = APIRouter(prefix="/v1/tasks", tags=["tasks"], route_class=GuardedRoute)
 
 
 @router.post(
@@ -23,6 +25,7 @@ router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
     responses=also_msgpack(202, "DeliveredMessage") | problems(404, 409, 410, *BODY_PROBLEMS, 503),
     openapi_extra=reads(TASK_ID, IDEMPOTENCY_KEY) | takes(SendEvent, required=True),
 )
+@needs(Scope.SUBMIT, action=Action.ANSWER)
 async def send_event(request: Request) -> Response:
     """Send a message to a task: its workflow gets it from `wait_for_event`, once, whether it waits already or not."""
     services, task, key = services_of(request), task_of(request), idempotency_key_of(request)
@@ -42,6 +45,7 @@ async def send_event(request: Request) -> Response:
     responses=also_msgpack(200, "StepList") | problems(404, 410, 422, 503),
     openapi_extra=reads(TASK_ID),
 )
+@needs(Scope.READ, action=Action.READ)
 async def list_steps(request: Request) -> Response:
     """List what a task has done durably, in the order in which it began: steps, waits and children."""
     services, task = services_of(request), task_of(request)

@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter, Request, Response
 
+from tailplane.control_plane.access import GuardedRoute, needs
 from tailplane.control_plane.answers import answer
 from tailplane.control_plane.bodies import parse
 from tailplane.control_plane.documents import BODY_PROBLEMS, also_msgpack, problems, reads, takes
@@ -20,8 +21,9 @@ from tailplane.control_plane.parameters import (
 from tailplane.control_plane.schedule_models import NewSchedule, Schedule, SchedulePage, schedule_form
 from tailplane.control_plane.services import services_of
 from tailplane.control_plane.tracing import trace_of
+from tailplane.protocol.scopes import Scope
 
-router = APIRouter(prefix="/v1/schedules", tags=["schedules"])
+router = APIRouter(prefix="/v1/schedules", tags=["schedules"], route_class=GuardedRoute)
 
 
 @router.put(
@@ -32,6 +34,7 @@ router = APIRouter(prefix="/v1/schedules", tags=["schedules"])
     | problems(404, *BODY_PROBLEMS, 503),
     openapi_extra=reads(SCHEDULE_NAME) | takes(NewSchedule, required=True),
 )
+@needs(Scope.SUBMIT)
 async def put_schedule(request: Request) -> Response:
     """Create a schedule, or replace the one of that name. What says the same changes nothing."""
     name = schedule_of(request)
@@ -41,6 +44,7 @@ async def put_schedule(request: Request) -> Response:
 
 
 @router.get("", response_model=SchedulePage, responses=also_msgpack(200, "SchedulePage") | problems(422, 503))
+@needs(Scope.READ)
 async def get_schedules(request: Request, limit: Limit = 50, page: AfterName = None) -> Response:
     """List schedules by name, without their inputs."""
     found, following = await services_of(request).schedules.page(tenant_of(request), limit=limit, after=page)
@@ -54,6 +58,7 @@ async def get_schedules(request: Request, limit: Limit = 50, page: AfterName = N
     responses=also_msgpack(200, "Schedule") | problems(404, 422, 503),
     openapi_extra=reads(SCHEDULE_NAME),
 )
+@needs(Scope.READ)
 async def get_schedule(request: Request) -> Response:
     """Return a schedule: what it runs, when next, and what it fired last."""
     found = await services_of(request).schedules.find(tenant_of(request), schedule_of(request))
@@ -67,6 +72,7 @@ async def get_schedule(request: Request) -> Response:
     responses=problems(404, 422, 503),
     openapi_extra=reads(SCHEDULE_NAME),
 )
+@needs(Scope.SUBMIT)
 async def delete_schedule(request: Request) -> Response:
     """Remove a schedule. The tasks that it has fired go on."""
     await services_of(request).schedules.delete(tenant_of(request), schedule_of(request))
@@ -79,6 +85,7 @@ async def delete_schedule(request: Request) -> Response:
     responses=also_msgpack(200, "Schedule") | problems(404, 422, 503),
     openapi_extra=reads(SCHEDULE_NAME),
 )
+@needs(Scope.SUBMIT)
 async def pause_schedule(request: Request) -> Response:
     """Let a schedule fire nothing until it is resumed: due times of meanwhile are neither fired nor missed."""
     return answer(
@@ -92,6 +99,7 @@ async def pause_schedule(request: Request) -> Response:
     responses=also_msgpack(200, "Schedule") | problems(404, 422, 503),
     openapi_extra=reads(SCHEDULE_NAME),
 )
+@needs(Scope.SUBMIT)
 async def resume_schedule(request: Request) -> Response:
     """Let a paused schedule go on, with its first due time from now on."""
     return answer(
@@ -106,6 +114,7 @@ async def resume_schedule(request: Request) -> Response:
     responses=also_msgpack(201, "Task", "Location") | problems(404, 409, 410, 422, 429, 503),
     openapi_extra=reads(SCHEDULE_NAME, IDEMPOTENCY_KEY),
 )
+@needs(Scope.SUBMIT)
 async def trigger_schedule(request: Request) -> Response:
     """Run now, once, what a schedule runs; its due times stay as they are."""
     key, name = idempotency_key_of(request), schedule_of(request)

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from tailplane.control_plane.access import GuardedRoute, needs
 from tailplane.control_plane.answers import answer
 from tailplane.control_plane.bodies import parse
 from tailplane.control_plane.documents import BODY_PROBLEMS, also_msgpack, problems, reads, takes
@@ -21,8 +22,9 @@ from tailplane.control_plane.parameters import (
 )
 from tailplane.control_plane.routers.tasks import submit
 from tailplane.control_plane.services import services_of
+from tailplane.protocol.scopes import Action, Scope
 
-router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
+router = APIRouter(prefix="/v1/sessions", tags=["sessions"], route_class=GuardedRoute)
 
 
 @router.post(
@@ -32,6 +34,7 @@ router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
     responses=also_msgpack(201, "Session", "Location") | problems(409, *BODY_PROBLEMS, 503),
     openapi_extra=reads(IDEMPOTENCY_KEY) | takes(NewSession, required=False),
 )
+@needs(Scope.SUBMIT)
 async def create_session(request: Request) -> Response:
     """Open a session."""
     key, body = idempotency_key_of(request), await body_of(request, empty={})
@@ -48,6 +51,7 @@ async def create_session(request: Request) -> Response:
     responses=also_msgpack(200, "Session") | problems(404, 422, 503),
     openapi_extra=reads(SESSION_ID),
 )
+@needs(Scope.READ, action=Action.READ)
 async def get_session(request: Request) -> Response:
     """Return a session."""
     catalogue = services_of(request).broker.catalogue
@@ -60,6 +64,7 @@ async def get_session(request: Request) -> Response:
     responses=also_msgpack(200, "Session") | problems(404, 422, 503),
     openapi_extra=reads(SESSION_ID),
 )
+@needs(Scope.SUBMIT)
 async def close_session(
     request: Request, cancel: Annotated[bool, Query(description="Cancel its unfinished tasks, too.")] = False
 ) -> Response:
@@ -81,6 +86,7 @@ async def close_session(
     | problems(404, 409, 410, *BODY_PROBLEMS, 429, 503),
     openapi_extra=reads(SESSION_ID, IDEMPOTENCY_KEY, PREFER) | takes(Submit, required=True),
 )
+@needs(Scope.SUBMIT)
 async def submit_to_session(request: Request) -> Response:
     """Run a workflow as a task of a session."""
     return await submit(request, session_of(request))

@@ -4,6 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from tailplane.broker import SessionRef
 from tailplane.broker.session_state import check_key, pack_value
+from tailplane.control_plane.access import GuardedRoute, needs
 from tailplane.control_plane.answers import answer
 from tailplane.control_plane.bodies import parse
 from tailplane.control_plane.documents import BODY_PROBLEMS, also_msgpack, problems, reads, takes
@@ -20,9 +21,10 @@ from tailplane.control_plane.parameters import (
     session_ref_of,
 )
 from tailplane.control_plane.services import services_of
+from tailplane.protocol.scopes import Scope
 from tailplane.protocol.versioned import Versioned
 
-router = APIRouter(prefix="/v1/sessions/{session_id}/state", tags=["sessions"])
+router = APIRouter(prefix="/v1/sessions/{session_id}/state", tags=["sessions"], route_class=GuardedRoute)
 
 
 @router.get(
@@ -31,6 +33,7 @@ router = APIRouter(prefix="/v1/sessions/{session_id}/state", tags=["sessions"])
     responses=also_msgpack(200, "StateValues") | problems(404, 422, 503),
     openapi_extra=reads(SESSION_ID),
 )
+@needs(Scope.READ)
 async def get_state(request: Request) -> Response:
     """Return all that the tasks of a session share."""
     ref = await _session(request)
@@ -45,6 +48,7 @@ async def get_state(request: Request) -> Response:
     responses=also_msgpack(200, "StateValue", "ETag") | problems(404, 422, 503),
     openapi_extra=reads(SESSION_ID, STATE_KEY),
 )
+@needs(Scope.READ)
 async def get_state_value(request: Request) -> Response:
     """Return one value; null with version 0 where nothing was set."""
     key = check_key(request.path_params["key"])
@@ -58,6 +62,7 @@ async def get_state_value(request: Request) -> Response:
     responses=also_msgpack(200, "StateValue", "ETag") | problems(404, 412, *BODY_PROBLEMS, 503),
     openapi_extra=reads(SESSION_ID, STATE_KEY, IF_MATCH, IDEMPOTENCY_KEY) | takes(SetState, required=True),
 )
+@needs(Scope.SUBMIT)
 async def set_state_value(request: Request) -> Response:
     """Set a value; with `If-Match` or `version`, only where it has that version."""
     key, call = check_key(request.path_params["key"]), call_of(request)

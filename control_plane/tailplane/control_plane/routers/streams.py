@@ -4,6 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from tailplane.control_plane.access import GuardedRoute, needs
 from tailplane.control_plane.documents import BODY_PROBLEMS, problems, reads, takes
 from tailplane.control_plane.idempotency import request_of
 from tailplane.control_plane.lookup import why_missing
@@ -30,9 +31,10 @@ from tailplane.control_plane.tracing import trace_of
 from tailplane.protocol.cursor import START, After
 from tailplane.protocol.errors import TaskNotFound
 from tailplane.protocol.frames import MSGPACK_TYPE
+from tailplane.protocol.scopes import Action, Scope
 from tailplane.protocol.text_frames import NDJSON_TYPE, SSE_TYPE
 
-router = APIRouter(prefix="/v1", tags=["streams"])
+router = APIRouter(prefix="/v1", tags=["streams"], route_class=GuardedRoute)
 
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {
@@ -72,6 +74,7 @@ _SESSION_STREAM: dict[int | str, dict[str, Any]] = {
     | problems(404, 406, 410, 416, 422, 503),
     openapi_extra=reads(TASK_ID, FROM, LAST_EVENT_ID),
 )
+@needs(Scope.READ, action=Action.READ, by_query=True)
 async def get_events(request: Request) -> Response:
     """Stream the events of a task: SSE, NDJSON or msgpack frames by `Accept`."""
     services, task = services_of(request), task_of(request)
@@ -89,6 +92,7 @@ async def get_events(request: Request) -> Response:
     | problems(404, 406, 416, 422, 503),
     openapi_extra=reads(SESSION_ID, SESSION_FROM, LAST_EVENT_ID),
 )
+@needs(Scope.READ, action=Action.READ, by_query=True)
 async def get_session_events(request: Request) -> Response:
     """Stream the events of all tasks of a session, those that join it meanwhile too; each says its task."""
     return await services_of(request).stream_session(request, session_ref_of(request), session_position_of(request))
@@ -100,6 +104,7 @@ async def get_session_events(request: Request) -> Response:
     responses=_STREAM | problems(404, 406, 409, 410, *BODY_PROBLEMS, 429, 503),
     openapi_extra=reads(WORKFLOW_NAME, IDEMPOTENCY_KEY) | takes(None, required=False),
 )
+@needs(Scope.SUBMIT, Scope.READ)
 async def submit_and_stream(request: Request) -> Response:
     """Run a workflow and stream its events, in one call. The body is the workflow's input."""
     # Before there is a task that nobody would read.

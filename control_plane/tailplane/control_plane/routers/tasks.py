@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic.json_schema import SkipJsonSchema
 
 from tailplane.broker import TaskRecord
+from tailplane.control_plane.access import GuardedRoute, needs
 from tailplane.control_plane.answers import answer
 from tailplane.control_plane.bodies import parse
 from tailplane.control_plane.documents import BODY_PROBLEMS, also_msgpack, problems, reads, takes
@@ -37,9 +38,10 @@ from tailplane.control_plane.tracing import trace_of
 from tailplane.control_plane.waiting import submit_and_wait, wait_for_outcome
 from tailplane.protocol.errors import TaskNotFound
 from tailplane.protocol.ids import SessionId, parse_session_id, parse_task_id
+from tailplane.protocol.scopes import Action, Scope
 from tailplane.protocol.states import State
 
-router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
+router = APIRouter(prefix="/v1/tasks", tags=["tasks"], route_class=GuardedRoute)
 
 
 @router.post(
@@ -51,6 +53,7 @@ router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
     | problems(404, 409, 410, *BODY_PROBLEMS, 429, 503),
     openapi_extra=reads(IDEMPOTENCY_KEY, PREFER) | takes(Submit, required=True),
 )
+@needs(Scope.SUBMIT)
 async def submit_task(request: Request) -> Response:
     """Run a workflow, at once or later."""
     return await submit(request, None)
@@ -90,6 +93,7 @@ def _submitted(request: Request, task: TaskRecord, applied: dict[str, str] | Non
 
 
 @router.get("", response_model=TaskPage, responses=also_msgpack(200, "TaskPage") | problems(422, 503))
+@needs(Scope.READ)
 async def get_tasks(
     request: Request,
     state: Annotated[State | SkipJsonSchema[None], Query(description="Only tasks in this state.")] = None,
@@ -116,6 +120,7 @@ async def get_tasks(
     responses=also_msgpack(200, "Task") | problems(404, 410, 422, 503),
     openapi_extra=reads(TASK_ID),
 )
+@needs(Scope.READ, action=Action.READ)
 async def get_task(request: Request) -> Response:
     """Return a task."""
     return answer(request, outcome_form(await find_task(services_of(request).broker, task_of(request))))
@@ -127,6 +132,7 @@ async def get_task(request: Request) -> Response:
     responses=also_msgpack(200, "Task") | problems(404, 410, *BODY_PROBLEMS, 503),
     openapi_extra=reads(TASK_ID) | takes(Cancel, required=False),
 )
+@needs(Scope.CANCEL, action=Action.CANCEL)
 async def cancel_task(request: Request) -> Response:
     """Cancel a task, and return it in its terminal state: another one than `cancelled` if it ended before."""
     services, task = services_of(request), task_of(request)
@@ -146,6 +152,7 @@ async def cancel_task(request: Request) -> Response:
     | problems(404, 410, 422, 503),
     openapi_extra=reads(TASK_ID, WAIT),
 )
+@needs(Scope.READ, action=Action.READ)
 async def get_result(request: Request) -> Response:
     """Return a task once it has ended, with its result or error; 202 if it has not ended after `wait` seconds."""
     services, task = services_of(request), task_of(request)

@@ -1,0 +1,130 @@
+"""The doorkeeper: finds out who makes a request, and whether that is enough for what it asks.
+
+A credential is `Authorization: Bearer`: an API key, or a stream token, which may come as `?token=` where browsers open
+streams. Where nobody signs in, everybody is the default tenant, from this machine only (`same_machine.py`).
+"""
+
+import hmac
+import time
+from collections.abc import Callable
+
+from starlette.requests import Request
+
+from tailplane.broker import Broker, TaskRef
+from tailplane.broker.api_keys import KeyRecord
+from tailplane.control_plane.access import ANYBODY, Caller, Need
+from tailplane.control_plane.known_keys import KnownKeys
+from tailplane.control_plane.same_machine import check_same_machine
+from tailplane.control_plane.settings import Settings
+from tailplane.protocol.credentials import TOKEN_PREFIX, ApiKey, SignedToken, StreamToken, digest_of
+from tailplane.protocol.errors import CredentialExpired, Forbidden, TaskNotFound, Unauthenticated
+from tailplane.protocol.ids import parse_task_id
+from tailplane.protocol.scopes import spread
+
+_SCHEME = "bearer "
+_HINT = "send Authorization: Bearer and an API key, which `tailplane keys create` makes"
+# What the secret of a key is compared with that nobody has.
+_NOBODYS = digest_of("")
+
+
+class Doorkeeper:
+    """Lets callers of one control plane in.
+
+    Attributes:
+        known: the keys that it has seen lately.
+    """
+
+    def __init__(self, broker: Broker, settings: Settings, clock: Callable[[], float] = time.time) -> None:
+        self._broker = broker
+        self._settings = settings
+        self._clock = clock
+        self.known = KnownKeys(broker.api_keys)
+
+    async def admit(self, request: Request, need: Need) -> Caller:
+        """Return who makes a request that has what it needs.
+
+        Raises:
+            Unauthenticated: it has no credential, or none that is good.
+            Forbidden: the credential does not go so far.
+            TaskNotFound: a session's stream token asks for a task which is not of the session.
+            StoreUnavailable: nobody can tell.
+        """
+        if not self._settings.demands_keys:
+            if self._settings.auth is None:
+                check_same_machine(request)
+            return ANYBODY
+        text = _credential_in(request, need)
+        if text.startswith(TOKEN_PREFIX):
+            return await self._admit_token(request, need, SignedToken.parse(text))
+        caller = await self._admit_key(ApiKey.parse(text))
+        if missing := need.scopes - caller.scopes:
+            names = ", ".join(sorted(missing))
+            raise Forbidden(f"the API key lacks the scope {names}", missing=sorted(missing))
+        return caller
+
+    async def _admit_key(self, key: ApiKey) -> Caller:
+        record = await self.known.find(key.key_id)
+        now = self._clock()
+        # Compared in any case: nobody learns by the time it takes which ids there are.
+        is_right = hmac.compare_digest(key.digest, _NOBODYS if record is None else record.digest)
+        if record is not None and not is_right and record.previous is not None and now < record.previous_until:
+            is_right = hmac.compare_digest(key.digest, record.previous)
+        if record is None or not is_right:
+            raise Unauthenticated("there is no such API key", hint=_HINT)
+        self._check_lives(record, now)
+        return Caller(record.tenant, record.key_id, spread(record.scopes), None, record.expires_at)
+
+    async def _admit_token(self, request: Request, need: Need, signed: SignedToken) -> Caller:
+        claimed, now = signed.claimed, self._clock()
+        record = None if claimed.key_id is None else await self.known.find(claimed.key_id)
+        if not signed.is_signed_with(b"" if record is None else record.signing) or record is None:
+            raise Unauthenticated("nobody has issued that stream token")
+        self._check_lives(record, now)
+        if claimed.expires_ms <= now * 1000:
+            raise CredentialExpired("the stream token has expired: fetch another one")
+        if claimed.tenant != record.tenant:
+            raise Unauthenticated("nobody has issued that stream token")
+        if need.action is None or need.action not in claimed.actions:
+            raise Forbidden("the stream token is not for this")
+        await self._check_subject(request, claimed)
+        ends = [claimed.expires_ms / 1000] + ([] if record.expires_at is None else [record.expires_at])
+        return Caller(record.tenant, record.key_id, frozenset(), claimed, min(ends))
+
+    def _check_lives(self, record: KeyRecord, now: float) -> None:
+        # Whoever has got so far knows the secret, and may know what became of it.
+        if record.revoked_at is not None:
+            raise Unauthenticated("the API key was revoked", hint=_HINT)
+        if record.expires_at is not None and record.expires_at <= now:
+            raise CredentialExpired("the API key has expired", hint=_HINT)
+
+    async def _check_subject(self, request: Request, token: StreamToken) -> None:
+        asked = request.path_params
+        if token.subject in (asked.get("task_id"), asked.get("session_id")):
+            return
+        if "task_id" not in asked or token.subject.startswith("t"):
+            raise Forbidden("the stream token is for another task or session")
+        # A session's opens its tasks, too.
+        task = TaskRef(parse_task_id(asked["task_id"]), token.tenant)
+        record = await self._broker.tasks.read(task, ("session_id",))
+        if record.session_id != token.subject:
+            raise TaskNotFound(f"there is no task {task.task_id}", task_id=task.task_id)
+
+
+def _credential_in(request: Request, need: Need) -> str:
+    """Return the credential of a request.
+
+    Raises:
+        Unauthenticated: it has none.
+    """
+    said = request.headers.get("authorization")
+    if said is not None:
+        if said[: len(_SCHEME)].lower() != _SCHEME:
+            raise Unauthenticated("the Authorization is not of the scheme Bearer", hint=_HINT)
+        return said[len(_SCHEME) :].strip()
+    token = request.query_params.get("token", "") if need.by_query else ""
+    if not token:
+        raise Unauthenticated("the request has no credential", hint=_HINT)
+    if not token.startswith(TOKEN_PREFIX):
+        # An API key does not belong into a URL, which ends up in histories and logs.
+        raise Unauthenticated("?token= takes a stream token only", hint=_HINT)
+    return token
