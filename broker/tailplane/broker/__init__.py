@@ -15,6 +15,7 @@ from tailplane.broker.shards import Shards
 from tailplane.broker.store import ShardAway
 from tailplane.broker.subscriptions import Hearing, Primary, Subscriptions
 from tailplane.broker.tasks import Begun, Closing, HolderLost, Standing, StartTooLate, TailMismatch, TaskStore, TimeIsUp
+from tailplane.broker.tenants import TenantRecord, Tenants
 from tailplane.broker.terms import PLAIN, Terms
 
 __all__ = [
@@ -55,6 +56,8 @@ __all__ = [
     "TaskRecord",
     "TaskRef",
     "TaskStore",
+    "TenantRecord",
+    "Tenants",
     "Terms",
     "TimeIsUp",
     "UnfitStore",

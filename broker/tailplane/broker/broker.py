@@ -21,6 +21,7 @@ from tailplane.broker.shards import Shards
 from tailplane.broker.store import Store
 from tailplane.broker.subscriptions import Hearing, OnMessage, Primary, Subscriptions
 from tailplane.broker.tasks import TaskStore
+from tailplane.broker.tenants import Tenants
 from tailplane.broker.wire import Wire
 
 
@@ -47,6 +48,7 @@ class Broker:
     joins: Joins
     states: SessionStates
     api_keys: ApiKeys
+    tenants: Tenants
 
     @classmethod
     def over(
@@ -81,6 +83,7 @@ class Broker:
             joins=Joins(wire, keys),
             states=SessionStates(wire, keys),
             api_keys=ApiKeys(wire, keys),
+            tenants=Tenants(wire, keys),
         )
 
     def hear_bells(self, on_message: OnMessage) -> Hearing:

@@ -20,6 +20,9 @@ deployment's prefix.
     <prefix>:{queue}:holders               zset     none; a member leaves with its claim      the same, ack
     <prefix>:{queue}:limits                hash     none; a field leaves when no task of its  the same, ack
                                                     key runs or is blocked
+    <prefix>:{queue}:turns                 zset     none; a member leaves when its queue is   the same, fire, limits
+                                                    found empty
+    <prefix>:{queue}:tenants               hash     none; a field for each tenant             control planes
     <prefix>:{queue}:bell:<workflow>       list     1 minute                                  the same
     <prefix>:{queue}:workers               zset     none; a member leaves when reaped         register, renew, reap
     <prefix>:{queue}:worker:<worker>       hash     1 day, renewed by the lease               register, renew, reap
@@ -50,6 +53,7 @@ deployment's prefix.
 
 import re
 from dataclasses import dataclass
+from typing import ClassVar
 
 from tailplane.protocol.ids import DEFAULT_TENANT, KeyId, SessionId, TaskId, WorkerId, check_tenant
 from tailplane.protocol.priorities import Priority
@@ -81,6 +85,9 @@ class Keys:
     """The keys of one deployment."""
 
     prefix: str = "tailplane"
+
+    # The member of `turns` whose score is the version: behind all names of queues, whose score is 0.
+    TURNS_VERSION: ClassVar = "~"
 
     def __post_init__(self) -> None:
         if not _PREFIX.fullmatch(self.prefix):
@@ -126,6 +133,16 @@ class Keys:
     def limits(self) -> str:
         """How many may run at once of each key, and which workflows have tasks of it."""
         return f"{self.prefix}:{{queue}}:limits"
+
+    @property
+    def turns(self) -> str:
+        """The queues of tenants other than the default one that have tasks, as `workflow/tenant`, and a version."""
+        return f"{self.prefix}:{{queue}}:turns"
+
+    @property
+    def tenants(self) -> str:
+        """What each tenant may take: name -> limits."""
+        return f"{self.prefix}:{{queue}}:tenants"
 
     @property
     def of_terms(self) -> list[str]:

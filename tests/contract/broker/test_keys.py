@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from redis.asyncio import Redis
 
-from tailplane.broker import Broker, Keys, Request, SessionRef, TaskRef, Terms, keys
+from tailplane.broker import Broker, Keys, Request, SessionRef, TaskRef, TenantRecord, Terms, keys
 from tailplane.broker.api_keys import NewKey
 from tailplane.protocol.errors import InvalidId
 from tailplane.protocol.ids import new_session_id, new_task_id, new_worker_id
@@ -68,6 +68,7 @@ async def live(deployment: Deployment) -> None:
     await broker.catalogue.drop_dead(dead, timedelta(days=7))
     await broker.schedules.put(TENANT, "hourly", every(3600), 3600_000, 0)
     await broker.api_keys.create(NewKey(tenant=TENANT, name="key", scopes=frozenset({Scope.READ})))
+    await broker.tenants.set_limits(TenantRecord("acme", weight=2))
 
 
 async def found(redis: Redis, prefix: str) -> AsyncIterator[tuple[str, str, int]]:

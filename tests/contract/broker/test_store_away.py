@@ -21,6 +21,8 @@ from tailplane.broker import (
     SessionRef,
     TaskRef,
     TaskStore,
+    TenantRecord,
+    Tenants,
     WorkerRecord,
     connect,
 )
@@ -108,6 +110,11 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "states.get": (SessionRef(SESSION), "key"),
     "states.all": (SessionRef(SESSION),),
     "states.set": (SessionRef(SESSION), "key", b"\xc0", None, "call"),
+    "tenants.note": ("acme",),
+    "tenants.read": ("acme",),
+    "tenants.all": (),
+    "tenants.names": (),
+    "tenants.set_limits": (TenantRecord("acme"),),
 }
 STORES = {
     "tasks": TaskStore,
@@ -118,6 +125,7 @@ STORES = {
     "parking": Parking,
     "joins": Joins,
     "states": SessionStates,
+    "tenants": Tenants,
 }
 
 
