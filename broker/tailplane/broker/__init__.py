@@ -2,13 +2,14 @@
 
 from tailplane.broker.backlog import Backlog
 from tailplane.broker.broker import Broker
+from tailplane.broker.claims import ALONE, Claim, Claims, Order, Room, Turn, Turned
 from tailplane.broker.connection import connect, store_errors
 from tailplane.broker.event_log import Append, Cut, Entry, EventLog, Refusal, parse_published
 from tailplane.broker.fitness import RightsMissing, UnfitStore, mind_fitness, wait_until_fit
 from tailplane.broker.joins import Join, Joins, SessionRef
-from tailplane.broker.keys import Keys, TaskRef
+from tailplane.broker.keys import Keys, TaskRef, queue_name, workflow_of
 from tailplane.broker.outage import Outage
-from tailplane.broker.queue import Claim, Claims, Enqueued, LeaseLapsed, Queue, Request, Room
+from tailplane.broker.queue import Enqueued, LeaseLapsed, Queue, Request
 from tailplane.broker.records import NewTask, SessionRecord, TaskRecord, WorkerRecord, WorkflowRecord
 from tailplane.broker.redis_cluster import connect_cluster
 from tailplane.broker.shards import Shards
@@ -19,6 +20,7 @@ from tailplane.broker.tenants import TenantRecord, Tenants
 from tailplane.broker.terms import PLAIN, Terms
 
 __all__ = [
+    "ALONE",
     "PLAIN",
     "Append",
     "Backlog",
@@ -38,6 +40,7 @@ __all__ = [
     "Keys",
     "LeaseLapsed",
     "NewTask",
+    "Order",
     "Outage",
     "Primary",
     "Queue",
@@ -60,6 +63,8 @@ __all__ = [
     "Tenants",
     "Terms",
     "TimeIsUp",
+    "Turn",
+    "Turned",
     "UnfitStore",
     "WorkerRecord",
     "WorkflowRecord",
@@ -67,6 +72,8 @@ __all__ = [
     "connect_cluster",
     "mind_fitness",
     "parse_published",
+    "queue_name",
     "store_errors",
     "wait_until_fit",
+    "workflow_of",
 ]

@@ -3,7 +3,7 @@
 Keys of one task carry the hash tag `{task_id}`, so that a task lives on one slot of a Redis Cluster, and so does its
 bell. Keys of the queue carry `{queue}`: they live together on one primary. A channel is no key, and scripts do not name
 it as one: a slot that moves would not serve a script of which one key seems to be missing. Every key begins with the
-deployment's prefix.
+deployment's prefix. A `<queue>` is a workflow of the default tenant, or `<tenant>/<workflow>`.
 
     key                                    type     TTL                                      written by
     <prefix>:<tenant>:task:{<task>}        hash     start deadline + retention; none while    create, begin,
@@ -11,9 +11,9 @@ deployment's prefix.
                                                                                               repair, deliver
     <prefix>:<tenant>:stream:{<task>}      stream   as the task's                             the same, and XADD
     <prefix>:<tenant>:bell:{<task>}        channel  -                                         whoever appended
-    <prefix>:{queue}:due:<workflow>        zset     none; a task's member leaves when claimed enqueue, requeue, reap,
+    <prefix>:{queue}:due:<queue>           zset     none; a task's member leaves when claimed enqueue, requeue, reap,
                                                                                               claim, withdraw, admit
-    <prefix>:{queue}:due-<class>:<workflow>  zset   none; the same, of classes high and low   the same
+    <prefix>:{queue}:due-<class>:<queue>   zset     none; the same, of classes high and low   the same
     <prefix>:{queue}:terms                 hash     none; a field leaves with its task        the same, ack
     <prefix>:{queue}:blocked               zset     none; a member leaves when its key has    the same, ack
                                                     room
@@ -80,6 +80,16 @@ class TaskRef:
         return cls(TaskId(task_id), tenant)
 
 
+def queue_name(tenant: str, workflow: str) -> str:
+    """Return the name of a tenant's queue of a workflow; the default tenant's is the workflow's own, as of old."""
+    return workflow if tenant == DEFAULT_TENANT else f"{tenant}/{workflow}"
+
+
+def workflow_of(queue: str) -> str:
+    """Return the workflow whose tasks a queue has."""
+    return queue.rpartition("/")[2]
+
+
 @dataclass(frozen=True, slots=True)
 class Keys:
     """The keys of one deployment."""
@@ -105,33 +115,33 @@ class Keys:
         """Return the channel that rings when the task's stream has grown."""
         return f"{self.prefix}:{task.tenant}:bell:{{{task.task_id}}}"
 
-    def due(self, workflow: str, priority: Priority = Priority.NORMAL) -> str:
-        """Return the queue of a workflow's tasks of one class: an arq queue, scored by the time each is due, in ms."""
+    def due(self, queue: str, priority: Priority = Priority.NORMAL) -> str:
+        """Return the due set of a queue's tasks of one class: an arq queue, scored by the time each is due, in ms."""
         of_class = "" if priority is Priority.NORMAL else f"-{priority}"
-        return f"{self.prefix}:{{queue}}:due{of_class}:{workflow}"
+        return f"{self.prefix}:{{queue}}:due{of_class}:{queue}"
 
-    def queue_of(self, workflow: str) -> list[str]:
-        """Return the due sets of a workflow, the highest class first, and its doorbell: as scripts take them."""
-        return [*(self.due(workflow, priority) for priority in Priority), self.doorbell(workflow)]
+    def queue_of(self, queue: str) -> list[str]:
+        """Return a queue's due sets, the highest class first, and its workflow's doorbell: as scripts take them."""
+        return [*(self.due(queue, priority) for priority in Priority), self.doorbell(workflow_of(queue))]
 
     @property
     def terms(self) -> str:
-        """The terms of those tasks that have any; what is in this and the next three: `scripts/shared/terms.lua`."""
+        """The terms of those tasks that have any; what is in this and the next four: `scripts/shared/terms.lua`."""
         return f"{self.prefix}:{{queue}}:terms"
 
     @property
     def blocked(self) -> str:
-        """The tasks that are due and whose key is full, ordered by workflow, key, class and since when they are due."""
+        """The tasks that are due and whose key is full, ordered by queue, key, class and since when they are due."""
         return f"{self.prefix}:{{queue}}:blocked"
 
     @property
     def holders(self) -> str:
-        """The claims that hold a key, or count for their workflow's bound: ordered by key, task and worker."""
+        """The claims that hold a key, or count for a workflow's or tenant's bound: ordered by key, task and worker."""
         return f"{self.prefix}:{{queue}}:holders"
 
     @property
     def limits(self) -> str:
-        """How many may run at once of each key, and which workflows have tasks of it."""
+        """How many may run at once of each key, and which queues have tasks of it."""
         return f"{self.prefix}:{{queue}}:limits"
 
     @property
@@ -146,8 +156,8 @@ class Keys:
 
     @property
     def of_terms(self) -> list[str]:
-        """What scripts take that move tasks which may have terms."""
-        return [self.terms, self.blocked, self.holders, self.limits]
+        """What scripts take that move tasks."""
+        return [self.terms, self.blocked, self.holders, self.limits, self.turns]
 
     def doorbell(self, workflow: str) -> str:
         """Return the list whose tokens wake one idle worker each."""
@@ -163,7 +173,7 @@ class Keys:
         return f"{self.prefix}:{{queue}}:worker:{worker}"
 
     def running(self, worker: WorkerId) -> str:
-        """Return the key of the tasks that a worker holds, each with its workflow."""
+        """Return the key of the tasks that a worker holds, each with its queue."""
         return f"{self.prefix}:{{queue}}:running:{worker}"
 
     @property

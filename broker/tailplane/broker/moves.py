@@ -1,7 +1,7 @@
-"""Moves: scripts that take a task from one place of the queue to another, whatever workflows its key has tasks of.
+"""Moves: scripts that take a task from one place of the queue to another, whatever queues its key has tasks of.
 
 A script names all its keys (`scripts/shared/terms.lua`), and a task that leaves a concurrency key lets another one in,
-whose workflow its caller can't know. The script says then which it lacks, and has done nothing.
+whose queue its caller can't know. The script says then which it lacks, and has done nothing.
 """
 
 from collections.abc import Sequence
@@ -13,18 +13,18 @@ from tailplane.broker.store import Store
 
 
 async def move(
-    store: Store, keys: Keys, script: Script, names: Sequence[str], args: Sequence[Any], workflows: Sequence[str]
+    store: Store, keys: Keys, script: Script, names: Sequence[str], args: Sequence[Any], queues: Sequence[str]
 ) -> int:
-    """Run a script that moves tasks, with all the workflows that it turns out to need; return what it returns.
+    """Run a script that moves tasks, with all the queues that it turns out to need; return what it returns.
 
     Args:
-        names: its keys between those of the terms and those of the workflows.
-        args: its arguments before the workflows' names.
-        workflows: those that are known to be needed.
+        names: its keys between those of the terms and those of the queues.
+        args: its arguments before the queues' names.
+        queues: those that are known to be needed.
     Raises:
         StoreUnavailable: as `Store.run`.
     """
-    (reply,) = await move_many(store, keys, script, names, [(args, workflows)])
+    (reply,) = await move_many(store, keys, script, names, [(args, queues)])
     return reply
 
 
@@ -35,14 +35,14 @@ async def move_many(
     names: Sequence[str],
     calls: Sequence[tuple[Sequence[Any], Sequence[str]]],
 ) -> list[int]:
-    """Do as `move` for each of these arguments and workflows, in one round trip where none lacks any.
+    """Do as `move` for each of these arguments and queues, in one round trip where none lacks any.
 
     Raises:
         StoreUnavailable: as `Store.run`; some of the calls may have been carried out.
     """
     done: dict[int, int] = {}
-    needed = [dict.fromkeys(workflows) for _, workflows in calls]
-    # More than twice only where another workflow gets a task of the key in between.
+    needed = [dict.fromkeys(queues) for _, queues in calls]
+    # More than twice only where another queue gets a task of the key in between.
     while left := [at for at in range(len(calls)) if at not in done]:
         replies = await script.run_many(store, [_call(keys, names, calls[at][0], list(needed[at])) for at in left])
         for at, reply in zip(left, replies, strict=True):
@@ -53,8 +53,6 @@ async def move_many(
     return [done[at] for at in range(len(calls))]
 
 
-def _call(
-    keys: Keys, names: Sequence[str], args: Sequence[Any], workflows: Sequence[str]
-) -> tuple[list[str], list[Any]]:
-    queues = [key for workflow in workflows for key in keys.queue_of(workflow)]
-    return [*keys.of_terms, *names, *queues], [*args, *workflows]
+def _call(keys: Keys, names: Sequence[str], args: Sequence[Any], queues: Sequence[str]) -> tuple[list[str], list[Any]]:
+    sets = [key for queue in queues for key in keys.queue_of(queue)]
+    return [*keys.of_terms, *names, *sets], [*args, *queues]

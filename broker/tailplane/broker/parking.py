@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tailplane.broker import scripts
-from tailplane.broker.keys import Keys, TaskRef
+from tailplane.broker.claims import Claim
+from tailplane.broker.keys import Keys, TaskRef, queue_name
 from tailplane.broker.moves import move
-from tailplane.broker.queue import Claim
 from tailplane.broker.wire import Wire, raise_refusals
 from tailplane.protocol.ids import WorkerId
 
@@ -27,6 +27,11 @@ class Parked:
     def place(self) -> str:
         """The form in which the set of the parked holds it."""
         return f"{self.workflow}/{self.task.member}"
+
+    @property
+    def queue(self) -> str:
+        """The name of that queue."""
+        return queue_name(self.task.tenant, self.workflow)
 
     @classmethod
     def from_place(cls, place: bytes) -> "Parked":
@@ -53,12 +58,12 @@ class Parking:
         score = "inf" if until is None or math.isinf(until * 1000) else math.ceil(until * 1000)
         names = [self.keys.running(worker), self.keys.parked]
         args = [claim.task.member, worker, parked.place, score]
-        return bool(await move(self.wire, self.keys, scripts.PARK, names, args, [claim.workflow]))
+        return bool(await move(self.wire, self.keys, scripts.PARK, names, args, [claim.queue]))
 
     async def unpark(self, parked: Parked) -> bool:
         """Put a parked task back into its queue; return False if it is not parked: not yet, or no more."""
         args = [parked.place, parked.task.member]
-        return bool(await move(self.wire, self.keys, scripts.UNPARK, [self.keys.parked], args, [parked.workflow]))
+        return bool(await move(self.wire, self.keys, scripts.UNPARK, [self.keys.parked], args, [parked.queue]))
 
     async def due(self, now_ms: int, limit: int) -> list[Parked]:
         """Return tasks whose time to run again has come, the longest due first."""

@@ -1,6 +1,7 @@
 """The queue: who may run which task next. Shared by both arq subclasses; imports no arq.
 
-A task's id is in exactly one place: a due set of its workflow (arq's sorted sets, one of each class), the blocked tasks
+A queue is of one tenant and workflow (`keys.queue_name`); the doorbell is the workflow's. A task's id is in exactly one
+place: a due set of its queue (arq's sorted sets, one of each class), the blocked tasks
 (due, but its concurrency key is full), the parked ones (`parking.py`), or the running set of one worker. A worker holds
 a lease, not the task: when the lease ends, a reaper gives the worker's whole running set back.
 Which worker holds an *attempt* is decided by the task's own record (`tasks.py`), since the two may live on two servers.
@@ -19,8 +20,9 @@ from typing import Any
 
 from tailplane.broker import scripts
 from tailplane.broker.backlog import Looks
+from tailplane.broker.claims import ALONE, Claim, Claims, Order, Room, ask, read_reply
 from tailplane.broker.connection import COMMAND_DEADLINE
-from tailplane.broker.keys import TaskRef
+from tailplane.broker.keys import TaskRef, queue_name, workflow_of
 from tailplane.broker.moves import move, move_many
 from tailplane.broker.records import WorkerRecord, WorkflowRecord, parse_flat
 from tailplane.broker.store import Command
@@ -32,11 +34,6 @@ from tailplane.protocol.ids import SessionId, TaskId, WorkerId
 
 REQUEST_MEMORY = timedelta(hours=24)
 SESSION_IDLE = timedelta(hours=24)
-# What one script moves at a time: others wait for so long.
-MOST_CLAIMED = 500
-# Of ten tasks that a worker takes one is taken whatever its class: with all workers busy for good, low ones still get a
-# tenth of what there is, and high ones are done a tenth later.
-IN_TURN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,45 +52,12 @@ class Enqueued:
     Attributes:
         task_id: the task; another one where the idempotency key was used before.
         content: the digest of the request that made it; empty where that had no idempotency key.
-        depth: how many tasks wait in the queue with it; None where it was queued before.
+        depth: how many tasks of its tenant wait in the workflow's queue with it; None where it was queued before.
     """
 
     task_id: TaskId
     content: str
     depth: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A task that a worker took out of the queue. `waited` is how long it was due.
-
-    Attributes:
-        has_terms: whether the queue keeps more of it than its place, which its end must tidy up.
-    """
-
-    task: TaskRef
-    workflow: str
-    waited: timedelta
-    has_terms: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Claims:
-    """What one look at the queue gave. `next_due`: when the next task of those looked at is due; None: unknown.
-
-    A `next_due` of 0 says that there is more to look at, at once.
-    """
-
-    taken: list[Claim]
-    next_due: timedelta | None
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """How many more tasks of a workflow a worker takes, and how many may run in the whole fleet; None: any number."""
-
-    places: int
-    max_running: int | None = None
 
 
 class LeaseLapsed(TailplaneError):
@@ -129,14 +93,15 @@ class Queue(Looks):
 
         Args:
             terms: a limit that it brings along is its key's from now on.
-            limit: how many tasks may wait in the queue, this one included; None: any number. Tasks that come back for
-                another attempt are not asked, so that there may be more.
+            limit: how many tasks of its tenant may wait in the workflow's queue, this one included; None: any number.
+                Tasks that come back for another attempt are not asked, so that there may be more.
             requeue_of: the dead letter that the task does again: it leaves the list.
         Raises:
             SessionNotFound, SessionClosed: the session takes no tasks.
             QueueFull: so many wait already.
         """
         memory = codec.pack([task.task_id, request.content]) if request else b""
+        queue = queue_name(task.tenant, workflow)
         reply = await self._run(
             scripts.ENQUEUE,
             [
@@ -146,7 +111,7 @@ class Queue(Looks):
                 self.keys.session(task.tenant, session or SessionId("-")),
                 self.keys.session_tasks(task.tenant, session or SessionId("-")),
                 self.keys.dead(task.tenant),
-                *self.keys.queue_of(workflow),
+                *self.keys.queue_of(queue),
                 self.keys.session_joins(task.tenant, session or SessionId("-")),
                 self.keys.session_state(task.tenant, session or SessionId("-")),
             ],
@@ -159,7 +124,7 @@ class Queue(Looks):
                 _ms(SESSION_IDLE) if session else 0,
                 limit or 0,
                 requeue_of or "",
-                workflow,
+                queue,
                 terms.priority.rank,
                 f"{task.tenant}/{terms.concurrency_key}" if terms.concurrency_key is not None else "",
                 terms.concurrency_limit,
@@ -192,38 +157,19 @@ class Queue(Looks):
         task_id, content = codec.unpack(memory)
         return TaskId(task_id), content
 
-    async def claim(self, worker: WorkerId, free: int, room: Mapping[str, int | Room], taken: int = 0) -> Claims:
+    async def claim(self, worker: WorkerId, free: int, room: Mapping[str, int | Room], order: Order = ALONE) -> Claims:
         """Take up to `free` due tasks, of each workflow as it has room; not more than `MOST_CLAIMED` at once.
 
-        A higher class goes first, and in a class the longest due; but of all that a worker takes each `IN_TURN`th is
-        the one that has been due for longest, whatever its class.
-
-        Args:
-            taken: how many the worker took before.
+        Tenants are served as `order` says. Of a tenant a higher class goes first, and in a class the longest due; but
+        of all that a worker takes of it each `IN_TURN`th is the one that has been due for longest, whatever its class.
 
         Raises:
             LeaseLapsed: the worker has no lease.
         """
-        keys = [*self.keys.of_terms, self.keys.workers, self.keys.running(worker)]
-        args: list[Any] = [worker, min(free, MOST_CLAIMED), taken, IN_TURN]
-        for workflow, most in room.items():
-            places = most if isinstance(most, Room) else Room(most)
-            keys += self.keys.queue_of(workflow)
-            args += [workflow, places.places, places.max_running or 0]
-        reply = await self._run(scripts.CLAIM, keys, args)
+        reply = await self._run(scripts.CLAIM, *ask(self.keys, worker, free, room, order))
         if reply[0] == b"lapsed":
             raise LeaseLapsed
-        rows = reply[2:]
-        claims = [
-            Claim(
-                TaskRef.from_member(rows[i]),
-                rows[i + 1].decode(),
-                timedelta(milliseconds=rows[i + 2]),
-                bool(rows[i + 3]),
-            )
-            for i in range(0, len(rows), 4)
-        ]
-        return Claims(claims, timedelta(milliseconds=reply[1]) if reply[1] >= 0 else None)
+        return read_reply(reply)
 
     async def wait(self, workflows: Sequence[str], at_most: timedelta) -> None:
         """Return when a task is queued for one of these workflows, or after `at_most`. One caller at a time.
@@ -245,19 +191,19 @@ class Queue(Looks):
         running = self.keys.running(worker)
         if plain := [claim.task.member for claim in claims if not claim.has_terms]:
             await self.wire.run("HDEL", running, *plain)
-        calls = [([claim.task.member, worker], [claim.workflow]) for claim in claims if claim.has_terms]
+        calls = [([claim.task.member, worker], [claim.queue]) for claim in claims if claim.has_terms]
         if calls:
             await move_many(self.wire, self.keys, scripts.ACKNOWLEDGE, [running], calls)
 
     async def requeue(self, worker: WorkerId, claim: Claim, delay: timedelta) -> bool:
         """Give a claimed task back, due after `delay`; False if the worker holds it no more."""
         args = [claim.task.member, _ms(delay), worker]
-        return bool(await self._move(scripts.REQUEUE, [self.keys.running(worker)], args, [claim.workflow]))
+        return bool(await self._move(scripts.REQUEUE, [self.keys.running(worker)], args, [claim.queue]))
 
     async def withdraw(self, task: TaskRef, workflow: str, worker: WorkerId | None) -> None:
         """Take an ended task out of its queue, from among the parked, and of the set of the worker that had it."""
         names = [self.keys.running(worker or WorkerId("-")), self.keys.parked]
-        await self._move(scripts.WITHDRAW, names, [task.member, worker or ""], [workflow])
+        await self._move(scripts.WITHDRAW, names, [task.member, worker or ""], [queue_name(task.tenant, workflow)])
 
     async def admit(self, limit: int, after: int = 0) -> tuple[int, int]:
         """Give back to their due sets tasks that wait for keys that have room; return how many, and where to go on.
@@ -273,9 +219,9 @@ class Queue(Looks):
         return sum(await move_many(self.wire, self.keys, scripts.ADMIT, [], calls)), int(next_)
 
     async def _move(
-        self, script: scripts.Script, names: Sequence[str], args: Sequence[Any], workflows: Sequence[str]
+        self, script: scripts.Script, names: Sequence[str], args: Sequence[Any], queues: Sequence[str]
     ) -> int:
-        return await move(self.wire, self.keys, script, names, args, workflows)
+        return await move(self.wire, self.keys, script, names, args, queues)
 
     async def tell_cancel(self, worker: WorkerId, task: TaskRef, reason: str | None) -> None:
         """Tell a worker that a task it runs is cancelled. Not certain to arrive."""
@@ -288,7 +234,7 @@ class Queue(Looks):
     async def held(self, worker: WorkerId) -> dict[TaskRef, str]:
         """Return the tasks in a worker's running set, each with its workflow."""
         rows = await self.wire.run("HGETALL", self.keys.running(worker))
-        return {TaskRef.from_member(rows[i]): _workflow_of(rows[i + 1]) for i in range(0, len(rows), 2)}
+        return {TaskRef.from_member(rows[i]): workflow_of(_queue_of(rows[i + 1])) for i in range(0, len(rows), 2)}
 
     async def register(self, worker: WorkerRecord, workflows: Sequence[WorkflowRecord], lease: timedelta) -> None:
         """Enter a worker and its workflows; its lease begins."""
@@ -333,7 +279,7 @@ class Queue(Looks):
             scripts.REAP,
             [self.keys.workers, self.keys.worker(worker), self.keys.running(worker)],
             [worker, int(leaves)],
-            sorted({_workflow_of(value) for value in held}),
+            sorted({_queue_of(value) for value in held}),
         )
 
     async def workflows(self) -> dict[str, WorkflowRecord]:
@@ -388,7 +334,7 @@ def _pairs(flat: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
     return zip(flat[::2], flat[1::2], strict=True)
 
 
-def _workflow_of(value: bytes) -> str:
+def _queue_of(value: bytes) -> str:
     # A second line is the key that the task holds.
     return value.partition(b"\n")[0].decode()
 

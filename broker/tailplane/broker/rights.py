@@ -33,10 +33,13 @@ def of_control_plane(keys: Keys) -> list[Command]:
     return [
         ("EVALSHA", _SCRIPT, 2, record, stream),
         (
-            "EVAL", "return 1", 15, *keys.of_terms, *keys.queue_of(_WORKFLOW),
+            "EVAL", "return 1", 16, *keys.of_terms, *keys.queue_of(_WORKFLOW),
             tasks, request, session, of_session, dead, joins, state,
         ),
-        ("EVAL", "return 1", 4, schedule, schedules, keys.schedules_due(DEFAULT_TENANT), keys.terms),
+        (
+            "EVAL", "return 1", 11, *keys.of_terms, schedule, schedules, keys.schedules_due(DEFAULT_TENANT),
+            due, keys.doorbell(_WORKFLOW), tasks,
+        ),
         ("TIME",),
         ("EXISTS", stream), ("DEL", record, stream, keys.worker(_WORKER), keys.running(_WORKER)),
         ("EXPIRE", keys.doorbell(_WORKFLOW), 60), ("PEXPIRE", stream, 1),
@@ -71,10 +74,13 @@ def of_worker(keys: Keys) -> list[Command]:
     joins, state = keys.session_joins(DEFAULT_TENANT, _SESSION), keys.session_state(DEFAULT_TENANT, _SESSION)
     return [
         ("EVALSHA", _SCRIPT, 2, record, stream),
-        ("EVAL", "return 1", 11, *keys.of_terms, keys.workers, worker, running, *keys.queue_of(_WORKFLOW)),
+        ("EVAL", "return 1", 12, *keys.of_terms, keys.workers, worker, running, *keys.queue_of(_WORKFLOW)),
+        # A claim reads what tenants may take; nothing of a worker's writes it.
+        ("EVAL", "return 1", 12, *keys.of_terms, keys.workers, running, keys.tenants, *keys.queue_of(_WORKFLOW)),
+        ("HMGET", keys.tenants, "probe"),
         ("EVAL", "return 1", 2, dead, request),
         (
-            "EVAL", "return 1", 15, *keys.of_terms, *keys.queue_of(_WORKFLOW),
+            "EVAL", "return 1", 16, *keys.of_terms, *keys.queue_of(_WORKFLOW),
             tasks, request, session, of_session, dead, joins, state,
         ),
         ("GET", request), ("SET", request, "", "PX", 1), ("ZCARD", due), ("XRANGE", stream, "-", "+"),
@@ -86,7 +92,7 @@ def of_worker(keys: Keys) -> list[Command]:
         ("HLEN", running), ("HSET", keys.workflows, "probe", ""), ("HINCRBY", record, "attempt", 1),
         ("HDEL", running, _TASK.member),
         ("ZADD", keys.dead(DEFAULT_TENANT), 0, _TASK.task_id), ("ZREM", due, _TASK.member),
-        ("EVAL", "return 1", 10, *keys.of_terms, running, keys.parked, *keys.queue_of(_WORKFLOW)),
+        ("EVAL", "return 1", 11, *keys.of_terms, running, keys.parked, *keys.queue_of(_WORKFLOW)),
         ("ZREM", keys.parked, _TASK.member),
         ("ZLEXCOUNT", keys.holders, "-", "+"),
         ("ZSCORE", keys.workers, _WORKER), ("ZRANGE", due, 0, 0), ("ZRANGE", keys.blocked, "-", "+", "BYLEX"),

@@ -13,7 +13,7 @@ from dataclasses import fields as dataclass_fields
 from typing import Any, Literal, cast
 
 from tailplane.broker import scripts
-from tailplane.broker.keys import Keys, TaskRef
+from tailplane.broker.keys import Keys, TaskRef, queue_name
 from tailplane.broker.records import parse_flat
 from tailplane.broker.store import Command
 from tailplane.broker.wire import Wire, raise_refusals
@@ -193,21 +193,22 @@ class ScheduleStore:
         """Queue the recorded task of a due time and move the schedule on, once.
 
         Returns:
-            How many tasks of its workflow and class wait then.
+            How many tasks of its tenant, workflow and class wait then.
 
         Raises:
             MovedOn: it has moved on before.
         """
-        keys, spec = self.keys, schedule.spec
+        keys = self.keys
+        queue = queue_name(schedule.tenant, schedule.spec.workflow)
         reply = await scripts.FIRE.run(
             self.wire,
             [
+                *keys.of_terms,
                 keys.schedule(schedule.tenant, schedule.name),
                 keys.schedules_due(schedule.tenant),
-                keys.due(spec.workflow, priority),
-                keys.doorbell(spec.workflow),
+                keys.due(queue, priority),
+                keys.doorbell(schedule.spec.workflow),
                 keys.tasks(schedule.tenant),
-                keys.terms,
             ],
             [
                 schedule.name,
@@ -219,6 +220,7 @@ class ScheduleStore:
                 task.member,
                 task.task_id,
                 priority.rank,
+                queue,
             ],
         )
         if reply[0] == b"moved":

@@ -10,10 +10,11 @@ import asyncio
 import math
 import random
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from tailplane.broker import Queue
+from tailplane.broker import Queue, queue_name
 
 # Seconds for which a depth is believed. A worker takes a task within milliseconds, so more would tell a task of others
 # that run already; and who submits more often than that asks nothing.
@@ -21,21 +22,26 @@ FRESH = 0.02
 # Seconds: bounds of what a refused caller is asked to wait.
 SHORTEST_WAIT = 1.0
 LONGEST_WAIT = 30.0
+# Queues that are known at once; beyond them the one that was asked for least recently is forgotten.
+MOST = 10_000
 # A queue below this share of its bound has room, and is not only full but for the places that come free one by one.
 _ROOM = 0.9
 
 
 class Depth:
-    """The depth of one workflow's queue.
+    """The depth of one tenant's queue of a workflow.
 
     Args:
+        name: of the queue.
+
+    Attributes:
         limit: how many tasks may wait in it.
     """
 
-    def __init__(self, queue: Queue, workflow: str, limit: int, clock: Callable[[], float]) -> None:
+    def __init__(self, queue: Queue, name: str, limit: int, clock: Callable[[], float]) -> None:
         self._queue = queue
-        self._workflow = workflow
-        self._limit = limit
+        self._name = name
+        self.limit = limit
         self._clock = clock
         self._told = 0
         self._told_at = -math.inf
@@ -63,7 +69,7 @@ class Depth:
             return
         self._asking = asking = asyncio.Event()
         try:
-            self.tell(await self._queue.depth(self._workflow))
+            self.tell(await self._queue.depth(self._name))
         finally:
             self._asking = None
             asking.set()
@@ -71,7 +77,7 @@ class Depth:
     def tell(self, depth: int) -> None:
         """Note how many tasks wait now."""
         self._told, self._told_at = depth, self._clock()
-        if depth <= _ROOM * self._limit:
+        if depth <= _ROOM * self.limit:
             self._full_since = -math.inf
 
     @contextmanager
@@ -100,24 +106,27 @@ class Depth:
 
 
 class Depths:
-    """The depths of all queues."""
+    """The depths of all queues: of each tenant and workflow one."""
 
-    def __init__(self, queue: Queue, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """Know nothing yet; `limit` is how many tasks may wait in a queue."""
+    def __init__(self, queue: Queue, clock: Callable[[], float] = time.monotonic) -> None:
         self._queue = queue
-        self._limit = limit
         self._clock = clock
-        self._depths: dict[str, Depth] = {}
+        self._depths: OrderedDict[str, Depth] = OrderedDict()
 
-    async def of(self, workflow: str) -> Depth:
-        """Return what is known of the queue of a workflow that exists.
+    async def of(self, tenant: str, workflow: str, limit: int) -> Depth:
+        """Return what is known of a tenant's queue of a workflow that exists; `limit` is how many tasks may wait there.
 
         Raises:
             StoreUnavailable: nothing is, and Redis does not answer.
         """
-        depth = self._depths.get(workflow)
+        name = queue_name(tenant, workflow)
+        depth = self._depths.get(name)
         if depth is None:
-            depth = self._depths[workflow] = Depth(self._queue, workflow, self._limit, self._clock)
+            depth = self._depths[name] = Depth(self._queue, name, limit, self._clock)
+            if len(self._depths) > MOST:
+                self._depths.popitem(last=False)
+        self._depths.move_to_end(name)
+        depth.limit = limit
         if depth.is_stale:
             await depth.refresh()
         return depth

@@ -12,7 +12,7 @@ from typing import Any
 from arq.connections import ArqRedis
 from arq.jobs import Job
 
-from tailplane.broker import PLAIN, Keys, Queue, Request, TaskRef, Terms, connect
+from tailplane.broker import PLAIN, Keys, Queue, Request, TaskRef, Terms, connect, queue_name
 from tailplane.broker.wire import Wire
 from tailplane.protocol.errors import IdempotencyConflict
 from tailplane.protocol.ids import SessionId, TaskId
@@ -57,7 +57,7 @@ class TaskQueue(ArqRedis):
             _defer_by: how long until it is due.
             session: the session it belongs to.
             request: the idempotency key it came with.
-            limit: how many tasks may wait in the workflow's queue; None: any number.
+            limit: how many tasks of its tenant may wait in the workflow's queue; None: any number.
             requeue_of: the dead letter that it does again.
             terms: on which it is claimed.
 
@@ -84,7 +84,7 @@ class TaskQueue(ArqRedis):
         if request and standing.content != request.content:
             raise IdempotencyConflict("this idempotency key came before, with another request")
         member = TaskRef(standing.task_id, task.tenant).member
-        job = QueuedJob(member, redis=self, _queue_name=self.tasks.keys.due(function))
+        job = QueuedJob(member, redis=self, _queue_name=self.tasks.keys.due(queue_name(task.tenant, function)))
         job.depth = standing.depth
         return job
 

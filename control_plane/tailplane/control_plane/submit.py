@@ -62,7 +62,7 @@ class Submitter:
     """Takes tasks of one deployment.
 
     Args:
-        max_queued: how many tasks of one workflow may wait.
+        max_queued: how many tasks of one tenant and workflow may wait.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Submitter:
         self._registry = registry
         self._max_queued = max_queued
         self._counts = counts
-        self._depths = Depths(broker.queue, max_queued)
+        self._depths = Depths(broker.queue)
         self._validation = InputValidation()
 
     async def submit(self, tenant: str, wanted: Submission) -> TaskRecord:
@@ -83,7 +83,7 @@ class Submitter:
             UnknownWorkflow, InvalidInput, Unserialisable: it can't be run.
             SessionNotFound, SessionClosed: the session takes no tasks.
             IdempotencyConflict: the idempotency key came before, with another request.
-            QueueFull: too many tasks of the workflow wait.
+            QueueFull: too many tasks of the tenant and workflow wait.
             TaskGone: the key came before, and what it made has been removed since.
             StoreUnavailable: Redis does not answer. It may have been queued: an idempotency key makes it safe to ask
                 again.
@@ -96,7 +96,7 @@ class Submitter:
             if (standing := await self._remembered(tenant, wanted.request)) is not None:
                 return await find_task(self._broker, standing, SUMMARY_FIELDS)
             raise
-        depth = await self._depths.of(workflow.name)
+        depth = await self._depths.of(tenant, workflow.name, self._max_queued)
         ref = wanted.task or self._broker.tasks.draw(tenant)
         with depth.joining() as position, enqueuing(ref, workflow.name, wanted.session, wanted.trace) as trace:
             task = NewTask(
@@ -148,7 +148,7 @@ class Submitter:
                 _defer_by=task.delay,
                 session=task.session_id,
                 request=request,
-                limit=self._max_queued,
+                limit=depth.limit,
                 requeue_of=task.requeue_of,
                 terms=task.terms,
             )

@@ -21,12 +21,14 @@ from tailplane.broker import (
     Closing,
     Entry,
     NewTask,
+    Order,
     Refusal,
     Request,
     Room,
     SessionRef,
     TaskRef,
     Terms,
+    Turn,
     WorkerRecord,
     WorkflowRecord,
     connect,
@@ -215,7 +217,7 @@ class Calls:
     ) -> tuple[list[tuple[TaskRef, str]], timedelta | None]:
         """Return what was claimed, and when the next task is due."""
         rooms = {workflow: Room(places, bounds.get(workflow)) for workflow, places in room.items()}
-        claims = await self.broker.queue.claim(worker, free, rooms, before)
+        claims = await self.broker.queue.claim(worker, free, rooms, Order([Turn(taken=before)]))
         assert all(claim.waited >= timedelta() for claim in claims.taken)
         return [(claim.task, claim.workflow) for claim in claims.taken], claims.next_due
 

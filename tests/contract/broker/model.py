@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from tailplane.broker import HolderLost, LeaseLapsed, Refusal, StartTooLate, TailMismatch, TaskRef
-from tailplane.broker.queue import IN_TURN
+from tailplane.broker.claims import IN_TURN
 from tailplane.protocol.errors import (
     IdempotencyConflict,
     InboxFull,

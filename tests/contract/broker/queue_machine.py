@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant
 
 from tailplane.broker import TaskRef, Terms
-from tailplane.broker.queue import IN_TURN
+from tailplane.broker.claims import IN_TURN
 from tailplane.protocol.ids import SessionId, TaskId, WorkerId
 from tailplane.protocol.priorities import Priority
 

@@ -10,7 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from tailplane.broker import Broker, Claim, Enqueued, LeaseLapsed, Request, TaskRef
-from tailplane.broker.queue import MOST_CLAIMED
+from tailplane.broker.claims import MOST_CLAIMED
 from tailplane.broker.wire import Wire
 from tailplane.protocol.errors import QueueFull, SessionClosed, SessionNotFound, StoreUnavailable
 from tailplane.protocol.ids import TaskId, WorkerId, new_session_id, new_task_id, new_worker_id

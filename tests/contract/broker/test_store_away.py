@@ -63,6 +63,7 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "queue.now_ms": (),
     "queue.depth": ("echo",),
     "queue.backlogs": (["echo"],),
+    "queue.queues": (1,),
     "queue.made_by": ("default", Request("key", "content")),
     "queue.overdue": ("echo", LEASE, 1),
     "queue.claim": (WORKER, 1, {"echo": 1}),

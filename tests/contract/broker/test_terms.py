@@ -8,9 +8,9 @@ from datetime import timedelta
 import pytest
 from redis.asyncio import Redis
 
-from tailplane.broker import Broker, Claim, Room, TaskRef, Terms
+from tailplane.broker import Broker, Claim, Order, Room, TaskRef, Terms, Turn
+from tailplane.broker.claims import IN_TURN, MOST_CLAIMED
 from tailplane.broker.parking import Parked
-from tailplane.broker.queue import IN_TURN, MOST_CLAIMED
 from tailplane.protocol.errors import QueueFull
 from tailplane.protocol.ids import new_worker_id
 from tailplane.protocol.priorities import Priority
@@ -61,7 +61,9 @@ class TestPriority:
         # Two by two, as a small worker comes.
         taken: list[TaskRef] = []
         while len(taken) < 40:
-            taken += tasks((await broker.queue.claim(deployment.worker, 2, {"a": 2}, len(taken))).taken)
+            taken += tasks(
+                (await broker.queue.claim(deployment.worker, 2, {"a": 2}, Order([Turn(taken=len(taken))]))).taken
+            )
         assert [place + 1 for place, task in enumerate(taken) if task in low] == [IN_TURN * n for n in range(1, 5)]
         assert [task for task in taken if task in low] == low
 
@@ -141,7 +143,9 @@ class TestKey:
         await deployment.register()
         for tenant in ("one", "two"):
             await broker.queue.enqueue(TaskRef((await deployment.create()).task_id, tenant), "a", terms=KEY)
-        assert len(await deployment.claim(a=5)) == 2
+        order = Order([Turn(), Turn("one", ["a"]), Turn("two", ["a"])], version=None)
+        claims = (await broker.queue.claim(deployment.worker, 5, {"a": 5}, order)).taken
+        assert [claim.task.tenant for claim in claims] == ["one", "two"]
 
     async def test_ten_thousand_tasks_of_a_full_key_hide_nothing(
         self, deployment: Deployment, broker: Broker, redis: Redis

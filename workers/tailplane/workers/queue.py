@@ -7,7 +7,7 @@ work: polling (a doorbell wakes an idle worker), running jobs at the head of the
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any, cast
@@ -17,11 +17,12 @@ import structlog
 from arq.connections import ArqRedis
 from arq.worker import func
 
-from tailplane.broker import Broker, Claim, LeaseLapsed, Outage, Room
-from tailplane.broker.queue import MOST_CLAIMED
+from tailplane.broker import Broker, Claim, Claims, LeaseLapsed, Outage, Room
+from tailplane.broker.claims import MOST_CLAIMED
 from tailplane.protocol import codec
 from tailplane.protocol.errors import StoreUnavailable
 from tailplane.protocol.ids import WorkerId
+from tailplane.workers.turns import Turns
 from tailplane.workers.workflow import Workflow
 
 log = structlog.get_logger("tailplane.workers")
@@ -74,8 +75,7 @@ class LeasedWorker(arq.Worker):
         self._worker = worker
         self._limits = {workflow.name: workflow.options.concurrency or concurrency for workflow in workflows}
         self._max_running = {workflow.name: workflow.options.max_running for workflow in workflows}
-        # How many tasks were claimed: by it the queue lets each class have its turn.
-        self._taken = 0
+        self._turns = Turns()
         self.busy = dict.fromkeys(self._limits, 0)
         self._poll_every = poll_every
         self.outage = Outage("claims")
@@ -122,10 +122,9 @@ class LeasedWorker(arq.Worker):
             await self._changed.wait()
             return
         rooms = {name: Room(places, self._max_running[name]) for name, places in room.items()}
-        claims = await self._broker.queue.claim(self._worker, free, rooms, self._taken)
-        self._taken += len(claims.taken)
+        claims, has_unseen = await self._claim(free, rooms)
         await self.start_jobs(claims.taken)
-        if claims.next_due == timedelta():
+        if has_unseen or claims.next_due == timedelta():
             # There was more than one look may take; what it passed over is out of the way of the next.
             return
         if not claims.taken:
@@ -133,6 +132,17 @@ class LeasedWorker(arq.Worker):
         elif len(claims.taken) < min(free, MOST_CLAIMED):
             # An idle worker never comes here late: its next claim finds nothing, and it waits for the doorbell.
             await asyncio.sleep(_PACE)
+
+    async def _claim(self, free: int, rooms: Mapping[str, Room]) -> tuple[Claims, bool]:
+        """Return what was claimed, and whether there are tenants' queues that were not looked at and may have tasks."""
+        queue, order = self._broker.queue, self._turns.order(rooms)
+        claims = await queue.claim(self._worker, free, rooms, order)
+        if claims.turned is not None:
+            self._turns.learn(claims.turned)
+            # Whatever has changed since: where tenants come and go all the time, it would not get to take anything.
+            order = self._turns.order(rooms)._replace(version=None)
+            claims = await queue.claim(self._worker, free, rooms, order)
+        return claims, self._turns.note(order, claims)
 
     async def _wait_for_work(self, workflows: list[str], at_most: timedelta) -> None:
         if len(workflows) == len(self._limits) and self.allow_pick_jobs:
@@ -179,6 +189,7 @@ class LeasedWorker(arq.Worker):
     def _free(self, claim: Claim, done: "asyncio.Task[None]") -> None:
         self._release_sem_dec_counter_on_complete()
         self.busy[claim.workflow] -= 1
+        self._turns.ended(claim)
         if self.tasks.get(claim.task.member) is done:
             del self.tasks[claim.task.member]
         if not done.cancelled() and (error := done.exception()) is not None:
