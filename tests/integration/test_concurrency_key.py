@@ -4,15 +4,14 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from redis.asyncio import Redis
 
-from tailplane.broker import Broker, connect
+from tailplane.broker import TenantRecord
 from tailplane.client import Client, State, Task
 from tailplane.deploy.cluster import LocalCluster, Plan
+from tests.integration.tenant_tasks import broker_of, ended, queue_tasks
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
@@ -94,13 +93,31 @@ async def test_no_more_of_a_workflow_than_its_bound_run_while_a_worker_is_killed
         await _assert_nothing_is_left(cluster)
 
 
+async def test_no_more_of_a_tenant_than_its_bound_run_while_workers_are_killed(
+    cluster: LocalCluster, tmp_path: Path
+) -> None:
+    async with broker_of(cluster) as broker:
+        await broker.tenants.set_limits(TenantRecord("acme", max_running=PLACES))
+        value = {"folder": str(tmp_path), "places": PLACES}
+        tasks = await queue_tasks(broker, "acme", "occupy", ({**value, "seconds": 0.2} for _ in range(30)))
+        waiting = asyncio.ensure_future(ended(broker, tasks))
+        for how in (signal.SIGKILL, signal.SIGTERM):
+            await _strike(cluster, tmp_path, how)
+            # Whatever waits for its tenant's bound holds no other one up.
+            async with Client(cluster.url) as client:
+                await (await client.run_workflow("free")).result(timeout=5)
+        records = await waiting
+        assert list(tmp_path.glob("crowded-*")) == []
+        # One that was struck may not try again.
+        assert {record.state for record in records} <= {State.SUCCEEDED, State.FAILED}
+        assert sum(record.state is State.SUCCEEDED for record in records) >= len(tasks) - 2 * PLACES
+    await _assert_nothing_is_left(cluster)
+
+
 async def _assert_nothing_is_left(cluster: LocalCluster) -> None:
-    redis = connect(cluster.redis_url, Redis)
-    try:
-        broker = Broker.over(redis, prefix="tailplane", retention=timedelta(hours=1), start_within=timedelta(hours=1))
+    async with broker_of(cluster) as broker:
+        keys = broker.keys
         async with asyncio.timeout(10):
-            while await redis.exists(*broker.keys.of_terms):
+            while await broker.redis.exists(keys.terms, keys.blocked, keys.holders, keys.limits):
                 # The last claim is acknowledged after its task's end.
                 await asyncio.sleep(0.01)
-    finally:
-        await redis.aclose(close_connection_pool=True)
