@@ -99,7 +99,8 @@ class Stage:
 
     async def until_nothing_is_due(self, now_ms: int) -> None:
         async with asyncio.timeout(60):
-            while any(due <= now_ms for _, due in await self.broker.schedules.upcoming(DEFAULT_TENANT, 1)):
+            upcoming = self.broker.schedules.upcoming
+            while any(due <= now_ms for _, due in (await upcoming([DEFAULT_TENANT], 1))[DEFAULT_TENANT]):
                 await asyncio.sleep(0.05)
 
     async def records(self) -> list[TaskRecord]:

@@ -5,7 +5,7 @@ remembered as a request whose idempotency key is the task's id.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -146,10 +146,11 @@ class Catalogue:
         """Return ids of dead letters, newest first, older than `before`."""
         return await self._newest(self.keys.dead(tenant), before, limit)
 
-    async def dead_letter_count(self, tenant: str) -> int:
-        """Return how many dead letters are listed, those that have gone since and were not swept yet included."""
-        count: int = await self.wire.run("ZCARD", self.keys.dead(tenant))
-        return count
+    async def dead_letter_counts(self, tenants: Sequence[str]) -> dict[str, int]:
+        """Return how many dead letters each tenant's list has, those that have gone and were not swept yet included."""
+        counts = await self.wire.call([("ZCARD", self.keys.dead(tenant)) for tenant in tenants])
+        raise_refusals(counts)
+        return dict(zip(tenants, counts, strict=True))
 
     async def oldest_dead_letter_ids(self, tenant: str, after: TaskId | None, limit: int) -> list[TaskId]:
         """Return ids of dead letters, oldest first, newer than `after`."""

@@ -177,10 +177,21 @@ class ScheduleStore:
         rows = await self.wire.run("ZRANGEBYLEX", key, f"({after}" if after else "-", "+", "LIMIT", 0, limit)
         return [row.decode() for row in rows]
 
-    async def upcoming(self, tenant: str, limit: int) -> list[tuple[str, int]]:
-        """Return the schedules that are due next, each with its next due time in ms, the first ones first."""
-        rows = await self.wire.run("ZRANGE", self.keys.schedules_due(tenant), 0, limit - 1, "WITHSCORES")
-        return [(rows[i].decode(), int(float(rows[i + 1]))) for i in range(0, len(rows), 2)]
+    async def upcoming(self, tenants: Sequence[str], limit: int) -> dict[str, list[tuple[str, int]]]:
+        """Return each tenant's schedules that are due next, each with its next due time in ms, the first ones first.
+
+        Args:
+            limit: how many of each tenant.
+        """
+        commands: list[Command] = [
+            ("ZRANGE", self.keys.schedules_due(tenant), 0, limit - 1, "WITHSCORES") for tenant in tenants
+        ]
+        replies = await self.wire.call(commands)
+        raise_refusals(replies)
+        return {
+            tenant: [(name.decode(), int(float(due))) for name, due in zip(rows[::2], rows[1::2], strict=True)]
+            for tenant, rows in zip(tenants, replies, strict=True)
+        }
 
     async def fire(
         self,

@@ -119,6 +119,7 @@ async def _unknown(broker: Broker, records: Sequence[TaskRecord]) -> list[TaskRe
 
 async def _list(broker: Broker, records: Sequence[TaskRecord]) -> None:
     for tenant in {record.tenant for record in records}:
+        await broker.tenants.note(tenant)
         await broker.catalogue.note_tasks(tenant, [each.task_id for each in records if each.tenant == tenant])
     for record in records:
         if record.state is State.FAILED:

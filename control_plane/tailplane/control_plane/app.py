@@ -24,6 +24,7 @@ from tailplane.control_plane.housekeeping import Housekeeper
 from tailplane.control_plane.hub import Hub
 from tailplane.control_plane.parked import ParkedMinder
 from tailplane.control_plane.queue import TaskQueue, open_queue
+from tailplane.control_plane.queue_bounds import QueueBounds
 from tailplane.control_plane.readiness import Vitals
 from tailplane.control_plane.rosters import Rosters
 from tailplane.control_plane.scheduler import Scheduler
@@ -141,7 +142,8 @@ def _build(
     queue.tasks = broker.queue
     ends = Ends(broker)
     registry = WorkflowRegistry(broker.queue)
-    submitter = Submitter(broker, queue, registry, settings.max_queued, counts)
+    bounds = QueueBounds(broker.tenants, settings.max_queued)
+    submitter = Submitter(broker, queue, registry, bounds, counts)
     canceller = Canceller(broker, ends)
     clock = clock or ServerClock(broker.queue.wire)
     return Services(
@@ -157,7 +159,7 @@ def _build(
         canceller=canceller,
         clock=clock,
         schedules=Schedules(broker, submitter, clock),
-        scheduler=Scheduler(broker, registry, canceller, clock, counts, settings.max_queued),
+        scheduler=Scheduler(broker, registry, canceller, clock, counts, bounds),
         minder=FleetMinder(broker.queue),
         parked=ParkedMinder(broker, clock),
         housekeeper=Housekeeper(broker),

@@ -223,7 +223,7 @@ class Fleet(TypedDict):
 
     queues: Annotated[list[QueueStanding], Field(description="By workflow, at most 1,000 of them.")]
     workers: list[Worker]
-    dead_letters: Annotated[int, Field(description="Failed tasks that nobody has requeued or dropped.")]
+    dead_letters: Annotated[int, Field(description="Failed tasks of the tenant that nobody has requeued or dropped.")]
 
 
 class Health(TypedDict):
@@ -372,8 +372,8 @@ def worker_form(record: WorkerRecord) -> Worker:
     )
 
 
-def fleet_form(standing: Standing) -> Fleet:
-    """Return how the deployment stands."""
+def fleet_form(standing: Standing, tenant: str) -> Fleet:
+    """Return how the deployment stands, and how many dead letters a tenant has."""
     workers_of = standing.workers_of
     return Fleet(
         queues=[
@@ -386,5 +386,5 @@ def fleet_form(standing: Standing) -> Fleet:
             for name, backlog in standing.backlogs.items()
         ],
         workers=[worker_form(worker) for worker in standing.workers],
-        dead_letters=standing.dead_letters,
+        dead_letters=standing.dead_letters.get(tenant, 0),
     )

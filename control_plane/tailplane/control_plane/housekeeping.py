@@ -8,17 +8,20 @@ from datetime import timedelta
 
 import structlog
 
-from tailplane.broker import Broker, Outage, Standing, TaskRef, WorkflowRecord
+from tailplane.broker import Broker, Outage, Standing, TaskRef, WorkflowRecord, workflow_of
 from tailplane.broker.tasks import OUT_OF_TIME
 from tailplane.control_plane.periodic import repeat
+from tailplane.control_plane.rounds import Rounds
 from tailplane.protocol.errors import StoreUnavailable, TaskNotFound
 from tailplane.protocol.events import PlatformType
-from tailplane.protocol.ids import DEFAULT_TENANT, TaskId
+from tailplane.protocol.ids import TaskId
 from tailplane.protocol.states import State, Trigger
 
 EVERY = timedelta(seconds=5)
-# Tasks in one round: of each queue, and of the index.
+# Tasks in one round: of each queue, and of each tenant's index.
 AT_ONCE = 200
+# Tenants in one round, and queues of tenants other than the default one: the next round comes to others.
+TENANTS_AT_ONCE = 100
 
 log = structlog.get_logger(__name__)
 
@@ -36,12 +39,14 @@ class Housekeeper:
         self._every = every
         self.ended = 0
         self.outage = Outage("housekeeping")
-        # How far the looks through the index and the dead letters have come; each begins anew at its end.
-        self._seen: TaskId | None = None
-        self._seen_dead: TaskId | None = None
+        # How far the looks through each tenant's index and dead letters have come; each begins anew at its end.
+        self._gone_rounds, self._dead_rounds = Rounds(TENANTS_AT_ONCE), Rounds(TENANTS_AT_ONCE)
+        self._seen: dict[str, TaskId] = {}
+        self._seen_dead: dict[str, TaskId] = {}
         # How many overdue tasks of each queue the look has passed over, since they are not late; anew at its end.
         self._passed: dict[str, int] = {}
-        # Where the look through the concurrency keys goes on.
+        # Where the looks through the tenants' queues and the concurrency keys go on.
+        self._last_queue = ""
         self._looked_at = 0
 
     async def run(self) -> None:
@@ -66,7 +71,10 @@ class Housekeeper:
             StoreUnavailable: Redis does not answer.
         """
         ended = 0
-        for name, workflow in (await self._broker.queue.workflows()).items():
+        workflows = await self._broker.queue.workflows()
+        for name in [*workflows, *await self._queues_of_tenants()]:
+            if (workflow := workflows.get(workflow_of(name))) is None:
+                continue
             patience = self._patience(workflow)
             looked, late = await self._end_late(name, patience, 0)
             ended += late
@@ -79,6 +87,12 @@ class Housekeeper:
                     self._passed[name] = passed + looked - late
         return ended
 
+    async def _queues_of_tenants(self) -> list[str]:
+        """Return those queues of other tenants than the default one whose turn it is."""
+        found = await self._broker.queue.queues(TENANTS_AT_ONCE, self._last_queue)
+        self._last_queue = found[-1] if len(found) == TENANTS_AT_ONCE else ""
+        return found
+
     async def admit(self) -> int:
         """Let tasks in that wait for a concurrency key which has room, and that nobody has let in; return how many.
 
@@ -88,16 +102,16 @@ class Housekeeper:
         admitted, self._looked_at = await self._broker.queue.admit(AT_ONCE, self._looked_at)
         return admitted
 
-    async def _end_late(self, workflow: str, patience: timedelta, passed: int) -> tuple[int, int]:
+    async def _end_late(self, name: str, patience: timedelta, passed: int) -> tuple[int, int]:
         """Return how many overdue tasks of a queue, behind so many others, were looked at, and how many ended."""
         broker, ended = self._broker, 0
-        overdue = await broker.queue.overdue(workflow, patience, AT_ONCE, passed)
+        overdue = await broker.queue.overdue(name, patience, AT_ONCE, passed)
         if not overdue:
             return 0, 0
         for task, standing in zip(overdue, await broker.tasks.judge(overdue), strict=True):
             if await self._end_if_late(task, standing):
                 # Last: were it withdrawn first and we died, it would be neither in the queue nor ended.
-                await broker.queue.withdraw(task, workflow, None)
+                await broker.queue.withdraw(task, workflow_of(name), None)
                 ended += 1
         self.ended += ended
         return len(overdue), ended
@@ -152,31 +166,38 @@ class Housekeeper:
             await self._broker.deliveries.tell_parent(parent, task.tenant, task.task_id)
 
     async def forget_gone(self) -> int:
-        """Take tasks whose retention has passed out of the index; return how many.
+        """Take tasks whose retention has passed out of their tenants' indexes; return how many.
 
         Raises:
             StoreUnavailable: Redis does not answer.
         """
-        ids = await self._broker.catalogue.oldest_task_ids(DEFAULT_TENANT, self._seen, AT_ONCE)
-        self._seen = ids[-1] if len(ids) == AT_ONCE else None
-        if gone := await self._gone(ids):
-            await self._broker.catalogue.note_gone(DEFAULT_TENANT, gone)
-        return len(gone)
+        catalogue, forgotten = self._broker.catalogue, 0
+        for tenant in self._gone_rounds.take(await self._broker.tenants.names()):
+            ids = await catalogue.oldest_task_ids(tenant, self._seen.pop(tenant, None), AT_ONCE)
+            if gone := await self._gone(tenant, ids, self._seen):
+                await catalogue.note_gone(tenant, gone)
+            forgotten += len(gone)
+        return forgotten
 
     async def forget_gone_letters(self) -> int:
-        """Take dead letters off their list whose retention has passed; return how many.
+        """Take dead letters off their tenants' lists whose retention has passed; return how many.
 
         Raises:
             StoreUnavailable: Redis does not answer.
         """
-        ids = await self._broker.catalogue.oldest_dead_letter_ids(DEFAULT_TENANT, self._seen_dead, AT_ONCE)
-        self._seen_dead = ids[-1] if len(ids) == AT_ONCE else None
-        if gone := await self._gone(ids):
-            await self._broker.catalogue.forget_dead(DEFAULT_TENANT, gone)
-        return len(gone)
+        catalogue, forgotten = self._broker.catalogue, 0
+        for tenant in self._dead_rounds.take(await self._broker.tenants.names()):
+            ids = await catalogue.oldest_dead_letter_ids(tenant, self._seen_dead.pop(tenant, None), AT_ONCE)
+            if gone := await self._gone(tenant, ids, self._seen_dead):
+                await catalogue.forget_dead(tenant, gone)
+            forgotten += len(gone)
+        return forgotten
 
-    async def _gone(self, ids: list[TaskId]) -> list[TaskId]:
+    async def _gone(self, tenant: str, ids: list[TaskId], seen: dict[str, TaskId]) -> list[TaskId]:
+        """Return which of these tasks are no more, and note in `seen` where the look goes on."""
         if not ids:
             return []
-        there = await self._broker.log.exist([TaskRef(task_id) for task_id in ids])
+        if len(ids) == AT_ONCE:
+            seen[tenant] = ids[-1]
+        there = await self._broker.log.exist([TaskRef(task_id, tenant) for task_id in ids])
         return [task_id for task_id, exists in zip(ids, there, strict=True) if exists is False]

@@ -80,7 +80,7 @@ ROWS: list[Row[Services]] = [
         "tailplane_dead_letters",
         "gauge",
         "Failed tasks that nobody has requeued or dropped. Of the deployment.",
-        _standing(lambda found: {(): found.dead_letters}),
+        _standing(lambda found: {(): sum(found.dead_letters.values())}),
     ),
     Row(
         "tailplane_survey_age_seconds",

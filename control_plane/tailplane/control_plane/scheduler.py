@@ -1,4 +1,4 @@
-"""The scheduler: fires what schedules ask for when it is due. Every control plane runs one.
+"""The scheduler: fires what schedules of any tenant ask for when it is due. Every control plane runs one.
 
 Several may fire the same due time at once, and any may die in the middle, or be stopped there for a day:
 1. The task of a due time has one id, whoever records it, so that a record which is there already is taken as it is.
@@ -10,12 +10,15 @@ Several may fire the same due time at once, and any may die in the middle, or be
 
 import asyncio
 import contextlib
+import itertools
 import random
+from collections import defaultdict
+from collections.abc import Sequence
 from datetime import timedelta
 
 import structlog
 
-from tailplane.broker import Broker, NewTask, Outage, TaskRef, Terms
+from tailplane.broker import Broker, NewTask, Outage, TaskRef, Terms, queue_name
 from tailplane.broker.records import SUMMARY_FIELDS, Fired
 from tailplane.broker.schedules import Move, MovedOn, ScheduleRecord
 from tailplane.broker.tasks import TooLateToRecord
@@ -24,17 +27,21 @@ from tailplane.control_plane.clock import Clock, ServerClock
 from tailplane.control_plane.counts import Counts
 from tailplane.control_plane.firing import next_move
 from tailplane.control_plane.periodic import repeat
+from tailplane.control_plane.queue_bounds import QueueBounds
+from tailplane.control_plane.rounds import Rounds
 from tailplane.control_plane.tracing import enqueuing
 from tailplane.control_plane.workflow_registry import WorkflowRegistry
 from tailplane.protocol.errors import TaskNotFound, UnknownWorkflow
-from tailplane.protocol.ids import DEFAULT_TENANT
 from tailplane.protocol.priorities import Priority
 
 # The longest time between two looks: a schedule that was put or resumed meanwhile fires so late at the most.
 EVERY = timedelta(milliseconds=500)
-# Schedules that are looked at, and how many of those that are due are fired at once.
+# Schedules that are looked at, of each tenant a few at least, and how many of those that are due are fired at once.
 LOOK = 1000
+LEAST_OF_EACH = 5
 AT_ONCE = 100
+# Tenants in one look; the next one comes to others.
+TENANTS_AT_ONCE = 1000
 # What lies further back is found out on a thread: a day of minutes takes a twentieth of a second.
 _FAR_BACK_MS = 3600 * 1000
 
@@ -45,7 +52,7 @@ class Scheduler:
     """Fires the schedules of one deployment, for as long as it runs.
 
     Args:
-        max_queued: how many tasks of one workflow may wait; what is due waits, too, while so many do.
+        bounds: tell how many tasks of a tenant may wait for a workflow; what is due waits, too, while so many do.
 
     Attributes:
         outage: whether Redis can't be asked.
@@ -58,7 +65,7 @@ class Scheduler:
         canceller: Canceller,
         clock: Clock,
         counts: Counts,
-        max_queued: int,
+        bounds: QueueBounds,
     ) -> None:
         self._broker = broker
         self._registry = registry
@@ -66,10 +73,11 @@ class Scheduler:
         self._clock = clock
         self._server_clock = ServerClock(broker.queue.wire)
         self._counts = counts
-        self._max_queued = max_queued
+        self._bounds = bounds
         self._pause = EVERY
+        self._rounds = Rounds(TENANTS_AT_ONCE)
         # Schedules that wait for room, each told of once.
-        self._waiting: set[str] = set()
+        self._waiting: set[tuple[str, str]] = set()
         self.outage = Outage("firing schedules")
 
     async def run(self) -> None:
@@ -83,14 +91,13 @@ class Scheduler:
             StoreUnavailable: Redis does not answer, or a shard that has a task of these; the others were fired.
         """
         self._pause = EVERY
-        upcoming = await self._broker.schedules.upcoming(DEFAULT_TENANT, LOOK)
+        upcoming = await self._upcoming()
         now_ms = await self._clock.now_ms()
-        due = [name for name, next_ms in upcoming if next_ms <= now_ms]
+        due = [whose for whose, next_ms in upcoming if next_ms <= now_ms]
         if len(due) < len(upcoming):
-            self._pause = min(EVERY, timedelta(milliseconds=upcoming[len(due)][1] - now_ms))
-        # In any order: control planes get less into each other's way, and what can't be fired now holds nothing up.
-        picked = random.sample(due, min(AT_ONCE, len(due)))
-        outcomes = await asyncio.gather(*(self._attend(name) for name in picked), return_exceptions=True)
+            soonest_ms = min(next_ms for _, next_ms in upcoming if next_ms > now_ms)
+            self._pause = min(EVERY, timedelta(milliseconds=soonest_ms - now_ms))
+        outcomes = await asyncio.gather(*(self._attend(*whose) for whose in _pick(due)), return_exceptions=True)
         moved = sum(outcome is True for outcome in outcomes)
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
@@ -99,11 +106,17 @@ class Scheduler:
             self._pause = timedelta()
         return moved
 
-    async def _attend(self, name: str) -> bool:
+    async def _upcoming(self) -> list[tuple[tuple[str, str], int]]:
+        """Return tenant and name of the schedules that are due next, each with its next due time, in ms."""
+        tenants = self._rounds.take(await self._broker.tenants.names())
+        found = await self._broker.schedules.upcoming(tenants, max(LEAST_OF_EACH, LOOK // len(tenants)))
+        return [((tenant, name), ms) for tenant, schedules in found.items() for name, ms in schedules]
+
+    async def _attend(self, tenant: str, name: str) -> bool:
         """Take a schedule one step on, if it is due; False if it was not."""
         # Before the schedule is read: what is refused by it may be refused too early, never too late.
         read_ms = await self._server_clock.now_ms()
-        (schedule,) = await self._broker.schedules.read_many(DEFAULT_TENANT, [name])
+        (schedule,) = await self._broker.schedules.read_many(tenant, [name])
         now_ms = await self._clock.now_ms()
         if schedule is None or schedule.next_ms is None or schedule.next_ms > now_ms:
             return False
@@ -173,11 +186,13 @@ class Scheduler:
 
     async def _is_full(self, schedule: ScheduleRecord) -> bool:
         """Whether the queue has no room. Asked before anything is recorded: nothing can be taken back then."""
-        if await self._broker.queue.depth(schedule.spec.workflow) < self._max_queued:
-            self._waiting.discard(schedule.name)
+        whose = schedule.tenant, schedule.name
+        bound = await self._bounds.of(schedule.tenant)
+        if await self._broker.queue.depth(queue_name(schedule.tenant, schedule.spec.workflow)) < bound:
+            self._waiting.discard(whose)
             return False
-        if schedule.name not in self._waiting:
-            self._waiting.add(schedule.name)
+        if whose not in self._waiting:
+            self._waiting.add(whose)
             log.warning("schedule waits for room in the queue", schedule=schedule.name, workflow=schedule.spec.workflow)
         return True
 
@@ -188,3 +203,15 @@ class Scheduler:
         before = schedule.ref_of(schedule.last_task)
         (record,) = await self._broker.tasks.read_many([before], SUMMARY_FIELDS)
         return None if record is None or record.state.is_terminal else before
+
+
+def _pick(due: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return which schedules are fired at once: of each tenant one, then of each another one, and so on.
+
+    In any order: control planes get less into each other's way, and what can't be fired now holds nothing up.
+    """
+    of_tenants: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
+    for each in random.sample(due, len(due)):
+        of_tenants[each[0]].append(each)
+    in_turn = itertools.chain.from_iterable(itertools.zip_longest(*of_tenants.values()))
+    return [each for each in in_turn if each is not None][:AT_ONCE]

@@ -46,9 +46,10 @@ class Settings(DeploymentSettings):
     """The largest request body, in bytes. Inputs live in Redis' memory: larger data belongs in a store of its own."""
 
     max_queued: int = Field(100_000, ge=1)
-    """How many tasks of one workflow may wait; a submit beyond that is refused with 429. With small inputs so many take
-    0.6 GB of Redis' memory, and at 1,000 tasks a second their backlog takes 100 s: most callers have given up by then.
-    A deployment that collects work for the night wants more, and the memory for it."""
+    """How many tasks of one tenant and workflow may wait, where the tenant has no bound of its own; a submit beyond
+    that is refused with 429. With small inputs so many take 0.6 GB of Redis' memory, and at 1,000 tasks a second their
+    backlog takes 100 s: most callers have given up by then. A deployment that collects work for the night wants more,
+    and the memory for it."""
 
     max_messages: int = Field(10_000, ge=1)
     """How many messages a task may ever get. They stay in its record, and a later attempt reads all of them."""

@@ -13,6 +13,7 @@ from tailplane.control_plane.counts import Counts
 from tailplane.control_plane.depths import Depth, Depths
 from tailplane.control_plane.lookup import find_task
 from tailplane.control_plane.queue import TaskQueue
+from tailplane.control_plane.queue_bounds import QueueBounds
 from tailplane.control_plane.tracing import enqueuing
 from tailplane.control_plane.validation import InputValidation
 from tailplane.control_plane.workflow_registry import WorkflowRegistry
@@ -62,16 +63,16 @@ class Submitter:
     """Takes tasks of one deployment.
 
     Args:
-        max_queued: how many tasks of one tenant and workflow may wait.
+        bounds: tell how many tasks may wait.
     """
 
     def __init__(
-        self, broker: Broker, queue: TaskQueue, registry: WorkflowRegistry, max_queued: int, counts: Counts
+        self, broker: Broker, queue: TaskQueue, registry: WorkflowRegistry, bounds: QueueBounds, counts: Counts
     ) -> None:
         self._broker = broker
         self._queue = queue
         self._registry = registry
-        self._max_queued = max_queued
+        self._bounds = bounds
         self._counts = counts
         self._depths = Depths(broker.queue)
         self._validation = InputValidation()
@@ -96,7 +97,7 @@ class Submitter:
             if (standing := await self._remembered(tenant, wanted.request)) is not None:
                 return await find_task(self._broker, standing, SUMMARY_FIELDS)
             raise
-        depth = await self._depths.of(tenant, workflow.name, self._max_queued)
+        depth = await self._depths.of(tenant, workflow.name, await self._bounds.of(tenant))
         ref = wanted.task or self._broker.tasks.draw(tenant)
         with depth.joining() as position, enqueuing(ref, workflow.name, wanted.session, wanted.trace) as trace:
             task = NewTask(

@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from tailplane.broker import Backlog, Broker, Outage, WorkerRecord
+from tailplane.broker import Backlog, Broker, Outage, WorkerRecord, workflow_of
 from tailplane.control_plane.periodic import repeat
-from tailplane.protocol.ids import DEFAULT_TENANT
 
 # Seconds for which a look is believed by who asks, and for which the metrics show it when no newer one succeeds.
 FRESH = 1.0
@@ -20,6 +19,9 @@ STALE = 30.0
 EVERY = timedelta(seconds=5)
 # Workflows that are looked at; beyond them a deployment's queues are not told apart in metrics.
 MOST_WORKFLOWS = 1000
+# Queues of tenants other than the default one, and tenants: what lies beyond is not counted.
+MOST_QUEUES = 1000
+MOST_TENANTS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +29,15 @@ class Standing:
     """What one look has found.
 
     Attributes:
-        backlogs: by workflow, of all that workers have registered.
+        backlogs: by workflow, of all that workers have registered: what waits there of all tenants.
         workers: those that hold a lease.
-        dead_letters: failed tasks that nobody has requeued or dropped.
+        dead_letters: by tenant, failed tasks that nobody has requeued or dropped.
         at: when, by the monotonic clock.
     """
 
     backlogs: Mapping[str, Backlog]
     workers: list[WorkerRecord]
-    dead_letters: int
+    dead_letters: Mapping[str, int]
     at: float = field(default_factory=time.monotonic)
 
     @property
@@ -97,10 +99,20 @@ class Survey:
             self._last = looking.result()
 
     async def _look(self) -> Standing:
-        queue = self._broker.queue
+        broker, queue = self._broker, self._broker.queue
         names = list(await queue.workflows())[:MOST_WORKFLOWS]
+        known = set(names)
+        of_tenants = [name for name in await queue.queues(MOST_QUEUES) if workflow_of(name) in known]
+        backlogs = await queue.backlogs([*names, *of_tenants])
+        for name in of_tenants:
+            backlogs[workflow_of(name)] = _together(backlogs[workflow_of(name)], backlogs.pop(name))
+        tenants = (await broker.tenants.names())[:MOST_TENANTS]
         return Standing(
-            backlogs=await queue.backlogs(names),
+            backlogs=backlogs,
             workers=await queue.workers(),
-            dead_letters=await self._broker.catalogue.dead_letter_count(DEFAULT_TENANT),
+            dead_letters=await broker.catalogue.dead_letter_counts(tenants),
         )
+
+
+def _together(one: Backlog, other: Backlog) -> Backlog:
+    return Backlog(one.depth + other.depth, max(one.oldest_s, other.oldest_s))

@@ -50,7 +50,7 @@ async def test_a_due_time_is_queued_and_the_schedule_moves_on(broker: Broker, re
     assert (now.next_ms, now.last_due_ms, now.last_task, now.fired) == (2000, 1000, task.task_id, 1)
     assert now.last_fired_ms is not None
     assert abs(now.last_fired_ms / 1000 - await server_now(redis)) < 5
-    assert await broker.schedules.upcoming(TENANT, 10) == [("hourly", 2000)]
+    assert await broker.schedules.upcoming([TENANT], 10) == {TENANT: [("hourly", 2000)]}
     found = await broker.tasks.read(task)
     assert (found.schedule, found.due_at) == ("hourly", 1.0)
 
@@ -200,11 +200,11 @@ async def test_a_paused_schedule_stays_paused_when_it_is_replaced(broker: Broker
 
     now = await broker.schedules.read(TENANT, "hourly")
     assert (now.is_paused, now.next_ms) == (True, None)
-    assert await broker.schedules.upcoming(TENANT, 10) == []
+    assert await broker.schedules.upcoming([TENANT], 10) == {TENANT: []}
     assert await broker.schedules.resume(now, 6000)
     # Done again, and by who has read it before, nothing changes.
     assert not await broker.schedules.resume(now, 7000)
-    assert await broker.schedules.upcoming(TENANT, 10) == [("hourly", 6000)]
+    assert await broker.schedules.upcoming([TENANT], 10) == {TENANT: [("hourly", 6000)]}
 
 
 async def test_a_schedule_that_has_come_to_its_end_is_due_no_more(broker: Broker) -> None:
@@ -213,7 +213,7 @@ async def test_a_schedule_that_has_come_to_its_end_is_due_no_more(broker: Broker
     await broker.schedules.fire(schedule, last, 1000, await record(broker, schedule, 1000))
 
     assert (await broker.schedules.read(TENANT, "hourly")).next_ms is None
-    assert await broker.schedules.upcoming(TENANT, 10) == []
+    assert await broker.schedules.upcoming([TENANT], 10) == {TENANT: []}
     assert await broker.schedules.names(TENANT, None, 10) == ["hourly"]
 
 

@@ -91,7 +91,7 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "catalogue.note_tasks": ("default", [TASK.task_id]),
     "catalogue.note_gone": ("default", [TASK.task_id]),
     "catalogue.note_dead": (TASK,),
-    "catalogue.dead_letter_count": ("default",),
+    "catalogue.dead_letter_counts": (["default"],),
     "catalogue.dead_letter_ids": ("default", None, 1),
     "catalogue.oldest_dead_letter_ids": ("default", None, 1),
     "catalogue.drop_dead": (TASK, LEASE),

@@ -4,9 +4,10 @@ from datetime import timedelta
 
 from redis.asyncio import Redis
 
-from tailplane.broker import Broker, TaskRef, Terms, strays
+from tailplane.broker import Broker, NewTask, TaskRef, Terms, strays
 from tailplane.broker.parking import Parked
-from tailplane.protocol.ids import TaskId
+from tailplane.protocol import codec
+from tailplane.protocol.ids import TaskId, new_task_id
 from tailplane.protocol.priorities import Priority
 from tailplane.protocol.states import State, Trigger
 
@@ -138,3 +139,13 @@ async def test_a_task_that_waits_for_its_key_is_no_stray_and_a_lost_one_gets_its
     claimed = [claim.task for claim in await deployment.claim(echo=9)]
     assert set(claimed) == {tasks[0], blocked, tasks[3]}
     assert claimed[-1] == tasks[3]
+
+
+async def test_a_stray_of_another_tenant_comes_back_to_its_tenants_queue(deployment: Deployment) -> None:
+    broker, stray = deployment.broker, TaskRef(new_task_id(), "acme")
+    await broker.tasks.create(NewTask(stray, "echo", "7", codec.pack(None)))
+    assert await look(broker, mend=True) == (1, {stray})
+    assert await look(broker) == (1, set())
+    assert await broker.queue.overdue("acme/echo", timedelta(), 9) == [stray]
+    assert await broker.tenants.names() == ["acme", "default"]
+    assert await broker.catalogue.task_ids("acme", None, None, 9) == [stray.task_id]

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from tailplane.broker import Broker, TaskRef
+from tailplane.broker import Broker, TaskRef, TenantRecord
 from tailplane.control_plane import Settings
 from tailplane.protocol.events import unpack_payload
-from tailplane.protocol.ids import EntryId, TaskId
+from tailplane.protocol.ids import EntryId, TaskId, new_task_id
 
 LIMIT = 2
 KEY = {"Idempotency-Key": "order 67"}
@@ -79,6 +79,19 @@ async def test_a_known_request_is_answered_when_the_queue_is_full(http: Any, fle
     again = await http.post("/v1/tasks", json={"workflow": "echo"}, headers=KEY)
 
     assert (again.status_code, again.json()) == (202, first.json())
+
+
+async def test_a_tenants_own_bound_goes_before_the_deployments(http: Any, broker: Broker, submit: Any) -> None:
+    await broker.tenants.set_limits(TenantRecord("default", max_queued=LIMIT - 1))
+    await submit()
+    problem = (await http.post("/v1/tasks", json={"workflow": "echo"})).json()
+    assert (problem["code"], problem["limit"]) == ("queue_full", LIMIT - 1)
+
+
+async def test_what_waits_of_another_tenant_is_not_counted(fleet: Any, broker: Broker, submit: Any) -> None:
+    for _ in range(LIMIT):
+        await broker.queue.enqueue(TaskRef(new_task_id(), "acme"), "echo")
+    assert [await submit() for _ in range(LIMIT)]
 
 
 async def test_another_workflow_s_queue_is_its_own(http: Any, full: Any, submit: Any) -> None:

@@ -241,3 +241,37 @@ async def test_a_key_that_nobody_leaves_lets_in_what_a_higher_limit_has_room_for
     await enqueue(3, "b")
     assert await keeper.admit() == 2
     assert len((await broker.queue.claim(worker, 9, {"a": 9})).taken) == 2
+
+
+async def test_tasks_of_each_tenant_expire(broker: Broker, queue: TaskQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(housekeeping, "TENANTS_AT_ONCE", 2)
+    broker = in_a_hurry(broker)
+    await _register(broker)
+    tasks = [TaskRef(new_task_id(), f"t{n}") for n in range(5)]
+    for task in tasks:
+        await broker.tasks.create(NewTask(task, "a", "1", codec.pack(None)))
+        await queue.enqueue_job("a", _job_id=task.member)
+    while not all([await broker.queue.overdue(name, SOON, 1) for name in await broker.queue.queues(9)]):
+        pass
+    keeper = Housekeeper(broker)
+    # Two queues a round, in turn.
+    assert [await keeper.end_overdue() for _ in range(3)] == [2, 2, 1]
+    assert {record.state for record in [await broker.tasks.read(task) for task in tasks]} == {State.EXPIRED}
+    assert await keeper.end_overdue() == 0
+
+
+async def test_what_is_gone_of_each_tenant_is_forgotten_in_turn(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(housekeeping, "TENANTS_AT_ONCE", 2)
+    tenants = [f"t{n}" for n in range(5)]
+    for tenant in tenants:
+        await broker.tenants.note(tenant)
+        await broker.catalogue.note_tasks(tenant, [new_task_id()])
+        await broker.redis.zadd(broker.keys.dead(tenant), {new_task_id(): 0})
+    keeper = Housekeeper(broker)
+    # The default one is a tenant, too, and has none.
+    assert sum([await keeper.forget_gone() for _ in range(3)]) == 5
+    assert sum([await keeper.forget_gone_letters() for _ in range(3)]) == 5
+    assert await broker.catalogue.dead_letter_counts(tenants) == dict.fromkeys(tenants, 0)
+    assert [await broker.catalogue.task_ids(tenant, None, None, 1) for tenant in tenants] == [[]] * 5

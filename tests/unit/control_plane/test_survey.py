@@ -1,13 +1,15 @@
 """One look at the deployment serves all who ask, and old figures are not shown."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
-from tailplane.broker import Broker
+from tailplane.broker import Broker, TaskRef, WorkerRecord, WorkflowRecord
 from tailplane.control_plane import survey as survey_module
 from tailplane.control_plane.survey import Standing, Survey
 from tailplane.protocol.errors import StoreUnavailable
+from tailplane.protocol.ids import new_task_id, new_worker_id
 
 
 class Counted(Survey):
@@ -48,7 +50,7 @@ async def test_who_goes_away_takes_the_look_from_nobody(survey: Counted) -> None
     first, second = (asyncio.ensure_future(survey.standing()) for _ in range(2))
     await asyncio.sleep(0)
     first.cancel()
-    assert (await second).dead_letters == 0
+    assert (await second).dead_letters == {"default": 0}
     assert survey.looks == 1
 
 
@@ -59,3 +61,19 @@ async def test_an_old_look_is_repeated_and_not_shown(survey: Counted, monkeypatc
     assert survey.latest is None
     await survey.standing()
     assert survey.looks == 2
+
+
+async def test_what_waits_and_what_failed_is_counted_of_all_tenants(survey: Counted, broker: Broker) -> None:
+    flow = WorkflowRecord("a", "1", "", {}, None, 1, None)
+    worker = WorkerRecord(new_worker_id(), "host", 1, "1", ["a"], 1, 0)
+    await broker.queue.register(worker, [flow], timedelta(minutes=1))
+    for tenant, count in (("default", 1), ("acme", 2), ("blue", 3)):
+        await broker.tenants.note(tenant)
+        for _ in range(count):
+            await broker.queue.enqueue(TaskRef(new_task_id(), tenant), "a")
+            await broker.catalogue.note_dead(TaskRef(new_task_id(), tenant))
+    # Of what nobody has registered nothing is told.
+    await broker.queue.enqueue(TaskRef(new_task_id(), "acme"), "unknown")
+    found = await survey.standing()
+    assert {name: backlog.depth for name, backlog in found.backlogs.items()} == {"a": 6}
+    assert found.dead_letters == {"acme": 2, "blue": 3, "default": 1}

@@ -6,6 +6,7 @@ from tailplane.control_plane.access import GuardedRoute, needs
 from tailplane.control_plane.answers import answer
 from tailplane.control_plane.documents import also_msgpack, problems
 from tailplane.control_plane.forms import Fleet, WorkerList, WorkflowList, fleet_form, worker_form, workflow_form
+from tailplane.control_plane.parameters import tenant_of
 from tailplane.control_plane.services import services_of
 from tailplane.protocol.scopes import Scope
 
@@ -32,4 +33,4 @@ async def list_workers(request: Request) -> Response:
 @needs(Scope.ADMIN)
 async def get_fleet(request: Request) -> Response:
     """Tell what waits for each workflow, which workers there are, and how many dead letters."""
-    return answer(request, fleet_form(await services_of(request).survey.standing()))
+    return answer(request, fleet_form(await services_of(request).survey.standing(), tenant_of(request)))
