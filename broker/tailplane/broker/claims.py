@@ -115,6 +115,7 @@ class Claims:
         empty: tenant and workflow of queues that have no tasks any more.
         waiting: tenants for which there was no slot left.
         held_up: tenants that wait for room of a workflow that has a bound of its own, each with one such workflow.
+        passed_over: tenants that were not looked at, since others took all there was before their turn.
     """
 
     taken: list[Claim]
@@ -123,6 +124,7 @@ class Claims:
     empty: Sequence[tuple[str, str]] = ()
     waiting: Sequence[str] = ()
     held_up: Mapping[str, str] = field(default_factory=dict)
+    passed_over: Sequence[str] = ()
 
 
 def ask(
@@ -158,7 +160,7 @@ def read_reply(reply: Sequence[Any]) -> Claims:
     """Return what `claim.lua` says to a worker that has a lease."""
     if reply[0] == b"turned":
         return Claims([], timedelta(), _read_turned(reply))
-    _, next_ms, empty, waiting, held_up, *rows = reply
+    _, next_ms, empty, waiting, held_up, passed_over, *rows = reply
     claims = [
         Claim(TaskRef.from_member(member), workflow.decode(), timedelta(milliseconds=waited), bool(has_terms))
         for member, workflow, waited, has_terms in zip(rows[::4], rows[1::4], rows[2::4], rows[3::4], strict=True)
@@ -170,6 +172,7 @@ def read_reply(reply: Sequence[Any]) -> Claims:
         [_split(name.decode()) for name in empty],
         [name.decode() for name in waiting],
         {name.decode(): workflow.decode() for name, workflow in zip(held_up[::2], held_up[1::2], strict=True)},
+        [name.decode() for name in passed_over],
     )
 
 

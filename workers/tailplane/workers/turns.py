@@ -144,7 +144,10 @@ class Turns:
         """
         self._claims += 1
         now, counts = self._clock(), Counter(claim.task.tenant for claim in claims.taken)
+        passed_over = set(claims.passed_over)
         for turn in order.turns:
+            if turn.tenant in passed_over:
+                continue
             tenant, count = self._tenants[turn.tenant], counts[turn.tenant]
             tenant.looked, tenant.is_waiting = self._claims, turn.tenant in claims.waiting
             tenant.held_up_by = claims.held_up.get(turn.tenant)

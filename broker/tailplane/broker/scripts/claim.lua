@@ -16,7 +16,8 @@
 -- tenants as `workflow/tenant`, tenants, what the registry has of each}: there are queues of which it does not know, and
 -- nothing was done; or {'claimed', ms until the next one is due; 0: look again at once, there is more; or -1,
 -- queues that are empty, tenants for which there was no slot left, tenants that wait for room of a workflow, each with its
--- name, then member, workflow, ms since due, 1: it has terms, or counts for a bound, 0: neither, ...}.
+-- name, tenants that were not looked at: others had less, then member, workflow, ms since due, 1: it has terms, or counts
+-- for a bound, 0: neither, ...}.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local lease = redis.call('ZSCORE', KEYS[6], ARGV[1])
@@ -49,17 +50,63 @@ local function turned(version)
 end
 
 -- Most deployments have no other tenants, neither terms nor bounds, and no task but of the middle class: one look tells.
-local special = {}
+local special, any_bound = {}, ARGV[of_tenants + 5] ~= '0'
 for k = 9, #KEYS, 4 do
   special[#special + 1], special[#special + 2] = KEYS[k], KEYS[k + 2]
 end
+for f = 1, flow_count do any_bound = any_bound or ARGV[11 + 3 * (f - 1)] ~= '0' end
 local found = redis.call('EXISTS', KEYS[1], KEYS[3], KEYS[5], unpack(special))
 local version = found > 0 and tonumber(redis.call('ZSCORE', KEYS[5], '~') or 0) or 0
 if known ~= '' and tonumber(known) ~= version then
   return turned(version)
 end
-local is_plain = found == (version > 0 and 1 or 0)
 local is_all = ARGV[5] == '1' and known ~= ''
+
+-- Do what the rest does, where all that it minds is not there: with a fraction of its work.
+local function take_plainly()
+  local queues, next_due, taken, reply, held = {}, -1, 0, {'claimed', -1, {}, {}, {}, {}}, {}
+  for f = 1, flow_count do
+    local k, left = 10 + 4 * (f - 1), math.min(free, tonumber(ARGV[10 + 3 * (f - 1)]))
+    local rows = redis.call('ZRANGE', KEYS[k], 0, left, 'WITHSCORES')
+    local due = tonumber(rows[2])
+    if due and due <= now then
+      queues[#queues + 1] = {name = ARGV[9 + 3 * (f - 1)], key = k, left = left, rows = rows, at = 1, due = due}
+    else
+      if due and (next_due < 0 or due - now < next_due) then next_due = due - now end
+      if is_all then redis.call('DEL', KEYS[k + 2]) end
+    end
+  end
+  while taken < free do
+    local best
+    for _, each in ipairs(queues) do
+      if each.left > 0 and each.due and (not best or each.due < best.due
+          or (each.due == best.due and each.rows[each.at] < best.rows[best.at])) then best = each end
+    end
+    if not best then break end
+    local member, r = best.rows[best.at], #reply
+    held[#held + 1], held[#held + 2] = member, best.name
+    reply[r + 1], reply[r + 2], reply[r + 3], reply[r + 4] = member, best.name, now - best.due, 0
+    taken, best.left, best.at = taken + 1, best.left - 1, best.at + 2
+    best.due = tonumber(best.rows[best.at + 1])
+    if best.due and best.due > now then
+      if next_due < 0 or best.due - now < next_due then next_due = best.due - now end
+      best.due = nil
+    end
+  end
+  for _, each in ipairs(queues) do
+    local gone = {}
+    for i = 1, each.at - 2, 2 do gone[#gone + 1] = each.rows[i] end
+    if #gone > 0 then redis.call('ZREM', KEYS[each.key], unpack(gone)) end
+  end
+  if taken > 0 then redis.call('HSET', KEYS[7], unpack(held)) end
+  reply[2] = next_due
+  return reply
+end
+
+if found == 0 and tenant_count == 1 and not any_bound then
+  return take_plainly()
+end
+local is_plain = found == (version > 0 and 1 or 0)
 local any_terms = not is_plain and redis.call('EXISTS', KEYS[1]) == 1
 local any_holders = not is_plain and redis.call('EXISTS', KEYS[3]) == 1
 local next_due = -1
@@ -124,18 +171,22 @@ for f = 1, flow_count do
 end
 for t = 1, tenant_count do
   local a = of_tenants + 1 + 5 * (t - 1)
-  local bound = tonumber(ARGV[a + 4])
   tenants[t] = {
     name = ARGV[a], at = tonumber(ARGV[a + 1]), cost = tonumber(ARGV[a + 2]), before = tonumber(ARGV[a + 3]),
-    bound = bound, left = room_of('//' .. ARGV[a], bound, free), lines = {}
+    bound = tonumber(ARGV[a + 4]), queues = {}, lines = {}
   }
 end
 -- Of many tenants none is likely to get all there is: more of its tasks are looked at when they are needed.
 local share = tenant_count == 1 and free or math.max(4, math.ceil(free / tenant_count))
 for q = 1, queue_count do
-  local k, a = 9 + 4 * (q - 1), of_queues + 1 + 2 * (q - 1)
-  local flow, tenant = flows[tonumber(ARGV[a])], tenants[tonumber(ARGV[a + 1])]
-  local name = tenant.name == 'default' and flow.name or tenant.name .. '/' .. flow.name
+  local a = of_queues + 1 + 2 * (q - 1)
+  local queues = tenants[tonumber(ARGV[a + 1])].queues
+  queues[#queues + 1] = 9 + 4 * (q - 1)
+  queues[#queues + 1] = flows[tonumber(ARGV[a])]
+end
+
+-- Look at one of a tenant's queues; how many of its tasks were seen.
+local function look(tenant, name, k, flow)
   local page, count = math.min(flow.left, share), 0
   for class = is_plain and 1 or 0, is_plain and 1 or 2 do
     local rows = redis.call('ZRANGE', KEYS[k + class], 0, page, 'WITHSCORES')
@@ -157,20 +208,31 @@ for q = 1, queue_count do
       note_due(due)
     end
   end
-  if count == 0 and tenant.name ~= 'default' then
-    if not any_terms or redis.call('ZLEXCOUNT', KEYS[2], '[' .. name .. '\n', '(' .. name .. '\11') == 0 then
-      redis.call('ZREM', KEYS[5], flow.name .. '/' .. tenant.name)
-      empty[#empty + 1] = name
+  return count
+end
+
+-- Look at a tenant's queues, and take off those that are empty.
+local function look_at(tenant)
+  tenant.is_seen, tenant.left = true, room_of('//' .. tenant.name, tenant.bound, free)
+  for q = 1, #tenant.queues, 2 do
+    local k, flow = tenant.queues[q], tenant.queues[q + 1]
+    local is_default = tenant.name == 'default'
+    local name = is_default and flow.name or tenant.name .. '/' .. flow.name
+    if look(tenant, name, k, flow) == 0 and not is_default then
+      if not any_terms or redis.call('ZLEXCOUNT', KEYS[2], '[' .. name .. '\n', '(' .. name .. '\11') == 0 then
+        redis.call('ZREM', KEYS[5], flow.name .. '/' .. tenant.name)
+        empty[#empty + 1] = name
+      end
     end
   end
 end
-for _, flow in ipairs(flows) do
-  -- Nobody need come for them; whose end makes room rings again.
-  if is_all and (flow.is_idle or flow.is_full) then redis.call('DEL', KEYS[flow.bell]) end
-end
 
-local reply, held, holders, counts, limits = {'claimed', 0, empty, {}, {}}, {}, {}, {}, {}
+local reply, held, holders, counts, limits = {'claimed', 0, empty, {}, {}, {}}, {}, {}, {}, {}
 local taken, blocked = 0, 0
+
+local function hold(key, member)
+  holders[#holders + 1], holders[#holders + 2] = 0, key .. '\n' .. member .. '\n' .. worker
+end
 
 -- Hold a task for the worker. Queued a second time while it was running here its place is overwritten, and what that held
 -- is let go.
@@ -180,16 +242,13 @@ local function take(member, tenant, line, key, limit)
     local _, holds = read_held(redis.call('HGET', KEYS[7], member) or '')
     if holds and holds ~= key then redis.call('ZREM', KEYS[3], holds .. '\n' .. member .. '\n' .. worker) end
   end
-  local function hold(name)
-    holders[#holders + 1], holders[#holders + 2] = 0, name .. '\n' .. member .. '\n' .. worker
-  end
   if key then
     counts[key] = counts[key] + 1
     note_key(key, line.name, limit)
-    hold(key)
+    hold(key, member)
   end
-  if flow.bound > 0 then hold('/' .. flow.name) end
-  if tenant.bound > 0 then hold('//' .. tenant.name) end
+  if flow.bound > 0 then hold('/' .. flow.name, member) end
+  if tenant.bound > 0 then hold('//' .. tenant.name, member) end
   held[#held + 1], held[#held + 2] = member, key and line.name .. '\n' .. key or line.name
   flow.left, tenant.left = flow.left - 1, tenant.left - 1
   tenant.before, tenant.at = tenant.before + 1, tenant.at + tenant.cost
@@ -199,10 +258,12 @@ end
 while taken < free and blocked < 500 do
   local tenant
   for _, each in ipairs(tenants) do
-    if each.left > 0 and not each.is_done and (not tenant or each.at < tenant.at) then tenant = each end
+    if not each.is_done and (not tenant or each.at < tenant.at) then tenant = each end
   end
   if not tenant then break end
-  local best, member, due = pick(tenant)
+  if not tenant.is_seen then look_at(tenant) end
+  local best, member, due
+  if tenant.left > 0 then best, member, due = pick(tenant) end
   if best then
     local said = best.terms and best.terms[(best.at + 1) / 2]
     best.at, best.seen = best.at + 2, best.seen + 1
@@ -245,7 +306,16 @@ local function note_rest(tenant)
   end
 end
 for _, tenant in ipairs(tenants) do
-  if tenant_count > 1 or tenant.bound > 0 then note_rest(tenant) end
+  if not tenant.is_seen then
+    is_all = false
+    reply[6][#reply[6] + 1] = tenant.name
+  elseif tenant_count > 1 or tenant.bound > 0 then
+    note_rest(tenant)
+  end
+end
+for _, flow in ipairs(flows) do
+  -- Nobody need come for them; whose end makes room rings again.
+  if is_all and (flow.is_idle or flow.is_full) then redis.call('DEL', KEYS[flow.bell]) end
 end
 for _, line in ipairs(lines) do
   if line.seen > 0 then redis.call('ZREM', KEYS[line.key], unpack(line.gone)) end
