@@ -93,12 +93,14 @@ class Catalogue:
         """
         found = await self.session(tenant, session)
         key = self.keys.session(tenant, session)
-        # It may have expired since it was read: what is written then must go, too.
         await self._all_or_nothing(
             ("HSET", key, "closed", "1"),
-            ("PEXPIRE", key, _ms(SESSION_IDLE)),
+            # It may have expired, and be new: what is written then must go, too.
+            ("PEXPIRE", key, _ms(SESSION_IDLE), "NX"),
+            # A task of it may need it for longer.
+            ("PEXPIRE", key, _ms(SESSION_IDLE), "GT"),
             # Whoever reads the session must find its tasks for as long as the session itself.
-            ("PEXPIRE", self.keys.session_joins(tenant, session), _ms(SESSION_IDLE)),
+            ("PEXPIRE", self.keys.session_joins(tenant, session), _ms(SESSION_IDLE), "GT"),
             ("PUBLISH", self.keys.joined(tenant, session), ""),
         )
         return SessionRecord(found.session_id, tenant, found.created_at, True, found.metadata)

@@ -42,7 +42,7 @@ deployment's prefix. A `<queue>` is a workflow of the default tenant, or `<tenan
                                                                                               pause, resume
     <prefix>:{queue}:schedules:<tenant>    zset     none; names                               schedule
     <prefix>:{queue}:schedules-due:<tenant>  zset   none; those that have a next due time     as the schedule's
-    <prefix>:{queue}:session:<tenant>:<s>  hash     session's idle time                       sessions, enqueue
+    <prefix>:{queue}:session:<tenant>:<s>  hash     session's idle time                       sessions, enqueue, park
     <prefix>:{queue}:session-tasks:<tenant>:<s>  zset  as the session's                       enqueue
     <prefix>:{queue}:session-joins:<tenant>:<s>  stream  as the session's                     enqueue
     <prefix>:{queue}:session-state:<tenant>:<s>  hash  session's idle time                    set_state, enqueue

@@ -12,8 +12,9 @@ from tailplane.broker import scripts
 from tailplane.broker.claims import Claim
 from tailplane.broker.keys import Keys, TaskRef, queue_name
 from tailplane.broker.moves import move
+from tailplane.broker.queue import SESSION_IDLE, SESSION_WAIT
 from tailplane.broker.wire import Wire, raise_refusals
-from tailplane.protocol.ids import WorkerId
+from tailplane.protocol.ids import SessionId, WorkerId
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +48,27 @@ class Parking:
     wire: Wire
     keys: Keys
 
-    async def park(self, worker: WorkerId, claim: Claim, until: float | None) -> bool:
+    async def park(self, worker: WorkerId, claim: Claim, until: float | None, session: SessionId | None = None) -> bool:
         """Park a task that a worker holds; return False if it holds it no more.
 
         Args:
             until: when it is to run again in any case, in seconds since the epoch by the server's clock; None: never.
+            session: which the task belongs to: it stays for as long, up to 30 days.
         """
         parked = Parked(claim.task, claim.workflow)
         # Also of a time that is too far away to be a number.
         score = "inf" if until is None or math.isinf(until * 1000) else math.ceil(until * 1000)
-        names = [self.keys.running(worker), self.keys.parked]
-        args = [claim.task.member, worker, parked.place, score]
+        tenant, of = claim.task.tenant, session or SessionId("-")
+        names = [
+            self.keys.running(worker),
+            self.keys.parked,
+            self.keys.session(tenant, of),
+            self.keys.session_tasks(tenant, of),
+            self.keys.session_joins(tenant, of),
+            self.keys.session_state(tenant, of),
+        ]
+        idle, longest = (int(each.total_seconds() * 1000) for each in (SESSION_IDLE, SESSION_WAIT))
+        args = [claim.task.member, worker, parked.place, score, idle if session else 0, longest]
         return bool(await move(self.wire, self.keys, scripts.PARK, names, args, [claim.queue]))
 
     async def unpark(self, parked: Parked) -> bool:

@@ -33,7 +33,9 @@ from tailplane.protocol.errors import QueueFull, SessionClosed, SessionNotFound,
 from tailplane.protocol.ids import SessionId, TaskId, WorkerId
 
 REQUEST_MEMORY = timedelta(hours=24)
+# How long a session stays after its last task was due, and for how long at the most for one that waits.
 SESSION_IDLE = timedelta(hours=24)
+SESSION_WAIT = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,7 @@ class Queue(Looks):
                 _ms(delay),
                 memory,
                 _ms(request.kept if request else REQUEST_MEMORY),
-                _ms(SESSION_IDLE) if session else 0,
+                _ms(SESSION_IDLE + delay) if session else 0,
                 limit or 0,
                 requeue_of or "",
                 queue,

@@ -90,7 +90,8 @@ class SessionStates:
         """
         expected = "" if version is None else version
         arguments = [check_key(key), packed, expected, MAX_KEYS, _ms(SESSION_IDLE), call]
-        match await scripts.SET_STATE.run(self.wire, [self._key(ref)], arguments):
+        keys = [self._key(ref), self.keys.session(ref.tenant, ref.session_id)]
+        match await scripts.SET_STATE.run(self.wire, keys, arguments):
             case [b"set", made]:
                 return int(made)
             case [b"conflict", found]:

@@ -1,6 +1,9 @@
 """Who has joined a session: numbered without holes, told of, and nobody after it was closed."""
 
 import asyncio
+from datetime import timedelta
+
+import pytest
 
 from tailplane.broker import Broker, Join, SessionRef, TaskRef
 from tailplane.protocol.ids import new_session_id
@@ -52,6 +55,48 @@ async def test_a_session_that_never_was_is_not_there(broker: Broker) -> None:
     ref = SessionRef(new_session_id())
     assert not (await broker.joins.newest(ref)).is_there
     assert [look.is_there for look in await broker.joins.look([(ref, 1, 1)])] == [False]
+
+
+async def left(broker: Broker, ref: SessionRef) -> list[int]:
+    """Return for how many hours each part of a session is kept."""
+    keys, tenant, session = broker.keys, ref.tenant, ref.session_id
+    parts = keys.session, keys.session_tasks, keys.session_joins, keys.session_state
+    return [round(await broker.redis.pttl(key(tenant, session)) / 3600_000) for key in parts]
+
+
+async def test_a_session_stays_for_a_task_that_is_delayed(deployment: Deployment) -> None:
+    broker, ref = deployment.broker, await open_session(deployment.broker)
+    await broker.states.set(ref, "key", b"\xc0", None, "call")
+    await join(deployment, ref)
+    assert await left(broker, ref) == [24] * 4
+    delayed = await deployment.create()
+    await broker.queue.enqueue(delayed, "echo", delay=timedelta(hours=72), session=ref.session_id)
+    assert await left(broker, ref) == [96] * 4
+    # What comes later and is due earlier takes nothing from it, nor does its end.
+    await join(deployment, ref)
+    await broker.states.set(ref, "key", b"\xc0", None, "another call")
+    await broker.catalogue.close_session(ref.tenant, ref.session_id)
+    assert await left(broker, ref) == [96] * 4
+
+
+@pytest.mark.parametrize(("hours", "kept"), [(0.0, 24), (48.0, 72), (None, 744), (1e6, 744)])
+async def test_a_session_stays_for_a_task_that_waits(deployment: Deployment, hours: float | None, kept: int) -> None:
+    broker, ref = deployment.broker, await open_session(deployment.broker)
+    await deployment.register()
+    await broker.states.set(ref, "key", b"\xc0", None, "call")
+    await join(deployment, ref)
+    (claim,) = await deployment.claim()
+    until = None if hours is None else await broker.queue.now_ms() / 1000 + hours * 3600
+    assert await broker.parking.park(deployment.worker, claim, until, ref.session_id)
+    assert await left(broker, ref) == [kept] * 4
+
+
+async def test_a_state_that_is_set_while_a_session_stays_for_longer_stays_as_long(deployment: Deployment) -> None:
+    broker, ref = deployment.broker, await open_session(deployment.broker)
+    delayed = await deployment.create()
+    await broker.queue.enqueue(delayed, "echo", delay=timedelta(hours=72), session=ref.session_id)
+    await broker.states.set(ref, "key", b"\xc0", None, "call")
+    assert (await left(broker, ref))[3] == 96
 
 
 async def test_joining_and_closing_ring(deployment: Deployment) -> None:

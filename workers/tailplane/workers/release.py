@@ -65,10 +65,11 @@ class Release:
             known: how many messages the attempt knew of.
         """
         broker, task = self._platform.broker, self._claim.task
+        session = self.record.session_id if self.record else None
         while not self._is_lost():
             try:
                 # Whatever it says: it may have done it when its reply was lost. What is not parked is not unparked.
-                await broker.parking.park(self._platform.worker, self._claim, until)
+                await broker.parking.park(self._platform.worker, self._claim, until, session)
                 # Who delivers looks among the parked, after the message is there: one that came before this task was
                 # parked is seen by this look, one that comes after is seen by him. Should we die in between, whoever
                 # looks after the parked finds it.

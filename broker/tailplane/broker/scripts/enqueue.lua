@@ -4,7 +4,7 @@
 --       9 index of the session's tasks (zset)   10 dead letters (zset)   11-13 due of each class (zsets)
 --       14 doorbell (list)   15 who joined the session (stream)   16 the session's state (hash)
 -- ARGV  1 member   2 task id   3 delay, ms   4 what the request made, or '': no idempotency key   5 its TTL, ms
---       6 the session's idle TTL, ms; 0: no session   7 how many tasks may wait in the queue; 0: any number
+--       6 how long the session stays at least, ms; 0: no session   7 how many tasks may wait in the queue; 0: any number
 --       8 the dead letter that this task does again, which leaves the list; '': none   9 queue
 --       10 class   11 key; '': none   12 how many tasks of the key may run at once: from now on, for all of them
 --       13 channel that rings for who reads the session
@@ -36,7 +36,10 @@ if ARGV[6] ~= '0' then
   if redis.call('ZADD', KEYS[9], 0, ARGV[2]) == 1 then
     redis.call('XADD', KEYS[15], '0-*', 't', ARGV[2])
   end
-  for _, place in ipairs({8, 9, 15, 16}) do redis.call('PEXPIRE', KEYS[place], ARGV[6]) end
+  for _, place in ipairs({8, 9, 15, 16}) do
+    -- Another task may need it for longer.
+    if redis.call('PTTL', KEYS[place]) < tonumber(ARGV[6]) then redis.call('PEXPIRE', KEYS[place], ARGV[6]) end
+  end
   redis.call('PUBLISH', ARGV[13], '')
 end
 if ARGV[4] ~= '' then

@@ -1,5 +1,5 @@
 -- Set a key of a session's state, if it has the version that the caller knows.
--- KEYS  1 the session's state (hash)
+-- KEYS  1 the session's state (hash)   2 the session (hash)
 -- ARGV  1 key   2 value, msgpack   3 version that it must have, 0: none yet; '': any   4 how many keys there may be
 --       5 idle TTL, ms   6 what tells this call from others
 -- A field holds `<version> <call> <value>`. A call that comes again, because its reply was lost, changes nothing.
@@ -22,5 +22,6 @@ if not found and count >= tonumber(ARGV[4]) then
 end
 -- Put together like this: `format` would cut a short value at its first zero byte.
 redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f ', version + 1) .. ARGV[6] .. ' ' .. ARGV[2])
-redis.call('PEXPIRE', KEYS[1], ARGV[5])
+-- It goes with the session at the earliest, which may stay for a task that is delayed or waits.
+redis.call('PEXPIRE', KEYS[1], string.format('%.0f', math.max(ARGV[5], redis.call('PTTL', KEYS[2]))))
 return {'set', version + 1}
