@@ -16,6 +16,7 @@ LASTING = {
     r"[^:]+:\{queue\}:tasks:[^:]+": "the index of tasks: members leave when their records have gone",
     r"[^:]+:\{queue\}:dead:[^:]+": "the list of failed tasks: members leave when requeued, dropped or found gone",
     r"[^:]+:\{queue\}:gone:[^:]+": "tasks whose retention has passed: trimmed by age",
+    r"[^:]+:\{queue\}:turns": "tenants' queues that have tasks: members leave when found empty; and a version",
 }
 _TASK_KEY = re.compile(r"[^:]+:[^:]+:(?:task|stream):\{(.+)\}")
 _HOUR_MS = 3600 * 1000
