@@ -22,6 +22,7 @@ from tailplane.control_plane.first_key import NoKeys, wait_for_keys
 from tailplane.control_plane.fleet import FleetMinder
 from tailplane.control_plane.housekeeping import Housekeeper
 from tailplane.control_plane.hub import Hub
+from tailplane.control_plane.open_streams import OpenStreams
 from tailplane.control_plane.parked import ParkedMinder
 from tailplane.control_plane.queue import TaskQueue, open_queue
 from tailplane.control_plane.queue_bounds import QueueBounds
@@ -152,6 +153,7 @@ def _build(
         doorkeeper=Doorkeeper(broker, settings),
         hub=Hub(broker, counts),
         rosters=Rosters(broker),
+        streams=OpenStreams(),
         ends=ends,
         registry=registry,
         submitter=submitter,

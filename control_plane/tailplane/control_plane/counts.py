@@ -40,7 +40,7 @@ class Counts:
         self.entries = self.entry_bytes = 0
         self.arrival = Histogram(_FAST)
         self.handover = Histogram(_FAST)
-        self.ended: Counter[tuple[str, ...]] = Counter({(why,): 0 for why in ("end", "left", "drain", "gone")})
+        self.ended: Counter[tuple[str, ...]] = Counter({(why,): 0 for why in ("end", "left", "drain", "cut", "gone")})
         self.gaps = self.slow = 0
 
     def note_request(self, method: str, route: str, status: int, seconds: float) -> None:

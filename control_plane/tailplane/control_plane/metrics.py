@@ -189,7 +189,7 @@ ROWS: list[Row[Services]] = [
         "tailplane_streams_ended_total",
         "counter",
         "Streaming responses that ended: with the stream (end), because the client left, because this control plane "
-        "drains, or because the stream was removed (gone).",
+        "drains, because the caller's credential ended (cut), or because the stream was removed (gone).",
         lambda services: dict(services.counts.ended),
         ("why",),
     ),

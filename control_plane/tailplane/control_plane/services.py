@@ -1,7 +1,7 @@
 """What the routers work with: built by `app.create_app`, found through the request. No globals."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tailplane.broker import Broker, SessionRef, TaskRef
+from tailplane.control_plane.access import caller_of
 from tailplane.control_plane.cancel import Canceller
 from tailplane.control_plane.clock import Clock
 from tailplane.control_plane.counts import Counts
@@ -18,13 +19,14 @@ from tailplane.control_plane.ends import Ends
 from tailplane.control_plane.fleet import FleetMinder
 from tailplane.control_plane.housekeeping import Housekeeper
 from tailplane.control_plane.hub import Hub
+from tailplane.control_plane.open_streams import OpenStreams, Place
 from tailplane.control_plane.parked import ParkedMinder
 from tailplane.control_plane.rosters import Rosters
 from tailplane.control_plane.scheduler import Scheduler
 from tailplane.control_plane.schedules import Schedules
 from tailplane.control_plane.session_streaming import stream_session
 from tailplane.control_plane.settings import Settings
-from tailplane.control_plane.streaming import stream_events
+from tailplane.control_plane.streaming import EventStream, stream_events
 from tailplane.control_plane.submit import Submitter
 from tailplane.control_plane.survey import Survey
 from tailplane.control_plane.workflow_registry import WorkflowRegistry
@@ -37,6 +39,7 @@ class Services:
     """The parts of one control plane.
 
     Attributes:
+        streams: those that are open here.
         clock: what timers go by; all control planes of a deployment have the same.
         leaving: set when nobody should send anything new; some time before `drain`, or never.
         drain: set when the process is about to stop: whatever waits should end.
@@ -47,6 +50,7 @@ class Services:
     doorkeeper: Doorkeeper
     hub: Hub
     rosters: Rosters
+    streams: OpenStreams
     ends: Ends
     registry: WorkflowRegistry
     submitter: Submitter
@@ -67,28 +71,48 @@ class Services:
         self, request: Request, task: TaskRef, position: Position, headers: Mapping[str, str] | None = None
     ) -> Response:
         """Return the response that streams a task from a position on."""
-        return await stream_events(
+        return await self._placed(
             request,
-            self.hub,
-            task,
-            position=position,
-            keep_alive=self.settings.keep_alive,
-            drain=self.drain,
-            headers=headers,
+            lambda place: stream_events(
+                request,
+                self.hub,
+                task,
+                position=position,
+                keep_alive=self.settings.keep_alive,
+                drain=self.drain,
+                place=place,
+                headers=headers,
+            ),
         )
 
     async def stream_session(self, request: Request, session: SessionRef, position: SessionPosition) -> Response:
         """Return the response that streams the tasks of a session from a position on."""
-        return await stream_session(
+        return await self._placed(
             request,
-            self.hub,
-            self.rosters,
-            self.broker,
-            session,
-            position=position,
-            keep_alive=self.settings.keep_alive,
-            drain=self.drain,
+            lambda place: stream_session(
+                request,
+                self.hub,
+                self.rosters,
+                self.broker,
+                session,
+                position=position,
+                keep_alive=self.settings.keep_alive,
+                drain=self.drain,
+                place=place,
+            ),
         )
+
+    async def _placed(self, request: Request, open_stream: Callable[[Place], Awaitable[Response]]) -> Response:
+        """Return what a stream answers, which has a place in the register from before it is opened until its end."""
+        place = self.streams.enter(caller_of(request))
+        try:
+            response = await open_stream(place)
+        except BaseException:
+            place.leave()
+            raise
+        if not isinstance(response, EventStream):
+            place.leave()
+        return response
 
 
 def services_of(request: Request) -> Services:

@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from tailplane.broker import Broker, Join, SessionRef, TaskRef
 from tailplane.control_plane.hub import Hub
+from tailplane.control_plane.open_streams import Place
 from tailplane.control_plane.rosters import Roster, Rosters
 from tailplane.control_plane.session_reader import MOST_OPEN, SessionReader
 from tailplane.control_plane.streaming import EventStream, format_of
@@ -29,6 +30,7 @@ async def stream_session(
     position: SessionPosition,
     keep_alive: timedelta,
     drain: asyncio.Event,
+    place: Place,
 ) -> Response:
     """Return the response that streams a session from `position` on; 204 where nothing can follow it.
 
@@ -43,7 +45,8 @@ async def stream_session(
     if reader.is_all_shown and is_behind:
         await reader.close()
         return Response(status_code=204)
-    return EventStream(reader, form, keep_alive, drain, {"tailplane-session-id": session.session_id}, hub.counts)
+    named = {"tailplane-session-id": session.session_id}
+    return EventStream(reader, form, keep_alive, drain, named, hub.counts, place)
 
 
 async def open_session(

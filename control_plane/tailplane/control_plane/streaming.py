@@ -1,7 +1,8 @@
 """The response that streams a task's events: a plain ASGI response that sends what its reader hands over.
 
-It ends with the terminal event, when its client goes away, or when the process drains. A client that does not read
-holds up nothing but itself: `send` waits for its socket, and the reader keeps a page of the past at the most.
+It ends with the terminal event, when its client goes away, when the process drains, or with its caller's credential.
+A client that does not read holds up nothing but itself: `send` waits for its socket, and the reader keeps a page of the
+past at the most.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from tailplane.control_plane.counts import Counts
 from tailplane.control_plane.formats import Format, choose_format
 from tailplane.control_plane.gathering import TRANSPORT
 from tailplane.control_plane.hub import Hub
+from tailplane.control_plane.open_streams import Place
 from tailplane.control_plane.reader import EARLY
 from tailplane.protocol.cursor import After, Position
 from tailplane.protocol.errors import NotAcceptable, StoreUnavailable, TaskGone
@@ -38,6 +40,8 @@ RECONNECT_MS = (100, 1000)
 _SOONEST = 0.75
 # Seconds between two tries of a reader that is behind, while Redis is away.
 PAUSE = 0.25
+# Seconds that a stream has to end properly, once it is cut: one whose client does not read is closed in its middle.
+GRACE = 0.5
 
 
 async def stream_events(
@@ -48,6 +52,7 @@ async def stream_events(
     position: Position,
     keep_alive: timedelta,
     drain: asyncio.Event,
+    place: Place,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """Return the response that streams a task from `position` on; 204 where nothing can follow it.
@@ -63,7 +68,7 @@ async def stream_events(
         # What ends a browser's EventSource for good.
         return Response(status_code=204)
     named = {"tailplane-task-id": task.task_id, **(headers or {})}
-    return EventStream(reader, form, keep_alive, drain, named, hub.counts)
+    return EventStream(reader, form, keep_alive, drain, named, hub.counts, place)
 
 
 class Following(Protocol):
@@ -123,6 +128,7 @@ class EventStream(Response):
         drain: asyncio.Event,
         headers: Mapping[str, str],
         counts: Counts,
+        place: Place,
     ) -> None:
         self.status_code = 200
         self.background = None
@@ -131,6 +137,8 @@ class EventStream(Response):
         self._keep_alive_s = self._patience = keep_alive.total_seconds()
         self._drain = drain
         self._counts = counts
+        self._place = place
+        self._closing: asyncio.TimerHandle | None = None
         self._clock = asyncio.get_running_loop().time
         self._sent_at = 0.0
         self._transport: Any = None
@@ -155,6 +163,7 @@ class EventStream(Response):
         """Send the stream."""
         self._transport = scope.get(TRANSPORT)
         leaving = asyncio.ensure_future(self._leave(receive))
+        self._place.watch(self._end_soon)
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             first = self._form.keep_alive + self._reader.at_hand(self._form)
@@ -163,6 +172,9 @@ class EventStream(Response):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             self._counts.ended[self._why_ended(leaving),] += 1
+            self._place.leave()
+            if self._closing is not None:
+                self._closing.cancel()
             leaving.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await leaving
@@ -171,6 +183,8 @@ class EventStream(Response):
     def _why_ended(self, leaving: "asyncio.Future[None]") -> str:
         if self._reader.is_at_end:
             return "end"
+        if self._place.is_cut:
+            return "cut"
         if leaving.done():
             return "left"
         return "drain" if self._drain.is_set() else "gone"
@@ -179,7 +193,7 @@ class EventStream(Response):
         reader, form = self._reader, self._form
         push = None if self._transport is None else self._push
         self._sent_at = self._clock()
-        while not (reader.is_at_end or leaving.done() or self._drain.is_set()):
+        while not (reader.is_at_end or leaving.done() or self._must_end):
             if self._is_slow:
                 self._counts.slow += 1
                 # Waits until the client has read: nothing is made for it before that, and held meanwhile.
@@ -205,7 +219,7 @@ class EventStream(Response):
                 if not reader.is_caught_up:
                     # Neither reading nor sending need wait where a page is at hand: others are due too.
                     await asyncio.sleep(0)
-        if self._drain.is_set() and not reader.is_at_end:
+        if self._must_end and not reader.is_at_end:
             hint = form.reconnect(random.randint(*RECONNECT_MS))
             await send({"type": "http.response.body", "body": hint, "more_body": True})
 
@@ -214,11 +228,11 @@ class EventStream(Response):
         it: to wake a task for each entry and each reader costs more than the sending.
 
         Returns:
-            False: it is the task's turn, because the client is slow, the stream is at its end, there is more, or the
-            process drains.
+            False: it is the task's turn, because the client is slow, the stream is at its end, there is more, or it
+            must end.
         """
         transport = self._transport
-        if self._drain.is_set() or transport.is_closing() or self._is_slow:
+        if self._must_end or transport.is_closing() or self._is_slow:
             return False
         chunk = self._reader.at_hand(self._form)
         if not chunk:
@@ -230,6 +244,16 @@ class EventStream(Response):
     @property
     def _is_slow(self) -> bool:
         return self._transport is not None and self._transport.get_write_buffer_size() > _SLOW_BYTES
+
+    @property
+    def _must_end(self) -> bool:
+        return self._place.is_cut or self._drain.is_set()
+
+    def _end_soon(self) -> None:
+        """End, for the credential has: its client connects again, and is told so."""
+        self._reader.wake()
+        if self._transport is not None:
+            self._closing = asyncio.get_running_loop().call_later(GRACE, self._transport.abort)
 
     async def _leave(self, receive: Receive) -> None:
         """Return when the client has gone; whatever it sends is read and dropped."""

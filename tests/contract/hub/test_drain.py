@@ -5,10 +5,12 @@ from datetime import timedelta
 from typing import Any
 
 from tailplane.broker import Entry
+from tailplane.control_plane.access import ANYBODY
 from tailplane.control_plane.counts import Counts
 from tailplane.control_plane.formats import FRAMES
 from tailplane.control_plane.gathering import TRANSPORT
 from tailplane.control_plane.hub import Hub
+from tailplane.control_plane.open_streams import OpenStreams
 from tailplane.control_plane.streaming import EventStream
 from tailplane.protocol import events
 from tailplane.protocol.cursor import After
@@ -36,7 +38,7 @@ class Socket:
 async def test_a_drain_ends_a_stream_that_grows_in_the_same_moment(hub: Hub, author: Author) -> None:
     drain, socket, sent = asyncio.Event(), Socket(), []
     reader = await hub.open(author.task, After(0))
-    stream = EventStream(reader, FRAMES, timedelta(minutes=5), drain, {}, Counts())
+    stream = EventStream(reader, FRAMES, timedelta(minutes=5), drain, {}, Counts(), OpenStreams().enter(ANYBODY))
 
     async def receive() -> Any:
         await asyncio.Event().wait()
