@@ -48,6 +48,8 @@ NONSENSE = {
     "nobody's cancel": Nonsense("POST", f"/v1/tasks/{NOBODY}/cancel", 404, "task_not_found"),
     "nobody's requeue": Nonsense("POST", f"/v1/dead-letters/{NOBODY}/requeue", 404, "task_not_found"),
     "nobody's drop": Nonsense("DELETE", f"/v1/dead-letters/{NOBODY}", 404, "task_not_found"),
+    "nobody's token": Nonsense("POST", f"/v1/tasks/{NOBODY}/tokens", 404, "task_not_found"),
+    "a token for ever": Nonsense("POST", f"/v1/tasks/{NOBODY}/tokens", 422, "invalid_request", b'{"expires_in": 1e9}'),
     "a drop of what is no id": Nonsense("DELETE", "/v1/dead-letters/nonsense", 422, "invalid_id"),
     "cursor that is no number": Nonsense("GET", f"/v1/tasks/{NOBODY}/events?from=12x", 422, "invalid_cursor"),
     "body over the limit": Nonsense("POST", "/v1/tasks", 413, "too_large", b'"' + b"x" * 2_000_000 + b'"'),
@@ -110,4 +112,4 @@ async def test_schemathesis_finds_no_server_error(cluster: LocalCluster) -> None
         env=os.environ | {"SCHEMATHESIS_HOOKS": "schemathesis_hooks"},
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-    assert "28 passed" in done.stdout
+    assert "31 passed" in done.stdout

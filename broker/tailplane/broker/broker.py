@@ -14,6 +14,7 @@ from tailplane.broker.joins import Joins
 from tailplane.broker.keys import Keys
 from tailplane.broker.parking import Parking
 from tailplane.broker.queue import Queue
+from tailplane.broker.revoked_tokens import RevokedTokens
 from tailplane.broker.schedules import ScheduleStore
 from tailplane.broker.session_state import SessionStates
 from tailplane.broker.shard_bells import AnyNode, ShardBells
@@ -49,6 +50,7 @@ class Broker:
     states: SessionStates
     api_keys: ApiKeys
     tenants: Tenants
+    revoked_tokens: RevokedTokens
 
     @classmethod
     def over(
@@ -84,6 +86,7 @@ class Broker:
             states=SessionStates(wire, keys),
             api_keys=ApiKeys(wire, keys),
             tenants=Tenants(wire, keys),
+            revoked_tokens=RevokedTokens(wire, keys),
         )
 
     def hear_bells(self, on_message: OnMessage) -> Hearing:

@@ -48,6 +48,7 @@ deployment's prefix. A `<queue>` is a workflow of the default tenant, or `<tenan
     <prefix>:{queue}:session-state:<tenant>:<s>  hash  session's idle time                    set_state, enqueue
     <prefix>:{queue}:api-keys              zset     none; tenant and id of each API key      keys
     <prefix>:{queue}:api-key:<key>         hash     none; a revoked one stays, and is known   keys
+    <prefix>:{queue}:revoked-tokens        stream   70 minutes after the last one             control planes
     <prefix>:{queue}:joined:<tenant>:<s>  channel  -                                          enqueue, sessions
 """
 
@@ -250,3 +251,8 @@ class Keys:
     def api_key(self, key: KeyId) -> str:
         """Return the key of what is kept of an API key."""
         return f"{self.prefix}:{{queue}}:api-key:{key}"
+
+    @property
+    def revoked_tokens(self) -> str:
+        """Return the stream of the stream tokens that were revoked before their time."""
+        return f"{self.prefix}:{{queue}}:revoked-tokens"

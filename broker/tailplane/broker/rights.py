@@ -50,6 +50,7 @@ def of_control_plane(keys: Keys) -> list[Command]:
         ("HSCAN", keys.limits, 0), ("HSETNX", session, "closed", "0"), ("HDEL", keys.running(_WORKER), _TASK.member),
         ("HINCRBY", schedule, "fired", 1), ("ZADD", keys.api_keys, 0, ""), ("HGETALL", keys.api_key(KeyId("probe"))),
         ("HKEYS", keys.tenants), ("HSETNX", keys.tenants, "probe", ""), ("ZADD", keys.turns, 0, "probe"),
+        ("XADD", keys.revoked_tokens, "*", "t", ""), ("PEXPIRE", keys.revoked_tokens, 1),
         ("ZADD", tasks, 0, _TASK.task_id), ("ZREM", of_session, _TASK.task_id),
         ("ZREMRANGEBYSCORE", gone, 0, 0), ("ZCARD", due), ("ZCOUNT", due, 0, 0),
         ("ZLEXCOUNT", keys.blocked, "-", "+"), ("ZSCORE", gone, _TASK.task_id),

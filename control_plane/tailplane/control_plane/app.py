@@ -32,6 +32,7 @@ from tailplane.control_plane.scheduler import Scheduler
 from tailplane.control_plane.schedules import Schedules
 from tailplane.control_plane.services import Services
 from tailplane.control_plane.settings import Settings
+from tailplane.control_plane.stream_tokens import StreamTokens
 from tailplane.control_plane.submit import Submitter
 from tailplane.control_plane.survey import Survey
 from tailplane.control_plane.workflow_registry import WorkflowRegistry
@@ -64,7 +65,7 @@ def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
             app.state.services = services
             app.state.vitals.begin()
             running = [
-                background.create_task(services.doorkeeper.known.run()),
+                background.create_task(services.doorkeeper.run()),
                 background.create_task(services.hub.run()),
                 background.create_task(services.rosters.run()),
                 background.create_task(services.ends.run()),
@@ -147,13 +148,16 @@ def _build(
     submitter = Submitter(broker, queue, registry, bounds, counts)
     canceller = Canceller(broker, ends)
     clock = clock or ServerClock(broker.queue.wire)
+    streams = OpenStreams()
+    doorkeeper = Doorkeeper(broker, settings, streams)
     return Services(
         settings=settings,
         broker=broker,
-        doorkeeper=Doorkeeper(broker, settings),
+        doorkeeper=doorkeeper,
         hub=Hub(broker, counts),
         rosters=Rosters(broker),
-        streams=OpenStreams(),
+        streams=streams,
+        tokens=StreamTokens(broker, doorkeeper),
         ends=ends,
         registry=registry,
         submitter=submitter,

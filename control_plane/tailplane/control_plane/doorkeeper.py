@@ -4,16 +4,21 @@ A credential is `Authorization: Bearer`: an API key, or a stream token, which ma
 streams. Where nobody signs in, everybody is the default tenant, from this machine only (`same_machine.py`).
 """
 
+import asyncio
 import hmac
 import time
 from collections.abc import Callable
+from datetime import timedelta
 
 from starlette.requests import Request
 
-from tailplane.broker import Broker, TaskRef
+from tailplane.broker import Broker, Outage, TaskRef
 from tailplane.broker.api_keys import KeyRecord
 from tailplane.control_plane.access import ANYBODY, Caller, Need
-from tailplane.control_plane.known_keys import KnownKeys
+from tailplane.control_plane.known_keys import REFRESH, KnownKeys
+from tailplane.control_plane.open_streams import Credential, OpenStreams
+from tailplane.control_plane.periodic import repeat
+from tailplane.control_plane.revocations import Revocations
 from tailplane.control_plane.same_machine import check_same_machine
 from tailplane.control_plane.settings import Settings
 from tailplane.protocol.credentials import TOKEN_PREFIX, ApiKey, SignedToken, StreamToken, digest_of
@@ -21,6 +26,8 @@ from tailplane.protocol.errors import CredentialExpired, Forbidden, TaskNotFound
 from tailplane.protocol.ids import parse_task_id
 from tailplane.protocol.scopes import spread
 
+# With the time between two looks this makes less than two seconds.
+SWEEP = timedelta(seconds=0.5)
 _SCHEME = "bearer "
 _HINT = "send Authorization: Bearer and an API key, which `tailplane keys create` makes"
 # What the secret of a key is compared with that nobody has.
@@ -32,13 +39,43 @@ class Doorkeeper:
 
     Attributes:
         known: the keys that it has seen lately.
+        revocations: the stream tokens that were revoked.
+        clock: what credentials expire by, in seconds since the epoch.
     """
 
-    def __init__(self, broker: Broker, settings: Settings, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, broker: Broker, settings: Settings, streams: OpenStreams, clock: Callable[[], float] = time.time
+    ) -> None:
         self._broker = broker
         self._settings = settings
-        self._clock = clock
+        self._streams = streams
+        self.clock = clock
         self.known = KnownKeys(broker.api_keys)
+        self.revocations = Revocations(broker.revoked_tokens)
+
+    async def run(self) -> None:
+        """Look after what became of credentials, and cut the streams of those that have ended, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(repeat(self.look, REFRESH, self.known.outage))
+            # By itself: what expires is cut in time also while Redis does not answer.
+            group.create_task(repeat(self._sweep, SWEEP, Outage("cutting streams")))
+
+    async def look(self) -> None:
+        """Look known keys and revoked tokens up once.
+
+        Raises:
+            StoreUnavailable: Redis does not answer.
+        """
+        # In one round trip: what goes to one server in one turn of the loop goes together.
+        known, revoked = await asyncio.gather(
+            self.known.refresh(self._streams.key_ids), self.revocations.look(), return_exceptions=True
+        )
+        for failure in (known, revoked):
+            if failure is not None:
+                raise failure
+
+    async def _sweep(self) -> None:
+        await self._streams.cut_ended(self._is_good)
 
     async def admit(self, request: Request, need: Need) -> Caller:
         """Return who makes a request that has what it needs.
@@ -64,7 +101,7 @@ class Doorkeeper:
 
     async def _admit_key(self, key: ApiKey) -> Caller:
         record = await self.known.find(key.key_id)
-        now = self._clock()
+        now = self.clock()
         # Compared in any case: nobody learns by the time it takes which ids there are.
         is_right = hmac.compare_digest(key.digest, _NOBODYS if record is None else record.digest)
         if record is not None and not is_right and record.previous is not None and now < record.previous_until:
@@ -75,13 +112,15 @@ class Doorkeeper:
         return Caller(record.tenant, record.key_id, spread(record.scopes), None, record.expires_at)
 
     async def _admit_token(self, request: Request, need: Need, signed: SignedToken) -> Caller:
-        claimed, now = signed.claimed, self._clock()
+        claimed, now = signed.claimed, self.clock()
         record = None if claimed.key_id is None else await self.known.find(claimed.key_id)
         if not signed.is_signed_with(b"" if record is None else record.signing) or record is None:
             raise Unauthenticated("nobody has issued that stream token")
         self._check_lives(record, now)
         if claimed.expires_ms <= now * 1000:
             raise CredentialExpired("the stream token has expired: fetch another one")
+        if await self.revocations.find(claimed.token_id):
+            raise Unauthenticated("the stream token was revoked")
         if claimed.tenant != record.tenant:
             raise Unauthenticated("nobody has issued that stream token")
         if need.action is None or need.action not in claimed.actions:
@@ -97,6 +136,21 @@ class Doorkeeper:
         if record.expires_at is not None and record.expires_at <= now:
             raise CredentialExpired("the API key has expired", hint=_HINT)
 
+    def _is_good(self, credential: Credential) -> bool:
+        """Return whether streams may go on that were opened with a credential; yes, while nobody can tell."""
+        now = self.clock()
+        if credential.token_id is not None and self.revocations.has(credential.token_id):
+            return False
+        if credential.expires_at is not None and credential.expires_at <= now:
+            return False
+        assert credential.key_id is not None
+        is_known, record = self.known.latest(credential.key_id)
+        if not is_known:
+            return True
+        return (
+            record is not None and record.revoked_at is None and (record.expires_at is None or record.expires_at > now)
+        )
+
     async def _check_subject(self, request: Request, token: StreamToken) -> None:
         asked = request.path_params
         if token.subject in (asked.get("task_id"), asked.get("session_id")):
@@ -105,7 +159,7 @@ class Doorkeeper:
             raise Forbidden("the stream token is for another task or session")
         # A session's opens its tasks, too.
         task = TaskRef(parse_task_id(asked["task_id"]), token.tenant)
-        record = await self._broker.tasks.read(task, ("session_id",))
+        record = await self._broker.tasks.read(task, ("state", "session_id"))
         if record.session_id != token.subject:
             raise TaskNotFound(f"there is no task {task.task_id}", task_id=task.task_id)
 

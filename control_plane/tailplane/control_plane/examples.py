@@ -6,6 +6,8 @@ TASK_ID = "t_01jd3z0v9m6s8k2x4q7w5e1r0t"
 SESSION_ID = "s_01jd3z0v9m6s8k2x4q7w5e1r0t"
 WORKER_ID = "w_01jd3z0v9m6s8k2x4q7w5e1r0t"
 
+TOKEN_ID = "k_01jd3z0v9m6s8k2x4q7w5e1r0t.q0m3yq8uU8D3Qv0r"
+
 SESSION: dict[str, Any] = {
     "session_id": SESSION_ID,
     "created_at": 1767225600.25,

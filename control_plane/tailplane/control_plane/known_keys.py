@@ -6,13 +6,12 @@ latest, while Redis answers. While it does not, what was known is good for `TRUS
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import timedelta
 
 from tailplane.broker import Outage
 from tailplane.broker.api_keys import ApiKeys, KeyRecord
-from tailplane.control_plane.periodic import repeat
 from tailplane.protocol.ids import KeyId
 
 REFRESH = timedelta(seconds=1)
@@ -31,7 +30,7 @@ class _Known:
 
 
 class KnownKeys:
-    """Knows keys, for as long as it runs.
+    """Knows keys, for as long as they are looked up again.
 
     Attributes:
         outage: whether Redis can't be asked.
@@ -42,10 +41,6 @@ class KnownKeys:
         self._clock = clock
         self._known: OrderedDict[KeyId, _Known] = OrderedDict()
         self.outage = Outage("looking after API keys")
-
-    async def run(self) -> None:
-        """Look known keys up again until cancelled; Redis may come and go."""
-        await repeat(self.refresh, REFRESH, self.outage)
 
     async def find(self, key_id: KeyId) -> KeyRecord | None:
         """Return what is kept of a key, as of a moment ago; None where nothing is.
@@ -67,16 +62,29 @@ class KnownKeys:
             self._known.pop(key_id, None)
         return record
 
-    async def refresh(self) -> None:
+    def latest(self, key_id: KeyId) -> tuple[bool, KeyRecord | None]:
+        """Return whether a key is known, and what was kept of it when it was looked up last."""
+        known = self._known.get(key_id)
+        return known is not None, None if known is None else known.record
+
+    async def refresh(self, in_use: Collection[KeyId] = ()) -> None:
         """Look all known keys up again.
+
+        Args:
+            in_use: those that have streams open: they stay known, and are, if they were not.
 
         Raises:
             StoreUnavailable: Redis does not answer.
         """
-        now = self._clock()
+        now, in_use = self._clock(), frozenset(in_use)
+        for key_id in in_use:
+            if (known := self._known.get(key_id)) is not None:
+                known.used_at = now
         for key_id in [key_id for key_id, known in self._known.items() if now - known.used_at > IDLE]:
             del self._known[key_id]
-        wanted = list(self._known)
+        wanted = list(dict.fromkeys((*self._known, *in_use)))
         for key_id, record in zip(wanted, await self._keys.read_many(wanted), strict=True):
             if (known := self._known.get(key_id)) is not None:
                 known.record, known.looked_at = record, now
+            elif key_id in in_use:
+                self._known[key_id] = _Known(record, now, now)

@@ -26,6 +26,7 @@ from tailplane.control_plane.scheduler import Scheduler
 from tailplane.control_plane.schedules import Schedules
 from tailplane.control_plane.session_streaming import stream_session
 from tailplane.control_plane.settings import Settings
+from tailplane.control_plane.stream_tokens import StreamTokens
 from tailplane.control_plane.streaming import EventStream, stream_events
 from tailplane.control_plane.submit import Submitter
 from tailplane.control_plane.survey import Survey
@@ -51,6 +52,7 @@ class Services:
     hub: Hub
     rosters: Rosters
     streams: OpenStreams
+    tokens: StreamTokens
     ends: Ends
     registry: WorkflowRegistry
     submitter: Submitter

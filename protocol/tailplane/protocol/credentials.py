@@ -14,16 +14,23 @@ import hmac
 import re
 import secrets
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 from tailplane.protocol import codec
-from tailplane.protocol.errors import InvalidRequest, Unauthenticated
+from tailplane.protocol.errors import InvalidId, InvalidRequest, Unauthenticated
 from tailplane.protocol.ids import KeyId, SessionId, TaskId, check_tenant, parse_key_id, parse_session_id, parse_task_id
 from tailplane.protocol.scopes import Action
 
 _API_KEY = re.compile(r"tp_([0-9a-z]{26})_([A-Za-z0-9_-]{43})")
 _TOKEN = re.compile(r"tps_([A-Za-z0-9_-]{1,700})\.([A-Za-z0-9_-]{43})")
 TOKEN_PREFIX = "tps_"
+# Of a token: the key that has signed it, and 12 random bytes. Where nobody signs in there is no key.
+TOKEN_ID_PATTERN = r"(k_[0-9abcdefghjkmnpqrstvwxyz]{26}|nobody)\.[A-Za-z0-9_-]{16}"
+_TOKEN_ID = re.compile(TOKEN_ID_PATTERN)
+_NOBODY = "nobody"
+# How long a token may live.
+SHORTEST_LIFE, LONGEST_LIFE = timedelta(seconds=10), timedelta(hours=1)
 _VERSION = 1
 
 
@@ -77,7 +84,7 @@ class StreamToken:
     """What a stream token says: who signed it, and what it opens until when.
 
     Attributes:
-        token_id: tells it from others, to revoke it.
+        token_id: tells it from others, to revoke it; see `new_token_id`.
         key_id: the API key that it was issued for, and which ends it by its own end; None: nobody signs in there.
         subject: the task or the session that it opens.
         actions: what it lets its holder do.
@@ -126,6 +133,24 @@ class SignedToken(NamedTuple):
     def is_signed_with(self, secret: bytes) -> bool:
         """Return whether this secret has signed it; takes as long whatever the answer."""
         return hmac.compare_digest(self.mac, _mac(secret, self.packed))
+
+
+def new_token_id(key_id: KeyId | None) -> str:
+    """Return a fresh id of a token that a key signs; None: nobody signs in there."""
+    return f"{key_id or _NOBODY}.{secrets.token_urlsafe(12)}"
+
+
+def signer_of(token_id: str) -> KeyId | None:
+    """Return the API key that has signed the token of an id; None: nobody signs in there.
+
+    Raises:
+        InvalidId: it has not the form of one.
+    """
+    found = _TOKEN_ID.fullmatch(token_id)
+    if found is None:
+        # Not repeated: somebody may have sent the token itself.
+        raise InvalidId("that is not the id of a stream token, which is told beside it")
+    return None if found[1] == _NOBODY else KeyId(found[1])
 
 
 def _token_of(claims: Any) -> StreamToken:

@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from tailplane.broker import Broker, Keys, Request, SessionRef, TaskRef, TenantRecord, Terms, keys
 from tailplane.broker.api_keys import NewKey
+from tailplane.protocol.credentials import new_token_id
 from tailplane.protocol.errors import InvalidId
 from tailplane.protocol.ids import new_session_id, new_task_id, new_worker_id
 from tailplane.protocol.priorities import Priority
@@ -66,6 +67,7 @@ async def live(deployment: Deployment) -> None:
         dead = await deployment.create()
         await broker.catalogue.note_dead(dead)
     await broker.catalogue.drop_dead(dead, timedelta(days=7))
+    await broker.revoked_tokens.add(new_token_id(None))
     await broker.schedules.put(TENANT, "hourly", every(3600), 3600_000, 0)
     await broker.api_keys.create(NewKey(tenant=TENANT, name="key", scopes=frozenset({Scope.READ})))
     await broker.tenants.set_limits(TenantRecord("acme", weight=2))

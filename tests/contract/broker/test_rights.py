@@ -155,6 +155,7 @@ TO_WORKERS: list[tuple[str, ...]] = [
     ("ZREVRANGEBYLEX", "tailplane:{queue}:tasks:default", "+", "-"),
     ("HGETALL", "tailplane:{queue}:api-key:k_1"), ("HSET", "tailplane:{queue}:api-key:k_1", "revoked_at", ""),
     ("ZADD", "tailplane:{queue}:api-keys", "0", "default/k_1"),
+    ("XADD", "tailplane:{queue}:revoked-tokens", "*", "t", "x"), ("DEL", "tailplane:{queue}:revoked-tokens"),
     ("GET", "tailplane:{queue}:request:default:0123"), ("ZRANGEBYLEX", "tailplane:{queue}:dead:default", "-", "+"),
     ("SUBSCRIBE", "tailplane:default:other"), ("HGETALL", "tailplane:{queue}:tenants"),
     ("HSET", "tailplane:{queue}:tenants", "default", ""), ("HDEL", "tailplane:{queue}:tenants", "default"),

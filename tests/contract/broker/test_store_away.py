@@ -29,6 +29,7 @@ from tailplane.broker import (
 from tailplane.broker.catalogue import Catalogue
 from tailplane.broker.inbox import Inbox
 from tailplane.broker.parking import Parked, Parking
+from tailplane.broker.revoked_tokens import RevokedTokens
 from tailplane.broker.session_state import SessionStates
 from tailplane.deploy.embedded import EmbeddedServer
 from tailplane.protocol.errors import StoreUnavailable
@@ -110,6 +111,8 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "joins.named": (SessionRef(SESSION), [1]),
     "states.get": (SessionRef(SESSION), "key"),
     "states.all": (SessionRef(SESSION),),
+    "revoked_tokens.add": ("nobody.0123456789abcdef",),
+    "revoked_tokens.since": (0,),
     "states.set": (SessionRef(SESSION), "key", b"\xc0", None, "call"),
     "tenants.note": ("acme",),
     "tenants.read": ("acme",),
@@ -127,6 +130,7 @@ STORES = {
     "joins": Joins,
     "states": SessionStates,
     "tenants": Tenants,
+    "revoked_tokens": RevokedTokens,
 }
 
 

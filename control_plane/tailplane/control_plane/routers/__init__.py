@@ -10,6 +10,7 @@ from tailplane.control_plane.routers import (
     state,
     streams,
     tasks,
+    tokens,
 )
 
 ALL = (
@@ -18,6 +19,7 @@ ALL = (
     tasks.router,
     streams.router,
     messages.router,
+    tokens.router,
     dead_letters.router,
     schedules.router,
     fleet.router,

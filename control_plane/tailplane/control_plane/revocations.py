@@ -1,0 +1,91 @@
+"""The revoked stream tokens, as this control plane knows them: whether one is revoked is asked with every request.
+
+What was revoked elsewhere is looked up in each round of the doorkeeper. While Redis does not answer, what is known is
+good for as long as what is known of keys (`known_keys.py`).
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from tailplane.broker.revoked_tokens import KEPT, RevokedTokens
+from tailplane.control_plane.known_keys import TRUSTED
+from tailplane.protocol.errors import Unavailable
+
+# Tokens that one API key may have revoked at a time: all control planes keep them in memory, 200 bytes each.
+MOST_OF_A_KEY = 10_000
+
+
+class Revocations:
+    """Knows revoked tokens, as far as `look` has been told of them."""
+
+    def __init__(self, tokens: RevokedTokens, clock: Callable[[], float] = time.monotonic) -> None:
+        self._tokens = tokens
+        self._clock = clock
+        # By id, the oldest first: until when it is kept, which is longer than it could live.
+        self._known: dict[str, float] = {}
+        self._by_key: Counter[str] = Counter()
+        self._asked_ms = 0
+        self._looked_at = float("-inf")
+
+    def has(self, token_id: str) -> bool:
+        """Return whether a token is known to be revoked."""
+        return token_id in self._known
+
+    async def find(self, token_id: str) -> bool:
+        """Return whether a token is revoked, as of a moment ago.
+
+        Raises:
+            StoreUnavailable: it is not known, and Redis does not answer.
+        """
+        if self._clock() - self._looked_at > TRUSTED:
+            await self.look()
+        return self.has(token_id)
+
+    async def look(self) -> None:
+        """Take note of what was revoked since the last time.
+
+        Raises:
+            StoreUnavailable: Redis does not answer.
+        """
+        began = self._clock()
+        revoked, self._asked_ms = await self._tokens.since(self._asked_ms)
+        for token_id in revoked:
+            self._note(token_id)
+        self._looked_at = began
+        self._forget(began)
+
+    async def revoke(self, token_id: str) -> None:
+        """Let a token be good for nothing from now on.
+
+        Raises:
+            Unavailable: its API key has too many revoked already.
+            StoreUnavailable: Redis does not answer.
+        """
+        if self.has(token_id):
+            return
+        if self._by_key[_signer_in(token_id)] >= MOST_OF_A_KEY:
+            raise Unavailable(
+                f"{MOST_OF_A_KEY} stream tokens of the API key were revoked within the hour",
+                retry_after=60.0,
+                hint="revoke the API key: all its stream tokens end with it",
+            )
+        await self._tokens.add(token_id)
+        self._note(token_id)
+
+    def _note(self, token_id: str) -> None:
+        if token_id not in self._known:
+            self._known[token_id] = self._clock() + KEPT.total_seconds()
+            self._by_key[_signer_in(token_id)] += 1
+
+    def _forget(self, now: float) -> None:
+        while (oldest := next(iter(self._known), None)) is not None and self._known[oldest] <= now:
+            del self._known[oldest]
+            signer = _signer_in(oldest)
+            self._by_key[signer] -= 1
+            if not self._by_key[signer]:
+                del self._by_key[signer]
+
+
+def _signer_in(token_id: str) -> str:
+    return token_id.partition(".")[0]
