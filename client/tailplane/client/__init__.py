@@ -2,6 +2,7 @@
 
 from tailplane.client.client import Client
 from tailplane.client.coalesce import Coalesced
+from tailplane.client.credentials import CredentialSource
 from tailplane.client.models import (
     DeadLetter,
     ErrorInfo,
@@ -21,15 +22,18 @@ from tailplane.client.session_state import SessionState
 from tailplane.client.session_stream import SessionEvent, SessionStream
 from tailplane.client.snapshots import Snapshots
 from tailplane.client.stream import EventStream, ResultStream
+from tailplane.client.stream_token import StreamToken
 from tailplane.client.sync import SyncClient, SyncSession, SyncSessionState, SyncTask
 from tailplane.client.sync_stream import SyncSessionStream, SyncStream, SyncTaskStream
 from tailplane.client.task import Task
 from tailplane.protocol.errors import (
     BufferFull,
     ConnectionLost,
+    CredentialExpired,
     CursorPastEnd,
     DeadLetterNotFound,
     EventMismatch,
+    Forbidden,
     IdempotencyConflict,
     InboxFull,
     InvalidCursor,
@@ -56,6 +60,7 @@ from tailplane.protocol.errors import (
     TaskLost,
     TaskNotFound,
     TooLarge,
+    Unauthenticated,
     Unavailable,
     UnknownWorkflow,
     Unserialisable,
@@ -71,6 +76,8 @@ __all__ = [
     "ClientOptions",
     "Coalesced",
     "ConnectionLost",
+    "CredentialExpired",
+    "CredentialSource",
     "CursorPastEnd",
     "DeadLetter",
     "DeadLetterNotFound",
@@ -79,6 +86,7 @@ __all__ = [
     "EventMismatch",
     "EventStream",
     "FleetInfo",
+    "Forbidden",
     "IdempotencyConflict",
     "InboxFull",
     "InvalidCursor",
@@ -110,6 +118,7 @@ __all__ = [
     "StoreUnavailable",
     "StreamGap",
     "StreamMalformed",
+    "StreamToken",
     "SyncClient",
     "SyncSession",
     "SyncSessionState",
@@ -129,6 +138,7 @@ __all__ = [
     "TaskNotFound",
     "TaskStatus",
     "TooLarge",
+    "Unauthenticated",
     "Unavailable",
     "UnknownWorkflow",
     "Unserialisable",

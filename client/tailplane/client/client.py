@@ -13,6 +13,7 @@ from typing import Self
 
 from pydantic import BaseModel
 
+from tailplane.client.credentials import Credentials, CredentialSource
 from tailplane.client.durations import Duration
 from tailplane.client.event_models import EventModels
 from tailplane.client.link import Link
@@ -40,7 +41,7 @@ class Client:
         self,
         url: str | None = None,
         *,
-        api_key: str | None = None,
+        api_key: str | CredentialSource | None = None,
         event_models: Sequence[type[BaseModel]] = (),
         options: ClientOptions | None = None,
         headers: Mapping[str, str] | None = None,
@@ -49,15 +50,21 @@ class Client:
 
         Args:
             url: the control plane's; None: the environment's TAILPLANE_URL, else http://127.0.0.1:8420.
-            api_key: what signs every request; None: the environment's TAILPLANE_API_KEY, else requests are not signed.
+            api_key: what signs every request: an API key, a stream token, or a function, also a coroutine function,
+                that returns one: it is asked at the first request, shortly before a stream token expires, and when the
+                control plane refuses what it returned before. None: the environment's TAILPLANE_API_KEY, else requests
+                are not signed.
             event_models: pydantic models that events are turned back into, told by the names of their classes.
             options: timeouts, reconnecting, buffers.
             headers: sent with every request; an Authorization of yours goes before `api_key`.
         Raises:
             ValueError: `url` is not of http or https, or two event models have the same name.
         """
-        signed = credential(api_key) | {name.lower(): value for name, value in (headers or {}).items()}
-        transport = Transport(control_plane_url(url), options or ClientOptions(), signed)
+        options, given = options or ClientOptions(), {name.lower(): value for name, value in (headers or {}).items()}
+        source = api_key if callable(api_key) and "authorization" not in given else None
+        signed = given if callable(api_key) else credential(api_key) | given
+        credentials = Credentials(source, options.answer_timeout)
+        transport = Transport(control_plane_url(url), options, signed, credentials)
         self._link = Link(transport, EventModels(event_models))
 
     @property
@@ -169,6 +176,17 @@ class Client:
             TaskNotFound: no such task, or its retention has passed.
         """
         await self._link.transport.request("DELETE", path("dead-letters", task_id))
+
+    async def revoke_token(self, token_id: str) -> None:
+        """Let a stream token be good for nothing from now on; what it has open ends within two seconds.
+
+        Args:
+            token_id: as `StreamToken.token_id` says it; not the token itself.
+        Raises:
+            Forbidden: it was issued for another API key, and this one is no admin's.
+            KeyNotFound: it was issued for a key that the tenant does not have.
+        """
+        await self._link.transport.request("DELETE", path("tokens", token_id))
 
     async def put_schedule(self, name: str, schedule: Schedule) -> ScheduleInfo:
         """Create a schedule, or replace the one of that name; one that says the same already stays as it is.

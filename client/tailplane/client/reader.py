@@ -13,6 +13,7 @@ from contextlib import AbstractAsyncContextManager
 import httpx2
 
 from tailplane.client.buffer import BatchBuffer
+from tailplane.client.credentials import authorization
 from tailplane.client.endings import Ended, Ending, Garbage, Lost
 from tailplane.client.exchange import OpenAnswer, media_type
 from tailplane.client.intake import Intake
@@ -20,7 +21,7 @@ from tailplane.client.problems import RETRIED_STATUSES, error_of
 from tailplane.client.resume import ResumePlan
 from tailplane.client.source import Source, params
 from tailplane.client.transport import NOT_MENDED, Transport
-from tailplane.protocol.errors import Unavailable
+from tailplane.protocol.errors import ConnectionLost, Unauthenticated, Unavailable
 from tailplane.protocol.frames import MSGPACK_TYPE
 
 logger = logging.getLogger("tailplane.client")
@@ -49,6 +50,7 @@ class Reader:
         self._opened_at = 0.0
         self._last_byte_at = 0.0
         self._has_moved = False
+        self._credential: str | None = None
         self._keep_alive_s = transport.options.keep_alive.total_seconds()
 
     async def run(self) -> None:
@@ -78,14 +80,19 @@ class Reader:
         outage, options = self._transport.outage, self._transport.options
         opening_s = (options.connect_timeout + options.answer_timeout).total_seconds()
         try:
-            async with asyncio.timeout(opening_s) as watchdog, self._open() as answer:
-                outage.answered()
-                ending = await self._refusal(answer)
-                if ending is None:
-                    watchdog.reschedule(None)
-                    ending = await self._follow(answer)
+            async with asyncio.timeout(opening_s) as watchdog:
+                self._credential = await self._transport.credentials.current()
+                async with self._open() as answer:
+                    outage.answered()
+                    ending = await self._refusal(answer)
+                    if ending is None:
+                        watchdog.reschedule(None)
+                        ending = await self._follow(answer)
         except NOT_MENDED:
             raise
+        except ConnectionLost as error:
+            # To where credentials come from.
+            return Lost(error)
         except TimeoutError:
             return Lost(TimeoutError("the connection fell silent"))
         except (httpx2.TransportError, OSError) as error:
@@ -97,16 +104,22 @@ class Reader:
 
     def _open(self) -> AbstractAsyncContextManager[OpenAnswer]:
         query, headers = params(self._source)
-        return self._transport.stream(self._source.where, query, headers)
+        signed = headers if self._credential is None else {**headers, **authorization(self._credential)}
+        return self._transport.stream(self._source.where, query, signed)
 
     async def _refusal(self, answer: OpenAnswer) -> Ending | None:
         """Return why there is no stream to follow; None where there is one."""
+        credentials = self._transport.credentials
+        if answer.status != httpx2.codes.UNAUTHORIZED:
+            credentials.accepted(self._credential)
         if answer.status == httpx2.codes.NO_CONTENT:
             return Ended()
         if httpx2.codes.is_success(answer.status):
             kind = media_type(answer.headers)
             return None if kind == MSGPACK_TYPE else Garbage(f"the answer's type is {kind!r}, not {MSGPACK_TYPE}")
         error = error_of(answer.status, answer.headers, await answer.read(), self._transport.shown_url)
+        if isinstance(error, Unauthenticated) and await credentials.renew(self._credential):
+            return Lost(error)
         if answer.status not in RETRIED_STATUSES:
             raise error
         return Lost(error, error.retry_after if isinstance(error, Unavailable) else None)

@@ -2,7 +2,7 @@
 
 import logging
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
@@ -14,11 +14,13 @@ from tailplane.client.schedules import put_off
 from tailplane.client.session_state import SessionState
 from tailplane.client.session_stream import SessionStream
 from tailplane.client.stream import ResultStream
+from tailplane.client.stream_token import StreamToken, issue
 from tailplane.client.task import Task, submit, terms_body
 from tailplane.client.transport import Patience, path
 from tailplane.protocol.cursor import Cursor
 from tailplane.protocol.errors import SessionNotFound
 from tailplane.protocol.priorities import Priority
+from tailplane.protocol.scopes import Action
 
 logger = logging.getLogger("tailplane.client")
 
@@ -125,6 +127,17 @@ class Session:
     def task(self, task_id: str) -> Task:
         """Return a handle of a task by its id."""
         return Task(self._link, task_id)
+
+    async def stream_token(
+        self, actions: Collection[Action | str] = (Action.READ,), expires_in: Duration = 600.0
+    ) -> StreamToken:
+        """Return a credential for this session and its tasks, those that join it later, too; see `Task.stream_token`.
+
+        Raises:
+            Forbidden: the client's key lacks a scope.
+            SessionNotFound: there is no such session any more.
+        """
+        return await issue(self._link, path("sessions", self.session_id, "tokens"), actions, expires_in)
 
     async def close(self, *, cancel: bool = False) -> SessionInfo:
         """Close the session: it takes no more tasks. Those it has run on, unless `cancel`."""

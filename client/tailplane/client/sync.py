@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from tailplane.client.client import Client
 from tailplane.client.coalesce import Batched
+from tailplane.client.credentials import CredentialSource
 from tailplane.client.loop_thread import LoopThread
 from tailplane.client.options import ClientOptions
 from tailplane.client.session import Session
@@ -139,6 +140,7 @@ class SyncTask(Blocking[Task]):
     cancel = _call(Task.cancel)
     send_event = _call(Task.send_event)
     steps = _call(Task.steps)
+    stream_token = _call(Task.stream_token)
 
 
 class SyncSessionState(Blocking[SessionState]):
@@ -173,6 +175,7 @@ class SyncSession(Blocking[Session]):
     send_event = _call(Session.send_event)
     events = _face_of(SyncSessionStream, Session.events)
     task = _face_of(SyncTask, Session.task)
+    stream_token = _call(Session.stream_token)
     close = _call(Session.close)
 
 
@@ -183,7 +186,7 @@ class SyncClient(Blocking[Client]):
         self,
         url: str | None = None,
         *,
-        api_key: str | None = None,
+        api_key: str | CredentialSource | None = None,
         event_models: Sequence[type[BaseModel]] = (),
         options: ClientOptions | None = None,
         headers: Mapping[str, str] | None = None,
@@ -224,6 +227,7 @@ class SyncClient(Blocking[Client]):
     dead_letters = _stream_of(Client.dead_letters)
     requeue = _call_for(SyncTask, Client.requeue)
     drop_dead_letter = _call(Client.drop_dead_letter)
+    revoke_token = _call(Client.revoke_token)
     put_schedule = _call(Client.put_schedule)
     schedules = _stream_of(Client.schedules)
     schedule = _call(Client.schedule)

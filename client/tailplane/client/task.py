@@ -3,7 +3,7 @@
 import asyncio
 import math
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -17,10 +17,12 @@ from tailplane.client.outcome import error_of_task
 from tailplane.client.rewinds import OnRewind
 from tailplane.client.snapshots import Snapshots
 from tailplane.client.stream import EventStream, ResultStream
+from tailplane.client.stream_token import StreamToken, issue
 from tailplane.client.tracing import submitting
 from tailplane.client.transport import Patience, path
 from tailplane.protocol.cursor import Cursor
 from tailplane.protocol.errors import ConnectionLost, ResultPending, Unavailable
+from tailplane.protocol.scopes import Action
 
 # For how long the result endpoint is asked to hold its answer back (at most 60, PROTOCOL.md 2): a connection that has
 # died in silence is noticed so much later.
@@ -160,6 +162,21 @@ class Task:
         """Return what the task has done durably, in the order in which it began: steps, waits and children."""
         answer = await self._link.transport.request("GET", path("tasks", self.task_id, "steps"))
         return parse(StepList, answer.value).steps
+
+    async def stream_token(
+        self, actions: Collection[Action | str] = (Action.READ,), expires_in: Duration = 600.0
+    ) -> StreamToken:
+        """Return a credential for this task alone, to be given to a browser; see docs/browsers.md.
+
+        Args:
+            actions: what its holder may do: `read`, `cancel`, `answer` (send messages). The client's API key has to
+                have the scopes for it.
+            expires_in: how long it is good: from 10 s to an hour, and not longer than the key.
+        Raises:
+            Forbidden: the client's key lacks a scope.
+            TaskNotFound: no such task, or its retention has passed.
+        """
+        return await issue(self._link, path("tasks", self.task_id, "tokens"), actions, expires_in)
 
     async def _wait_for_result(self, left_s: float) -> TaskStatus:
         """Return the task when it has ended, or after `left_s` seconds, or after the longest hold."""

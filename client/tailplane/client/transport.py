@@ -20,6 +20,7 @@ from urllib.parse import quote
 import httpx2
 
 from tailplane.client.backoff import Backoff
+from tailplane.client.credentials import Credentials, authorization
 from tailplane.client.exchange import Answer, Http, OpenAnswer, Request, media_type
 from tailplane.client.options import ClientOptions
 from tailplane.client.outage import Outage
@@ -27,7 +28,7 @@ from tailplane.client.problems import RETRIED_STATUSES, error_of
 from tailplane.client.route import http_to
 from tailplane.client.tracing import trace_headers
 from tailplane.protocol import codec
-from tailplane.protocol.errors import TailplaneError, Unavailable
+from tailplane.protocol.errors import ConnectionLost, TailplaneError, Unauthenticated, Unavailable
 from tailplane.protocol.frames import MSGPACK_TYPE
 from tailplane.protocol.urls import mask_url
 
@@ -66,15 +67,28 @@ def path(*parts: str) -> str:
 
 
 class Transport:
-    """The HTTP side of one client."""
+    """The HTTP side of one client.
 
-    def __init__(self, url: str, options: ClientOptions, headers: Mapping[str, str] | None = None) -> None:
+    Attributes:
+        url: the control plane's.
+        options: timeouts and retry times.
+        credentials: what signs requests, where `headers` do not.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        options: ClientOptions,
+        headers: Mapping[str, str] | None = None,
+        credentials: Credentials | None = None,
+    ) -> None:
         """Keep the address; nothing is opened yet.
 
         Args:
             url: the control plane's; may have a path.
             options: timeouts and retry times.
             headers: sent with every request, such as an Authorization.
+            credentials: what signs requests instead; None: nothing does.
         Raises:
             ValueError: `url` is not one of http or https.
         """
@@ -86,6 +100,7 @@ class Transport:
         # For messages: a password stays out of them.
         self.shown_url = mask_url(url)
         self.options = options
+        self.credentials = credentials or Credentials()
         self.outage = Outage(self.shown_url)
         self._headers = dict(headers or {})
         self._opened: Http | None = None
@@ -133,22 +148,35 @@ class Transport:
         backoff: Backoff | None = None
         clock = asyncio.get_running_loop().time
         give_up_at = None if patience.retry_for is None else clock() + patience.retry_for.total_seconds()
+        credential: str | None = None
         while True:
             unreached: Exception | None = None
             asked_to_wait_s = 0.0
             try:
+                credential = await self.credentials.current()
+                if credential is not None:
+                    request.headers = headers | authorization(credential)
                 answer = await self._http.send(request)
             except NOT_MENDED:
                 raise
+            except ConnectionLost as error:
+                # To where credentials come from.
+                trouble: TailplaneError = error
             except (httpx2.TransportError, OSError) as error:
                 unreached = error
-                trouble: TailplaneError = self.outage.connection_lost(error)
+                trouble = self.outage.connection_lost(error)
             else:
                 self.outage.answered()
+                if answer.status != httpx2.codes.UNAUTHORIZED:
+                    self.credentials.accepted(credential)
                 if answer.is_success:
                     return _decoded(answer, self.shown_url + request.target)
                 trouble = error_of(answer.status, answer.headers, answer.content, self.shown_url + request.target)
-                if answer.status not in RETRIED_STATUSES:
+                left = await self._renewed(trouble, credential)
+                if left is None:
+                    continue
+                trouble = left
+                if answer.status not in RETRIED_STATUSES and not isinstance(trouble, ConnectionLost):
                     raise trouble
                 if isinstance(trouble, Unavailable):
                     asked_to_wait_s = trouble.retry_after
@@ -168,6 +196,15 @@ class Transport:
         # identity: the bytes are read raw, and a proxy that compresses would also hold events back.
         wanted = {"accept": MSGPACK_TYPE, "accept-encoding": "identity", **headers}
         return self._http.open(Request(method="GET", target=_target(where, params), headers=wanted))
+
+    async def _renewed(self, refusal: TailplaneError, credential: str | None) -> TailplaneError | None:
+        """Return what is left of a refusal: nothing where another credential has been fetched."""
+        if not isinstance(refusal, Unauthenticated):
+            return refusal
+        try:
+            return None if await self.credentials.renew(credential) else refusal
+        except ConnectionLost as error:
+            return error
 
     async def aclose(self) -> None:
         """Close all connections; no request can follow."""
