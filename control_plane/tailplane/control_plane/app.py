@@ -89,6 +89,7 @@ def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
     counts = Counts()
     app = ExpressApp(
         counts,
+        settings.origins,
         title="Tailplane",
         version=_version(),
         description=_DESCRIPTION,

@@ -48,6 +48,7 @@ class Doorkeeper:
     ) -> None:
         self._broker = broker
         self._settings = settings
+        self._origins = settings.origins
         self._streams = streams
         self.clock = clock
         self.known = KnownKeys(broker.api_keys)
@@ -88,7 +89,7 @@ class Doorkeeper:
         """
         if not self._settings.demands_keys:
             if self._settings.auth is None:
-                check_same_machine(request)
+                check_same_machine(request, self._origins)
             return ANYBODY
         text = _credential_in(request, need)
         if text.startswith(TOKEN_PREFIX):

@@ -19,6 +19,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from tailplane.broker import tracing
 from tailplane.control_plane.access import Need, let_in, need_of
+from tailplane.control_plane.cors import is_of_page, with_cors
 from tailplane.control_plane.counts import Counts
 from tailplane.control_plane.problems import answer_to
 from tailplane.control_plane.request_log import REQUEST
@@ -37,10 +38,14 @@ class _Lane:
 
 
 class ExpressApp(StreamingApp):
-    """FastAPI, and an express lane for some of its routes. Requests are counted on both ways."""
+    """FastAPI, and an express lane for some of its routes. Requests are counted on both ways.
 
-    def __init__(self, counts: Counts, **options: Any) -> None:
+    What comes from the pages of `origins` goes through CORS first, whatever becomes of it.
+    """
+
+    def __init__(self, counts: Counts, origins: frozenset[str] = frozenset(), **options: Any) -> None:
         super().__init__(**options)
+        self._with_cors = with_cors(self._serve, origins) if origins else None
         self._counts = counts
         self._lanes: dict[str, list[_Lane]] = {}
 
@@ -59,6 +64,12 @@ class ExpressApp(StreamingApp):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a connection."""
+        if self._with_cors is not None and scope["type"] == "http" and is_of_page(scope):
+            await self._with_cors(scope, receive, send)
+        else:
+            await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return

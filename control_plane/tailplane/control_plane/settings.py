@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from tailplane.broker.settings import DeploymentSettings, Duration, none_if_empty
+from tailplane.control_plane.cors import parse_origins
 from tailplane.control_plane.same_machine import is_loopback
 from tailplane.protocol.credentials import ApiKey
 from tailplane.protocol.errors import Unauthenticated
@@ -18,6 +19,11 @@ def _check_key(key: SecretStr | None) -> SecretStr | None:
         except Unauthenticated as error:
             raise ValueError(error.detail) from None
     return key
+
+
+def _check_origins(text: str) -> str:
+    parse_origins(text)
+    return text
 
 
 class Settings(DeploymentSettings):
@@ -37,6 +43,10 @@ class Settings(DeploymentSettings):
     admin_key: Annotated[SecretStr | None, BeforeValidator(none_if_empty), AfterValidator(_check_key)] = None
     """The first API key, as `tailplane keys generate` prints one: at its start a control plane makes it known, with
     all rights of the tenant `default`. One that was revoked stays revoked. None: keys are made at the command line."""
+
+    cors_origins: Annotated[str, AfterValidator(_check_origins)] = ""
+    """Whose pages browsers may let read answers: origins with commas between them, such as `https://app.example`. Each
+    by its name, `*` is refused. Empty: nobody's. See docs/browsers.md."""
 
     keep_alive: Duration = timedelta(seconds=5)
     """A stream on which nothing happened for this long sends a keep-alive. Far below the idle limit of proxies (60 s),
@@ -64,6 +74,11 @@ class Settings(DeploymentSettings):
 
     drain_grace: Duration = timedelta(seconds=10)
     """How long a stopping process waits for its responses to end. Streams end at once: this is for other calls."""
+
+    @property
+    def origins(self) -> frozenset[str]:
+        """Whose pages may read answers."""
+        return parse_origins(self.cors_origins)
 
     @property
     def demands_keys(self) -> bool:
