@@ -9,7 +9,6 @@ from fastapi import FastAPI
 
 from tailplane.control_plane import Settings, create_app
 from tailplane.deploy.embedded import EmbeddedServer
-from tailplane.protocol.ids import new_task_id
 
 from .conftest import client_of
 from .doors import locked, token_for
@@ -35,7 +34,7 @@ def preflight(method: str, headers: str, origin: str = PAGE) -> dict[str, str]:
     ("path", "method", "headers"),
     [
         ("/v1/tasks", "POST", "authorization,content-type,idempotency-key,prefer"),
-        (f"/v1/tasks/{new_task_id()}/events", "GET", "authorization,last-event-id"),
+        ("/v1/tasks/t_01jd3z0v9m6s8k2x4q7w5e1r0t/events", "GET", "authorization,last-event-id"),
         ("/v1/sessions/x/state/y", "PUT", "authorization,if-match"),
         ("/v1/tokens/x", "DELETE", "authorization"),
         ("/nothing", "GET", "authorization"),
@@ -64,11 +63,11 @@ async def test_a_preflight_of_another_page_or_method_is_refused(http: Any) -> No
     ("method", "path", "status"),
     [
         # The express lane, the framework's way, its 404 and 405, and a stream that is refused.
-        ("GET", f"/v1/tasks/{new_task_id()}", 401),
+        ("GET", "/v1/tasks/t_01jd3z0v9m6s8k2x4q7w5e1r0t", 401),
         ("GET", "/v1/workflows", 401),
         ("GET", "/nothing", 404),
         ("PUT", "/v1/tasks", 405),
-        ("GET", f"/v1/tasks/{new_task_id()}/events?token=tps_x.y", 401),
+        ("GET", "/v1/tasks/t_01jd3z0v9m6s8k2x4q7w5e1r0t/events?token=tps_x.y", 401),
         ("GET", "/healthz", 200),
     ],
 )

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from tailplane.protocol import codec
 from tailplane.protocol.credentials import ApiKey, SignedToken, StreamToken, new_token_id, signer_of
 from tailplane.protocol.errors import InvalidId, Unauthenticated
-from tailplane.protocol.ids import new_key_id, new_session_id, new_task_id
+from tailplane.protocol.ids import KeyId, new_key_id, new_session_id, new_task_id
 from tailplane.protocol.scopes import Action
 
 SECRET = b"s" * 32
-KEY = new_key_id()
+KEY = KeyId("k_01jd3z0v9m6s8k2x4q7w5e1r0t")
 TOKEN = StreamToken(new_token_id(KEY), "acme", KEY, new_task_id(), frozenset({Action.READ, Action.ANSWER}), 90_500)
 TEXT = TOKEN.sign(SECRET)
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.="
