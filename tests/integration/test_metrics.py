@@ -124,9 +124,9 @@ def test_a_task_that_is_read_to_its_end(cluster: LocalCluster, scrapes: Scrapes,
         scrapes.workers,
         scrapes,
         *(
-            "tailplane_claims_total:count",
+            "tailplane_claims_total:count:default",
             "tailplane_queue_wait_seconds_count",
-            "tailplane_attempts_total:count:succeeded",
+            "tailplane_attempts_total:count:default:succeeded",
         ),
         *("tailplane_attempt_seconds_sum", "tailplane_first_event_seconds_sum", "tailplane_events_total"),
         *("tailplane_event_bytes_total", "tailplane_entries_total", "tailplane_append_lag_seconds_sum"),
@@ -136,7 +136,7 @@ def test_a_task_that_is_read_to_its_end(cluster: LocalCluster, scrapes: Scrapes,
     control_plane = moves(
         [scrapes.control_plane],
         scrapes,
-        *("tailplane_tasks_submitted_total:count", "tailplane_http_requests_total:/v1/tasks:202:POST"),
+        *("tailplane_tasks_submitted_total:count:default", "tailplane_http_requests_total:/v1/tasks:202:POST"),
         *("tailplane_http_requests_total:/v1/tasks/{task_id}/events:200:GET", "tailplane_http_request_seconds_sum"),
         *("tailplane_stream_entries_total", "tailplane_stream_bytes_total", "tailplane_arrival_lag_seconds_sum"),
         *("tailplane_handover_seconds_sum", "tailplane_streams_ended_total:end"),
@@ -155,11 +155,12 @@ def test_what_is_going_on(cluster: LocalCluster, scrapes: Scrapes, client: SyncC
         stream = client.get_task_result_stream(task.task_id)
         next(stream)
         until(lambda: scrapes.of_workers("tailplane_running_tasks:count") == 1, "it runs")
+        until(lambda: scrapes.of_workers("tailplane_held_tasks:default") == 1, "it is its tenant's")
         here = scrapes.families(scrapes.control_plane)
         assert (here["tailplane_readers"], here["tailplane_streams_tailed"], here["tailplane_ready"]) == (1, 1, 1)
         assert here["tailplane_window_bytes"] > 0
         stream.close()
-    with moves(scrapes.workers, scrapes, "tailplane_attempts_total:cancelled:count"):
+    with moves(scrapes.workers, scrapes, "tailplane_attempts_total:cancelled:count:default"):
         task.cancel()
     until(lambda: scrapes.of_control_plane("tailplane_readers") == 0, "nobody reads")
     until(lambda: scrapes.of_control_plane("tailplane_workers") == 2, "both workers are seen")
@@ -170,8 +171,8 @@ def test_attempts_that_fail(cluster: LocalCluster, scrapes: Scrapes, client: Syn
     worker = moves(
         scrapes.workers,
         scrapes,
-        *("tailplane_attempts_total:fail:failed", "tailplane_tasks_failed_total:fail"),
-        *("tailplane_attempts_total:retried:third_time_lucky", "tailplane_rewinds_total:third_time_lucky"),
+        *("tailplane_attempts_total:default:fail:failed", "tailplane_tasks_failed_total:default:fail"),
+        *("tailplane_attempts_total:default:retried:third_time_lucky", "tailplane_rewinds_total:third_time_lucky"),
     )
     with worker, moves([scrapes.control_plane], scrapes, "tailplane_dead_letters"):
         with pytest.raises(TaskFailed):
@@ -209,7 +210,7 @@ def test_workers_that_stand_still(cluster: LocalCluster, scrapes: Scrapes, clien
     worker = moves(
         scrapes.workers,
         scrapes,
-        *("tailplane_leases_lost_total", "tailplane_attempts_total:count:lost"),
+        *("tailplane_leases_lost_total", "tailplane_attempts_total:count:default:lost"),
         *("tailplane_rewinds_total:count",),
     )
     control_plane = moves(
@@ -229,12 +230,13 @@ def test_a_queue_that_nobody_works_on(cluster: LocalCluster, scrapes: Scrapes, c
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:
-        with moves([scrapes.control_plane], scrapes, "tailplane_tasks_refused_total:echo"):
+        with moves([scrapes.control_plane], scrapes, "tailplane_tasks_refused_total:default:echo:queue_full"):
             tasks = []
             with pytest.raises(QueueFull), SyncClient(cluster.url, options=HASTY) as hasty:
                 for _ in range(MAX_QUEUED + 1):
                     tasks.append(hasty.run_workflow("echo", 1))
         until(lambda: scrapes.of_control_plane("tailplane_queue_depth_tasks:echo") == MAX_QUEUED, "depth")
+        until(lambda: scrapes.of_control_plane("tailplane_queued_tasks:default") >= MAX_QUEUED, "depth by tenant")
         until(lambda: scrapes.of_control_plane("tailplane_queue_oldest_age_seconds:echo") > 1, "age")
         until(lambda: scrapes.of_control_plane("tailplane_workflow_workers:echo") == 0, "no workers")
     finally:
@@ -273,6 +275,7 @@ ELSEWHERE = {
     "tailplane_events_lost_total": "tests/unit/workers/test_kept.py",
     "tailplane_platform_loop_late_seconds": "tests/unit/broker/test_pulse.py",
     "tailplane_schedule_due_times_total": "tests/contract/http/test_schedules.py",
+    "tailplane_readers_refused_total": "tests/contract/http/test_limits.py",
     "tailplane_tasks_ended_late_total": "tests/unit/control_plane/test_housekeeping.py",
 }
 

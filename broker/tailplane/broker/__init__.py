@@ -7,7 +7,7 @@ from tailplane.broker.connection import connect, store_errors
 from tailplane.broker.event_log import Append, Cut, Entry, EventLog, Refusal, parse_published
 from tailplane.broker.fitness import RightsMissing, UnfitStore, mind_fitness, wait_until_fit
 from tailplane.broker.joins import Join, Joins, SessionRef
-from tailplane.broker.keys import Keys, TaskRef, queue_name, workflow_of
+from tailplane.broker.keys import Keys, TaskRef, queue_name, tenant_of, workflow_of
 from tailplane.broker.outage import Outage
 from tailplane.broker.queue import Enqueued, LeaseLapsed, Queue, Request
 from tailplane.broker.records import NewTask, SessionRecord, TaskRecord, WorkerRecord, WorkflowRecord
@@ -74,6 +74,7 @@ __all__ = [
     "parse_published",
     "queue_name",
     "store_errors",
+    "tenant_of",
     "wait_until_fit",
     "workflow_of",
 ]

@@ -23,6 +23,7 @@ from tailplane.broker.store import Store
 from tailplane.broker.subscriptions import Hearing, OnMessage, Primary, Subscriptions
 from tailplane.broker.tasks import TaskStore
 from tailplane.broker.tenants import Tenants
+from tailplane.broker.usage import Usage
 from tailplane.broker.wire import Wire
 
 
@@ -51,6 +52,7 @@ class Broker:
     api_keys: ApiKeys
     tenants: Tenants
     revoked_tokens: RevokedTokens
+    usage: Usage
 
     @classmethod
     def over(
@@ -87,6 +89,7 @@ class Broker:
             api_keys=ApiKeys(wire, keys),
             tenants=Tenants(wire, keys),
             revoked_tokens=RevokedTokens(wire, keys),
+            usage=Usage(wire, keys, retention),
         )
 
     def hear_bells(self, on_message: OnMessage) -> Hearing:

@@ -49,6 +49,9 @@ deployment's prefix. A `<queue>` is a workflow of the default tenant, or `<tenan
     <prefix>:{queue}:api-keys              zset     none; tenant and id of each API key      keys
     <prefix>:{queue}:api-key:<key>         hash     none; a revoked one stays, and is known   keys
     <prefix>:{queue}:revoked-tokens        stream   70 minutes after the last one             control planes
+    <prefix>:{queue}:rate:<account>        string   until it has submitted nothing for long   take_submit
+    <prefix>:{queue}:readers:<account>     hash     10 seconds, renewed each second           tell_readers
+    <prefix>:{queue}:stored:<tenant>       hash     retention and a twelfth of it             note_stored
     <prefix>:{queue}:joined:<tenant>:<s>  channel  -                                          enqueue, sessions
 """
 
@@ -89,6 +92,11 @@ def queue_name(tenant: str, workflow: str) -> str:
 def workflow_of(queue: str) -> str:
     """Return the workflow whose tasks a queue has."""
     return queue.rpartition("/")[2]
+
+
+def tenant_of(queue: str) -> str:
+    """Return the tenant whose tasks a queue has."""
+    return queue.rpartition("/")[0] or DEFAULT_TENANT
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,3 +264,15 @@ class Keys:
     def revoked_tokens(self) -> str:
         """Return the stream of the stream tokens that were revoked before their time."""
         return f"{self.prefix}:{{queue}}:revoked-tokens"
+
+    def rate(self, account: str) -> str:
+        """Return the key of how much of its submits a tenant or API key has used up; no tenant has a key's id."""
+        return f"{self.prefix}:{{queue}}:rate:{account}"
+
+    def readers(self, account: str) -> str:
+        """Return the key of how many streams of a tenant or API key each control plane has open."""
+        return f"{self.prefix}:{{queue}}:readers:{account}"
+
+    def stored(self, tenant: str) -> str:
+        """Return the key of how many bytes a tenant's tasks have written: since when -> how many."""
+        return f"{self.prefix}:{{queue}}:stored:{check_tenant(tenant)}"

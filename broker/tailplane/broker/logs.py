@@ -15,6 +15,9 @@ import structlog
 from opentelemetry import trace
 from structlog.typing import Processor
 
+from tailplane.broker.keys import TaskRef
+from tailplane.protocol.ids import DEFAULT_TENANT
+
 _FACTS: ContextVar[Mapping[str, object]] = ContextVar("tailplane facts", default=MappingProxyType({}))
 
 _COMMON: Sequence[Processor] = (
@@ -42,6 +45,14 @@ class Facts:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         _FACTS.reset(self._token)
+
+
+def whose(task: TaskRef) -> dict[str, object]:
+    """Return what a line of the log says of a task: its id, and its tenant where that is not the default one.
+
+    Most deployments have no other, and their lines stay as they were.
+    """
+    return {"task_id": task.task_id} | ({} if task.tenant == DEFAULT_TENANT else {"tenant": task.tenant})
 
 
 def configure_logging(level: str, form: Literal["console", "json"] | None, *facts: Processor) -> None:

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tailplane.broker.connection import check_url
 from tailplane.broker.redis_cluster import check_cluster_url
+from tailplane.broker.tenant_labels import MOST as TENANTS_NAMED
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 _UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -73,3 +74,7 @@ class DeploymentSettings(BaseSettings):
     metrics_port: Annotated[int | None, BeforeValidator(none_if_empty)] = Field(None, ge=1, le=65535)
     """The port for `/livez`, `/readyz` and `/metrics`; None, or empty: none is opened. 9464 is the customary one. Of
     the processes of `tailplane worker --processes N` the first one takes this port, each other one the next."""
+
+    metrics_tenants: int = Field(TENANTS_NAMED, ge=0, le=10_000)
+    """How many tenants the metrics of one program name, beside `default`: those that it sees first. The rest is told as
+    the tenant `other`. Each is some time series for each workflow that it runs, in each control plane and worker."""

@@ -96,6 +96,10 @@ class Tenants:
         }
         return {tenant: parse_tenant(tenant, packed) for tenant, packed in sorted(found.items())}
 
+    async def version(self) -> int:
+        """Return what grows when the limits of any tenant are set."""
+        return int(float(await self.wire.run("ZSCORE", self.keys.turns, self.keys.TURNS_VERSION) or 0))
+
     async def names(self) -> list[str]:
         """Return the names of all tenants, sorted; `default` is one of them."""
         rows = await self.wire.run("HKEYS", self.keys.tenants)

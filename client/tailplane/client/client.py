@@ -17,7 +17,16 @@ from tailplane.client.credentials import Credentials, CredentialSource
 from tailplane.client.durations import Duration
 from tailplane.client.event_models import EventModels
 from tailplane.client.link import Link
-from tailplane.client.models import FleetInfo, TaskStatus, WorkerInfo, WorkerList, WorkflowInfo, WorkflowList, parse
+from tailplane.client.models import (
+    FleetInfo,
+    LimitsInfo,
+    TaskStatus,
+    WorkerInfo,
+    WorkerList,
+    WorkflowInfo,
+    WorkflowList,
+    parse,
+)
 from tailplane.client.options import ClientOptions, control_plane_url, credential
 from tailplane.client.pages import DeadLetterPages, SchedulePages, TaskPages
 from tailplane.client.rewinds import OnRewind
@@ -265,3 +274,8 @@ class Client:
         """Return what waits for each workflow, which workers there are, and how many dead letters."""
         answer = await self._link.transport.request("GET", path("fleet"))
         return parse(FleetInfo, answer.value)
+
+    async def limits(self) -> LimitsInfo:
+        """Return what the tenant, and the API key, of this client may take, and what they take now."""
+        answer = await self._link.transport.request("GET", path("limits"))
+        return parse(LimitsInfo, answer.value)

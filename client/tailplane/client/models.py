@@ -196,6 +196,42 @@ class FleetInfo(Answer):
     dead_letters: int = 0
 
 
+class KeyLimits(Answer):
+    """What an API key may take, beside its tenant's other keys; None: it has no such limit."""
+
+    submits_per_second: float | None = None
+    submits_left: int | None = None
+    max_readers: int | None = None
+    readers: int = 0
+
+
+class LimitsInfo(Answer):
+    """What a tenant may take, and takes now; None: there is no such limit.
+
+    Attributes:
+        submits_left: how many tasks may be submitted at once now.
+        max_queued, queued: tasks that may wait in each workflow's queue, and those that do, by workflow.
+        readers: streams that are read; without a limit, through the control plane that answered alone.
+        stored_bytes: what tasks have written within the retention, by estimate.
+        key: the limits of the API key that asked.
+    """
+
+    tenant: str
+    weight: int = 1
+    submits_per_second: float | None = None
+    submits_left: int | None = None
+    max_queued: int | None = None
+    queued: dict[str, int] = {}
+    max_running: int | None = None
+    running: int = 0
+    max_readers: int | None = None
+    readers: int = 0
+    max_stored_bytes: int | None = None
+    stored_bytes: int = 0
+    key_id: str | None = None
+    key: KeyLimits | None = None
+
+
 def parse(model: type[Model], answer: object) -> Model:
     """Return a decoded answer as a model.
 

@@ -12,7 +12,7 @@ from tailplane.client.backoff import Backoff
 from tailplane.client.endings import Ended, Ending, Garbage, Hinted, Hole, Lost
 from tailplane.client.options import ReconnectPolicy
 from tailplane.client.problems import with_hint
-from tailplane.protocol.errors import ConnectionLost, StreamGap, StreamMalformed
+from tailplane.protocol.errors import ConnectionLost, StreamGap, StreamMalformed, TooManyReaders
 
 # The first reading may have met a proxy's error page or a broken cache; what three readings gave is how it is.
 _MOST_GARBAGE = 3
@@ -51,7 +51,8 @@ class ResumePlan:
         Raises:
             StreamGap: the hole is there at the second reading, too.
             StreamMalformed: three readings gave garbage.
-            ConnectionLost: no progress for `give_up_after`, or none can come before that.
+            TooManyReaders: there was no room for this reader for `give_up_after`, or none is promised before that.
+            ConnectionLost: any other reason why there was no progress for so long, or none can come before.
         """
         if self._down_since is None:
             self._down_since = now
@@ -88,8 +89,11 @@ class ResumePlan:
         patience = self._policy.give_up_after
         if patience is None or without_progress_s <= patience.total_seconds():
             return
-        lost = ConnectionLost(f"the stream made no progress for {patience.total_seconds():g} s; the last try: {ending}")
         reason = ending.reason if isinstance(ending, Lost) else None
+        if isinstance(reason, TooManyReaders):
+            # Nothing is the matter with the connection.
+            raise reason
+        lost = ConnectionLost(f"the stream made no progress for {patience.total_seconds():g} s; the last try: {ending}")
         if isinstance(reason, ConnectionLost):
             # Its text is in ours already.
             raise with_hint(lost, reason.hint) from None

@@ -238,3 +238,4 @@ class SyncClient(Blocking[Client]):
     workflows = _call(Client.workflows)
     workers = _call(Client.workers)
     fleet = _call(Client.fleet)
+    limits = _call(Client.limits)

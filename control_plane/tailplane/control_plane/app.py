@@ -1,6 +1,7 @@
 """The composition root: builds everything that a control plane is made of, and closes it in reverse."""
 
 import asyncio
+import contextlib
 import importlib.metadata
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from starlette.datastructures import State
 
 from tailplane.broker import Broker, UnfitStore, mind_fitness, rights, wait_until_fit
 from tailplane.broker.opening import open_broker
+from tailplane.broker.tenant_labels import TenantLabels
 from tailplane.control_plane import documents, problems, routers
 from tailplane.control_plane.cancel import Canceller
 from tailplane.control_plane.clock import Clock, ServerClock
@@ -22,6 +24,8 @@ from tailplane.control_plane.first_key import NoKeys, wait_for_keys
 from tailplane.control_plane.fleet import FleetMinder
 from tailplane.control_plane.housekeeping import Housekeeper
 from tailplane.control_plane.hub import Hub
+from tailplane.control_plane.known_tenants import KnownTenants
+from tailplane.control_plane.limiter import Limiter
 from tailplane.control_plane.open_streams import OpenStreams
 from tailplane.control_plane.parked import ParkedMinder
 from tailplane.control_plane.queue import TaskQueue, open_queue
@@ -32,10 +36,13 @@ from tailplane.control_plane.scheduler import Scheduler
 from tailplane.control_plane.schedules import Schedules
 from tailplane.control_plane.services import Services
 from tailplane.control_plane.settings import Settings
+from tailplane.control_plane.stored import StoredBytes
 from tailplane.control_plane.stream_tokens import StreamTokens
 from tailplane.control_plane.submit import Submitter
 from tailplane.control_plane.survey import Survey
+from tailplane.control_plane.turnstile import Turnstile
 from tailplane.control_plane.workflow_registry import WorkflowRegistry
+from tailplane.protocol.errors import StoreUnavailable
 
 _DESCRIPTION = """\
 Runs workflows on workers and streams what they produce while they run.
@@ -66,6 +73,9 @@ def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
             app.state.vitals.begin()
             running = [
                 background.create_task(services.doorkeeper.run()),
+                background.create_task(services.tenants.run()),
+                background.create_task(services.stored.run()),
+                background.create_task(services.turnstile.run()),
                 background.create_task(services.hub.run()),
                 background.create_task(services.rosters.run()),
                 background.create_task(services.ends.run()),
@@ -86,7 +96,7 @@ def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
                 for task in running:
                     task.cancel()
 
-    counts = Counts()
+    counts = Counts(TenantLabels(settings.metrics_tenants))
     app = ExpressApp(
         counts,
         settings.origins,
@@ -123,6 +133,9 @@ async def _wake_readers_on_drain(services: Services) -> None:
     services.hub.wake_all()
     services.rosters.wake_all()
     services.ends.wake_all()
+    # At once: their readers go to the others, who must not count them twice.
+    with contextlib.suppress(StoreUnavailable):
+        await services.turnstile.close()
 
 
 async def _mind_fitness(app: FastAPI, services: Services) -> None:
@@ -146,11 +159,13 @@ def _build(
     ends = Ends(broker)
     registry = WorkflowRegistry(broker.queue)
     bounds = QueueBounds(broker.tenants, settings.max_queued)
-    submitter = Submitter(broker, queue, registry, bounds, counts)
-    canceller = Canceller(broker, ends)
-    clock = clock or ServerClock(broker.queue.wire)
     streams = OpenStreams()
     doorkeeper = Doorkeeper(broker, settings, streams)
+    tenants, stored = KnownTenants(broker.tenants), StoredBytes(broker.usage)
+    limiter = Limiter(broker, tenants, doorkeeper.known, stored)
+    submitter = Submitter(broker, queue, registry, limiter, stored, bounds, counts)
+    canceller = Canceller(broker, ends)
+    clock = clock or ServerClock(broker.queue.wire)
     return Services(
         settings=settings,
         broker=broker,
@@ -159,6 +174,10 @@ def _build(
         rosters=Rosters(broker),
         streams=streams,
         tokens=StreamTokens(broker, doorkeeper),
+        turnstile=Turnstile(streams, broker.usage, tenants, doorkeeper.known),
+        tenants=tenants,
+        stored=stored,
+        limiter=limiter,
         ends=ends,
         registry=registry,
         submitter=submitter,

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import structlog
 
 from tailplane.broker import Broker, TaskRecord, TaskRef
+from tailplane.broker.logs import whose
 from tailplane.broker.records import SUMMARY_FIELDS
 from tailplane.control_plane.ends import Ends
 from tailplane.protocol.errors import StoreUnavailable, TaskNotFound, Unavailable
@@ -55,7 +56,7 @@ class Canceller:
                 await self._broker.queue.tell_cancel(record.worker_id, task, reason)
                 await self._give_grace(task)
             elif await self._end(record, reason):
-                log.info("task cancelled", task_id=task.task_id, attempt=record.attempt, fenced=told)
+                log.info("task cancelled", **whose(task), attempt=record.attempt, fenced=told)
         raise Unavailable(f"task {task.task_id} keeps moving", task_id=task.task_id)
 
     async def _tell_family(self, record: TaskRecord, reason: str | None) -> None:

@@ -5,6 +5,8 @@ from time import time
 
 from tailplane.broker import Entry
 from tailplane.broker.histogram import Histogram
+from tailplane.broker.tenant_labels import TenantLabels
+from tailplane.protocol.errors import TailplaneError
 from tailplane.protocol.events import first_time
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -18,7 +20,10 @@ class Counts:
     Attributes:
         requests: by method, route and status; a route is its template, so that no id gets into it.
         request_seconds: by route, until the response began.
-        submitted, refused: tasks by workflow: queued, and refused because their queue was full.
+        tenants: what tenants are counted under.
+        submitted: tasks that were queued, by workflow and tenant.
+        refused: submits that a limit refused, by workflow, tenant and the error's code.
+        readers_refused: streams that were one too many, by tenant.
         entries, entry_bytes: that came into the windows while somebody read the stream.
         arrival: of one entry in eight, seconds from the writing of its first event until it was in the window: by the
             worker's wall clock and by this machine's.
@@ -31,11 +36,13 @@ class Counts:
         slow: times that a response waited for a client that did not read.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tenants: TenantLabels | None = None) -> None:
+        self.tenants = tenants or TenantLabels()
         self.requests: Counter[tuple[str, ...]] = Counter()
         self.request_seconds: dict[tuple[str, ...], Histogram] = {}
         self.submitted: Counter[tuple[str, ...]] = Counter()
         self.refused: Counter[tuple[str, ...]] = Counter()
+        self.readers_refused: Counter[tuple[str, ...]] = Counter()
         self.fired = self.missed = self.skipped = 0
         self.entries = self.entry_bytes = 0
         self.arrival = Histogram(_FAST)
@@ -50,6 +57,18 @@ class Counts:
         if histogram is None:
             histogram = self.request_seconds[route,] = Histogram(_FAST)
         histogram.observe(seconds)
+
+    def note_submitted(self, workflow: str, tenant: str) -> None:
+        """Count a task that was queued."""
+        self.submitted[workflow, self.tenants[tenant]] += 1
+
+    def note_refused(self, workflow: str, tenant: str, error: TailplaneError) -> None:
+        """Count a submit of a workflow that there is, which a limit refused."""
+        self.refused[workflow, self.tenants[tenant], error.code] += 1
+
+    def note_reader_refused(self, tenant: str) -> None:
+        """Count a stream that was not opened, for it was one too many."""
+        self.readers_refused[self.tenants[tenant],] += 1
 
     def note_entry(self, entry: Entry) -> bool:
         """Count an entry that has come into a window; return whether it is one of those whose times are measured."""

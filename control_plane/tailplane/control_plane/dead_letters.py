@@ -12,7 +12,9 @@ import structlog
 
 from tailplane.broker import Broker, TaskRecord, TaskRef
 from tailplane.broker.catalogue import requeue_request
+from tailplane.broker.logs import whose
 from tailplane.broker.records import SUMMARY_FIELDS
+from tailplane.control_plane.limiter import Allowance
 from tailplane.control_plane.listing import Filter, Page, list_dead_letters
 from tailplane.control_plane.lookup import find_task
 from tailplane.control_plane.submit import Submission, Submitter
@@ -39,11 +41,12 @@ class DeadLetters:
         """
         return await list_dead_letters(self.broker, tenant, Filter(workflow=workflow), limit=limit, before=before)
 
-    async def requeue(self, task: TaskRef, trace: Mapping[str, str]) -> TaskRecord:
+    async def requeue(self, task: TaskRef, trace: Mapping[str, str], allowance: Allowance) -> TaskRecord:
         """Run a failed task again, once, as a new task that belongs to no session; return the new task's record.
 
         Args:
             trace: the caller's W3C trace context.
+            allowance: the caller's.
         Raises:
             TaskNotFound, TaskGone: there is no such task, or no more.
             DeadLetterNotFound: it has not failed, or was dropped.
@@ -60,12 +63,13 @@ class DeadLetters:
             priority=failed.terms.priority,
             concurrency_key=failed.terms.concurrency_key,
             concurrency_limit=failed.terms.concurrency_limit,
+            allowance=allowance,
         )
         try:
             record = await self.submitter.submit(task.tenant, again)
         except IdempotencyConflict:
             raise DeadLetterNotFound(f"task {task.task_id} was dropped before", task_id=task.task_id) from None
-        log.info("dead letter requeued", task_id=task.task_id, requeued_as=record.task_id)
+        log.info("dead letter requeued", **whose(task), requeued_as=record.task_id)
         return record
 
     async def drop(self, task: TaskRef) -> None:

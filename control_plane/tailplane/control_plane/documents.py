@@ -56,7 +56,7 @@ _WHEN = {
     415: "Neither JSON nor msgpack.",
     416: "The cursor is past the stream's end.",
     422: "The request is malformed, or the input does not fit.",
-    429: "Too many tasks of the workflow wait; try again after `Retry-After`.",
+    429: "A limit is reached: of the queue, the tenant or the API key; try again after `Retry-After`.",
     503: "Redis is away, or the process is about to stop; try again.",
 }
 

@@ -116,3 +116,20 @@ SCHEDULE: dict[str, Any] = {
     "missed": 0,
     "skipped": 0,
 }
+
+LIMITS: dict[str, Any] = {
+    "tenant": "acme",
+    "weight": 1,
+    "submits_per_second": 50.0,
+    "submits_left": 50,
+    "max_queued": 1000,
+    "queued": {"my_workflow": 3},
+    "max_running": 20,
+    "running": 2,
+    "max_readers": 100,
+    "readers": 4,
+    "max_stored_bytes": 1_000_000_000,
+    "stored_bytes": 52_428_800,
+    "key_id": "k_01jd3z0v9m6s8k2x4q7w5e1r0t",
+    "key": {"submits_per_second": 5.0, "submits_left": 4, "readers": 1},
+}

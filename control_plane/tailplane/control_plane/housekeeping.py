@@ -9,6 +9,7 @@ from datetime import timedelta
 import structlog
 
 from tailplane.broker import Broker, Outage, Standing, TaskRef, WorkflowRecord, workflow_of
+from tailplane.broker.logs import whose
 from tailplane.broker.tasks import OUT_OF_TIME
 from tailplane.control_plane.periodic import repeat
 from tailplane.control_plane.rounds import Rounds
@@ -130,7 +131,7 @@ class Housekeeper:
             # The next round comes to it; the tasks of other shards go on.
             return False
         if standing is None:
-            log.error("a queued task has no record: the store lost it", task_id=task.task_id)
+            log.error("a queued task has no record: the store lost it", **whose(task))
             return True
         state: State | None = standing.state
         try:
@@ -153,7 +154,7 @@ class Housekeeper:
         if state is State.FAILED:
             await self._broker.catalogue.note_dead(task)
         await self._tell_parent(task)
-        log.info("queued task ended", task_id=task.task_id, state=state.value)
+        log.info("queued task ended", **whose(task), state=state.value)
         return True
 
     async def _tell_parent(self, task: TaskRef) -> None:

@@ -15,6 +15,7 @@ import structlog
 from redis.exceptions import ResponseError
 
 from tailplane.broker import Broker, Outage, TaskRef, parse_published
+from tailplane.broker.logs import whose
 from tailplane.control_plane.counts import Counts
 from tailplane.control_plane.feed import Feed
 from tailplane.control_plane.past import Turns
@@ -240,7 +241,7 @@ class Hub:
                 await self._read([feed])
             return
         for feed in feeds:
-            log.error("a stream can't be read", task_id=feed.task.task_id, reason=str(refusal))
+            log.error("a stream can't be read", **whose(feed.task), reason=str(refusal))
             feed.is_gone = True
             feed.wake()
 

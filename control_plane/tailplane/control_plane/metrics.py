@@ -5,6 +5,7 @@ is found out about the whole deployment is told by each control plane alike, fro
 and not at all where there is none: take the greatest, never the sum. docs/observability.md has the same list.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 from fastapi import FastAPI
@@ -13,8 +14,10 @@ from prometheus_client import CollectorRegistry
 from tailplane.broker.exposition import Labels, Row, Table, registry_of, store_rows
 from tailplane.control_plane.services import Services
 from tailplane.control_plane.survey import Standing
+from tailplane.protocol.ids import DEFAULT_TENANT
 
 _WORKFLOW = ("workflow",)
+_TENANT = ("tenant",)
 
 
 def _standing(read: Callable[[Standing], Mapping[Labels, float]]) -> Callable[[Services], Mapping[Labels, float]]:
@@ -27,6 +30,22 @@ def _standing(read: Callable[[Standing], Mapping[Labels, float]]) -> Callable[[S
     return read_latest
 
 
+def _queued(services: Services) -> Mapping[Labels, float]:
+    latest, tenants = services.survey.latest, services.counts.tenants
+    found: Counter[Labels] = Counter()
+    for tenant, count in (latest.queued if latest else {}).items():
+        found[tenants[tenant],] += count
+    return found
+
+
+def _readers(services: Services) -> Mapping[Labels, float]:
+    tenants = services.counts.tenants
+    found: Counter[Labels] = Counter({(DEFAULT_TENANT,): 0})
+    for tenant, count in services.streams.by_tenant.items():
+        found[tenants[tenant],] += count
+    return found
+
+
 _STORE: list[Row[Services]] = store_rows(
     lambda services: services.broker.queue.wire.connections,
     lambda services: [
@@ -35,6 +54,9 @@ _STORE: list[Row[Services]] = store_rows(
         services.housekeeper.outage,
         services.survey.outage,
         services.scheduler.outage,
+        services.tenants.outage,
+        services.stored.outage,
+        services.turnstile.outage,
     ],
 )
 
@@ -54,6 +76,13 @@ ROWS: list[Row[Services]] = [
         "Of the deployment.",
         _standing(lambda found: {(name,): backlog.depth for name, backlog in found.backlogs.items()}),
         _WORKFLOW,
+    ),
+    Row(
+        "tailplane_queued_tasks",
+        "gauge",
+        "The same by tenant, of up to 1,000 queues of others than the default one. Of the deployment.",
+        _queued,
+        _TENANT,
     ),
     Row(
         "tailplane_queue_oldest_age_seconds",
@@ -123,14 +152,21 @@ ROWS: list[Row[Services]] = [
         "counter",
         "Tasks that were queued.",
         lambda services: dict(services.counts.submitted),
-        _WORKFLOW,
+        ("workflow", "tenant"),
     ),
     Row(
         "tailplane_tasks_refused_total",
         "counter",
-        "Submits that were answered with 429 because the queue was full.",
+        "Submits that a limit refused with 429, by the code of the answer.",
         lambda services: dict(services.counts.refused),
-        _WORKFLOW,
+        ("workflow", "tenant", "reason"),
+    ),
+    Row(
+        "tailplane_readers_refused_total",
+        "counter",
+        "Streams that were not opened because their tenant, or their API key, reads as many as it may.",
+        lambda services: dict(services.counts.readers_refused),
+        _TENANT,
     ),
     Row(
         "tailplane_http_requests_total",
@@ -146,7 +182,7 @@ ROWS: list[Row[Services]] = [
         lambda services: dict(services.counts.request_seconds),
         ("route",),
     ),
-    Row("tailplane_readers", "gauge", "Responses that stream now.", lambda services: services.hub.reader_count),
+    Row("tailplane_readers", "gauge", "Responses that stream now.", _readers, _TENANT),
     Row(
         "tailplane_streams_tailed",
         "gauge",

@@ -89,6 +89,11 @@ class OpenStreams:
         return self._by_key[key_id]
 
     @property
+    def by_tenant(self) -> dict[str, int]:
+        """How many streams each tenant has open here. From any thread."""
+        return dict(self._by_tenant)
+
+    @property
     def key_ids(self) -> list[KeyId]:
         """The API keys that have streams open here."""
         return list(self._by_key)

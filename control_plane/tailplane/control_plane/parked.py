@@ -12,6 +12,7 @@ from datetime import timedelta
 import structlog
 
 from tailplane.broker import Broker, Outage, TaskRef
+from tailplane.broker.logs import whose
 from tailplane.broker.memory import CHILDREN, INBOX, INBOX_SEEN
 from tailplane.broker.parking import Parked
 from tailplane.broker.records import Parent
@@ -97,7 +98,7 @@ class ParkedMinder:
         for each, why in await self._wrongly_parked(parked):
             # Of one that somebody else has taken since there is nothing to tell.
             if await self._broker.parking.unpark(each):
-                log.warning("a parked task goes on", task_id=each.task.task_id, reason=why)
+                log.warning("a parked task goes on", **whose(each.task), reason=why)
                 found += 1
         return found
 

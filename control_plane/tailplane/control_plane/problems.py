@@ -20,6 +20,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tailplane.control_plane import limit_fields
 from tailplane.protocol import json_codec
 from tailplane.protocol.errors import InvalidRequest, RequestError, TailplaneError, Unavailable
 
@@ -57,7 +58,7 @@ def answer_to(request: Request, error: Exception) -> Response | None:
 
 def problem_response(error: TailplaneError) -> Response:
     """Return an error of ours as a response."""
-    headers = {}
+    headers = limit_fields.of_error(error)
     if isinstance(error, Unavailable):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     return _response(error.problem(), headers)

@@ -19,6 +19,7 @@ from datetime import timedelta
 import structlog
 
 from tailplane.broker import Broker, NewTask, Outage, TaskRef, Terms, queue_name
+from tailplane.broker.logs import whose
 from tailplane.broker.records import SUMMARY_FIELDS, Fired
 from tailplane.broker.schedules import Move, MovedOn, ScheduleRecord
 from tailplane.broker.tasks import TooLateToRecord
@@ -171,8 +172,8 @@ class Scheduler:
                 return False
         self._counts.fired += 1
         self._counts.missed += move.missed
-        self._counts.submitted[spec.workflow,] += 1
-        log.debug("schedule fired", schedule=schedule.name, task_id=ref.task_id, missed=move.missed)
+        self._counts.note_submitted(spec.workflow, ref.tenant)
+        log.debug("schedule fired", schedule=schedule.name, **whose(ref), missed=move.missed)
         return True
 
     async def _pass_over(self, schedule: ScheduleRecord, move: Move) -> bool:

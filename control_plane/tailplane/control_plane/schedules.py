@@ -9,6 +9,7 @@ from tailplane.broker import Broker, Request, TaskRecord
 from tailplane.broker.records import Fired
 from tailplane.broker.schedules import Behind, ScheduleRecord, ScheduleSpec
 from tailplane.control_plane.clock import Clock
+from tailplane.control_plane.limiter import Allowance
 from tailplane.control_plane.submit import Submission, Submitter
 from tailplane.control_plane.timetable import Timetable
 from tailplane.protocol import codec
@@ -107,7 +108,9 @@ class Schedules:
             raise ScheduleNotFound(f"there is no schedule {name!r}", name=name)
         log.info("schedule deleted", schedule=name)
 
-    async def trigger(self, tenant: str, name: str, trace: Mapping[str, str], request: Request | None) -> TaskRecord:
+    async def trigger(
+        self, allowance: Allowance, name: str, trace: Mapping[str, str], request: Request | None
+    ) -> TaskRecord:
         """Run what a schedule runs now, once per request, whatever its `overlap` and paused or not.
 
         It is no due time: the next one stays as it is, and `overlap` does not look at this run.
@@ -116,8 +119,15 @@ class Schedules:
             ScheduleNotFound: there is none.
             What `Submitter.submit` raises.
         """
+        tenant = allowance.caller.tenant
         spec = (await self.find(tenant, name)).spec
         wanted = Submission(
-            spec.workflow, codec.unpack(spec.input), spec.metadata, trace=trace, request=request, fired=Fired(name)
+            spec.workflow,
+            codec.unpack(spec.input),
+            spec.metadata,
+            trace=trace,
+            request=request,
+            fired=Fired(name),
+            allowance=allowance,
         )
         return await self.submitter.submit(tenant, wanted)

@@ -19,6 +19,8 @@ from tailplane.control_plane.ends import Ends
 from tailplane.control_plane.fleet import FleetMinder
 from tailplane.control_plane.housekeeping import Housekeeper
 from tailplane.control_plane.hub import Hub
+from tailplane.control_plane.known_tenants import KnownTenants
+from tailplane.control_plane.limiter import Limiter
 from tailplane.control_plane.open_streams import OpenStreams, Place
 from tailplane.control_plane.parked import ParkedMinder
 from tailplane.control_plane.rosters import Rosters
@@ -26,13 +28,18 @@ from tailplane.control_plane.scheduler import Scheduler
 from tailplane.control_plane.schedules import Schedules
 from tailplane.control_plane.session_streaming import stream_session
 from tailplane.control_plane.settings import Settings
+from tailplane.control_plane.stored import StoredBytes
 from tailplane.control_plane.stream_tokens import StreamTokens
-from tailplane.control_plane.streaming import EventStream, stream_events
+from tailplane.control_plane.streaming import EventStream, answer_full, stream_events
 from tailplane.control_plane.submit import Submitter
 from tailplane.control_plane.survey import Survey
+from tailplane.control_plane.turnstile import Turnstile
 from tailplane.control_plane.workflow_registry import WorkflowRegistry
 from tailplane.protocol.cursor import Position
+from tailplane.protocol.errors import TooManyReaders
 from tailplane.protocol.session_cursor import SessionPosition
+
+_NO_HEADERS: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,10 @@ class Services:
     ends: Ends
     registry: WorkflowRegistry
     submitter: Submitter
+    limiter: Limiter
+    turnstile: Turnstile
+    tenants: KnownTenants
+    stored: StoredBytes
     dead_letters: DeadLetters
     canceller: Canceller
     clock: Clock
@@ -70,12 +81,22 @@ class Services:
     drain: asyncio.Event
 
     async def stream(
-        self, request: Request, task: TaskRef, position: Position, headers: Mapping[str, str] | None = None
+        self,
+        request: Request,
+        find: Callable[[], Awaitable[TaskRef]],
+        position: Position,
+        headers: Callable[[TaskRef], Mapping[str, str]] = lambda _: _NO_HEADERS,
     ) -> Response:
-        """Return the response that streams a task from a position on."""
-        return await self._placed(
-            request,
-            lambda place: stream_events(
+        """Return the response that streams a task from a position on.
+
+        Args:
+            find: returns the task, or makes it; called once it is certain that the caller may read one more.
+            headers: returns what the response tells beside what all streams do.
+        """
+
+        async def open_stream(place: Place) -> Response:
+            task = await find()
+            return await stream_events(
                 request,
                 self.hub,
                 task,
@@ -83,9 +104,10 @@ class Services:
                 keep_alive=self.settings.keep_alive,
                 drain=self.drain,
                 place=place,
-                headers=headers,
-            ),
-        )
+                headers=headers(task),
+            )
+
+        return await self._placed(request, open_stream)
 
     async def stream_session(self, request: Request, session: SessionRef, position: SessionPosition) -> Response:
         """Return the response that streams the tasks of a session from a position on."""
@@ -106,7 +128,11 @@ class Services:
 
     async def _placed(self, request: Request, open_stream: Callable[[Place], Awaitable[Response]]) -> Response:
         """Return what a stream answers, which has a place in the register from before it is opened until its end."""
-        place = self.streams.enter(caller_of(request))
+        try:
+            place = await self.turnstile.enter(caller_of(request))
+        except TooManyReaders as error:
+            self.counts.note_reader_refused(caller_of(request).tenant)
+            return answer_full(request, error)
         try:
             response = await open_stream(place)
         except BaseException:

@@ -14,6 +14,7 @@ import structlog
 from redis.exceptions import ResponseError
 
 from tailplane.broker import Broker, Entry, TaskRef
+from tailplane.broker.logs import whose
 from tailplane.control_plane.formats import Format
 from tailplane.control_plane.hub import Hub
 from tailplane.control_plane.reader import CHUNK_BYTES, EARLY, Reader
@@ -291,7 +292,7 @@ class SessionReader:
                 member.is_gone = True
             except ResponseError as error:
                 # Such as a key that somebody overwrote: the other tasks can be read.
-                log.error("a stream can't be read", task_id=member.task.task_id, reason=str(error))
+                log.error("a stream can't be read", **whose(member.task), reason=str(error))
                 member.is_gone = True
             else:
                 member.reader.watch(member.note_growth)

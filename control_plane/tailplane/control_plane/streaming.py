@@ -19,14 +19,15 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from tailplane.broker import TaskRef
+from tailplane.control_plane import limit_fields
 from tailplane.control_plane.counts import Counts
-from tailplane.control_plane.formats import Format, choose_format
+from tailplane.control_plane.formats import SSE, Format, choose_format
 from tailplane.control_plane.gathering import TRANSPORT
 from tailplane.control_plane.hub import Hub
 from tailplane.control_plane.open_streams import Place
 from tailplane.control_plane.reader import EARLY
 from tailplane.protocol.cursor import After, Position
-from tailplane.protocol.errors import NotAcceptable, StoreUnavailable, TaskGone
+from tailplane.protocol.errors import NotAcceptable, StoreUnavailable, TaskGone, TooManyReaders
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +70,23 @@ async def stream_events(
         return Response(status_code=204)
     named = {"tailplane-task-id": task.task_id, **(headers or {})}
     return EventStream(reader, form, keep_alive, drain, named, hub.counts, place)
+
+
+def answer_full(request: Request, error: TooManyReaders) -> Response:
+    """Return the answer for a reader too many; a browser is told to come back in an answer that it takes for a stream.
+
+    Its EventSource would give up for good on a 429. It is known by the token in its query: who can send headers signs
+    with one.
+
+    Raises:
+        TooManyReaders: nearly all others get that.
+    """
+    by_query = "authorization" not in request.headers and "token" in request.query_params
+    if not by_query or format_of(request) is not SSE:
+        raise error
+    body = b": too many readers\n" + SSE.reconnect(int(error.retry_after * 1000))
+    headers = {"cache-control": "no-store", "content-type": SSE.media_type, **limit_fields.of_error(error)}
+    return Response(body, headers=headers)
 
 
 class Following(Protocol):

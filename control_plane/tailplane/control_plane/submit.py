@@ -8,17 +8,20 @@ from typing import Any, NamedTuple
 import structlog
 
 from tailplane.broker import Broker, NewTask, Request, TaskRecord, TaskRef, Terms, WorkflowRecord
+from tailplane.broker.logs import whose
 from tailplane.broker.records import SUMMARY_FIELDS, Fired
 from tailplane.control_plane.counts import Counts
 from tailplane.control_plane.depths import Depth, Depths
+from tailplane.control_plane.limiter import Allowance, Limiter
 from tailplane.control_plane.lookup import find_task
 from tailplane.control_plane.queue import TaskQueue
 from tailplane.control_plane.queue_bounds import QueueBounds
+from tailplane.control_plane.stored import StoredBytes
 from tailplane.control_plane.tracing import enqueuing
 from tailplane.control_plane.validation import InputValidation
 from tailplane.control_plane.workflow_registry import WorkflowRegistry
 from tailplane.protocol import codec
-from tailplane.protocol.errors import IdempotencyConflict, QueueFull, RequestError
+from tailplane.protocol.errors import IdempotencyConflict, QueueFull, QuotaExceeded, RateLimited, RequestError
 from tailplane.protocol.ids import SessionId, TaskId
 from tailplane.protocol.priorities import Priority
 
@@ -41,6 +44,7 @@ class Submission(NamedTuple):
         fired: the schedule that somebody triggered.
         priority: its class; None: the workflow's.
         concurrency_key, concurrency_limit: as of `Terms`.
+        allowance: of whom a submit is taken; None: of nobody.
     """
 
     workflow: str
@@ -57,6 +61,7 @@ class Submission(NamedTuple):
     priority: Priority | None = None
     concurrency_key: str | None = None
     concurrency_limit: int = 1
+    allowance: Allowance | None = None
 
 
 class Submitter:
@@ -67,11 +72,20 @@ class Submitter:
     """
 
     def __init__(
-        self, broker: Broker, queue: TaskQueue, registry: WorkflowRegistry, bounds: QueueBounds, counts: Counts
+        self,
+        broker: Broker,
+        queue: TaskQueue,
+        registry: WorkflowRegistry,
+        limiter: Limiter,
+        stored: StoredBytes,
+        bounds: QueueBounds,
+        counts: Counts,
     ) -> None:
         self._broker = broker
         self._queue = queue
         self._registry = registry
+        self._limiter = limiter
+        self._stored = stored
         self._bounds = bounds
         self._counts = counts
         self._depths = Depths(broker.queue)
@@ -85,6 +99,7 @@ class Submitter:
             SessionNotFound, SessionClosed: the session takes no tasks.
             IdempotencyConflict: the idempotency key came before, with another request.
             QueueFull: too many tasks of the tenant and workflow wait.
+            RateLimited, QuotaExceeded: the caller may submit nothing now.
             TaskGone: the key came before, and what it made has been removed since.
             StoreUnavailable: Redis does not answer. It may have been queued: an idempotency key makes it safe to ask
                 again.
@@ -97,6 +112,7 @@ class Submitter:
             if (standing := await self._remembered(tenant, wanted.request)) is not None:
                 return await find_task(self._broker, standing, SUMMARY_FIELDS)
             raise
+        await self._take(wanted, tenant)
         depth = await self._depths.of(tenant, workflow.name, await self._bounds.of(tenant))
         ref = wanted.task or self._broker.tasks.draw(tenant)
         with depth.joining() as position, enqueuing(ref, workflow.name, wanted.session, wanted.trace) as trace:
@@ -121,7 +137,7 @@ class Submitter:
             standing = await self._enqueue(task, wanted.request, depth)
         if standing != task.ref:
             return await find_task(self._broker, standing, SUMMARY_FIELDS)
-        log.debug("task queued", task_id=record.task_id, workflow=record.workflow)
+        log.debug("task queued", **whose(record.ref), workflow=record.workflow)
         return record
 
     async def check(self, workflow: str, value: Any) -> None:
@@ -131,6 +147,15 @@ class Submitter:
             UnknownWorkflow, InvalidInput: it can't be run.
         """
         self._validation.check(await self._registry.find(workflow), value)
+
+    async def _take(self, wanted: Submission, tenant: str) -> None:
+        """Take a submit of the caller's allowance, before anything is recorded."""
+        if wanted.allowance is not None:
+            try:
+                await self._limiter.take(wanted.allowance, wanted.request)
+            except (RateLimited, QuotaExceeded) as error:
+                self._counts.note_refused(wanted.workflow, tenant, error)
+                raise
 
     async def _remembered(self, tenant: str, request: Request | None) -> TaskRef | None:
         made = await self._broker.queue.made_by(tenant, request) if request else None
@@ -154,7 +179,7 @@ class Submitter:
                 terms=task.terms,
             )
         except QueueFull as full:
-            self._counts.refused[task.workflow,] += 1
+            self._counts.note_refused(task.workflow, task.ref.tenant, full)
             depth.tell(full.depth)
             full.retry_after = depth.wait_when_full()
             await self._broker.tasks.discard(task.ref)
@@ -163,7 +188,8 @@ class Submitter:
             await self._broker.tasks.discard(task.ref)
             raise
         if job.depth is not None:
-            self._counts.submitted[task.workflow,] += 1
+            self._counts.note_submitted(task.workflow, task.ref.tenant)
+            self._stored.note(task.ref.tenant, len(task.input))
             depth.tell(job.depth)
             return task.ref
         standing = TaskRef.from_member(job.job_id.encode())

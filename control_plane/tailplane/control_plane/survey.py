@@ -6,11 +6,12 @@ second, and nobody who scrapes ever waits for one.
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from tailplane.broker import Backlog, Broker, Outage, WorkerRecord, workflow_of
+from tailplane.broker import Backlog, Broker, Outage, WorkerRecord, tenant_of, workflow_of
 from tailplane.control_plane.periodic import repeat
 
 # Seconds for which a look is believed by who asks, and for which the metrics show it when no newer one succeeds.
@@ -32,12 +33,15 @@ class Standing:
         backlogs: by workflow, of all that workers have registered: what waits there of all tenants.
         workers: those that hold a lease.
         dead_letters: by tenant, failed tasks that nobody has requeued or dropped.
+        queued, running: tasks that wait, and that those workers run, by tenant.
         at: when, by the monotonic clock.
     """
 
     backlogs: Mapping[str, Backlog]
     workers: list[WorkerRecord]
     dead_letters: Mapping[str, int]
+    queued: Mapping[str, int]
+    running: Mapping[str, int]
     at: float = field(default_factory=time.monotonic)
 
     @property
@@ -104,12 +108,18 @@ class Survey:
         known = set(names)
         of_tenants = [name for name in await queue.queues(MOST_QUEUES) if workflow_of(name) in known]
         backlogs = await queue.backlogs([*names, *of_tenants])
+        queued: Counter[str] = Counter()
+        for name, backlog in backlogs.items():
+            queued[tenant_of(name)] += backlog.depth
         for name in of_tenants:
             backlogs[workflow_of(name)] = _together(backlogs[workflow_of(name)], backlogs.pop(name))
         tenants = (await broker.tenants.names())[:MOST_TENANTS]
+        workers = await queue.workers()
         return Standing(
             backlogs=backlogs,
-            workers=await queue.workers(),
+            queued=queued,
+            workers=workers,
+            running=await broker.usage.running([worker.worker_id for worker in workers]),
             dead_letters=await broker.catalogue.dead_letter_counts(tenants),
         )
 

@@ -28,7 +28,10 @@
     |-- Unavailable                  try again later: `retry_after` says when
     |   |-- StoreUnavailable         Redis can't be reached
     |   |   `-- StoreForbidden       its user lacks a right
-    |   `-- QueueFull              its workflow has as many tasks waiting as the deployment takes
+    |   |-- QueueFull              its workflow has as many tasks waiting as the deployment takes
+    |   |-- RateLimited            the tenant, or the API key, submits more often than it may
+    |   |-- TooManyReaders         it reads as many streams at once as it may
+    |   `-- QuotaExceeded          the tenant's tasks have written as much as is kept of them
     |-- ConnectionLost               the client gave up reconnecting
     |-- StreamGap                    the stream lacks events, also when it is read again
     |-- StreamMalformed              what arrives is no stream, also when it is read again
@@ -338,6 +341,93 @@ class QueueFull(Unavailable):
     ) -> None:
         super().__init__(detail, retry_after=retry_after, hint=hint, depth=depth, limit=limit, **facts)
         self.depth = depth
+        self.limit = limit
+
+
+class RateLimited(Unavailable):
+    """The tenant, or the API key, submits more often than it may; the refused task left nothing behind.
+
+    Attributes:
+        limit: how many tasks may come at once.
+        window: seconds in which so many more may.
+        of: whose limit it is, `tenant` or `key`.
+    """
+
+    code = "rate_limited"
+    status = 429
+    title = "Too many submits"
+
+    def __init__(
+        self,
+        detail: str = "",
+        *,
+        limit: int = 0,
+        window: float = 0.0,
+        of: str = "tenant",
+        retry_after: float = 1.0,
+        hint: str | None = None,
+        **facts: Any,
+    ) -> None:
+        super().__init__(detail, retry_after=retry_after, hint=hint, limit=limit, window=window, of=of, **facts)
+        self.limit = limit
+        self.window = window
+        self.of = of
+
+
+class TooManyReaders(Unavailable):
+    """The tenant, or the API key, reads as many streams at once as it may. Those that are open stay so.
+
+    Attributes:
+        readers: how many it reads.
+        limit: how many it may.
+        of: whose limit it is, `tenant` or `key`.
+    """
+
+    code = "too_many_readers"
+    status = 429
+    title = "Too many streams are read"
+
+    def __init__(
+        self,
+        detail: str = "",
+        *,
+        readers: int = 0,
+        limit: int = 0,
+        of: str = "tenant",
+        retry_after: float = 1.0,
+        hint: str | None = None,
+        **facts: Any,
+    ) -> None:
+        super().__init__(detail, retry_after=retry_after, hint=hint, readers=readers, limit=limit, of=of, **facts)
+        self.readers = readers
+        self.limit = limit
+        self.of = of
+
+
+class QuotaExceeded(Unavailable):
+    """What the tenant's tasks have written is as much as may be kept of them; tasks that run go on.
+
+    Attributes:
+        stored: how many bytes they have written within the retention, by estimate.
+        limit: how many they may.
+    """
+
+    code = "quota_exceeded"
+    status = 429
+    title = "The tenant's tasks have written too much"
+
+    def __init__(
+        self,
+        detail: str = "",
+        *,
+        stored: int = 0,
+        limit: int = 0,
+        retry_after: float = 1.0,
+        hint: str | None = None,
+        **facts: Any,
+    ) -> None:
+        super().__init__(detail, retry_after=retry_after, hint=hint, stored=stored, limit=limit, **facts)
+        self.stored = stored
         self.limit = limit
 
 

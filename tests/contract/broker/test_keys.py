@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from tailplane.broker import Broker, Keys, Request, SessionRef, TaskRef, TenantRecord, Terms, keys
 from tailplane.broker.api_keys import NewKey
+from tailplane.broker.usage import Rate
 from tailplane.protocol.credentials import new_token_id
 from tailplane.protocol.errors import InvalidId
 from tailplane.protocol.ids import new_session_id, new_task_id, new_worker_id
@@ -71,6 +72,9 @@ async def live(deployment: Deployment) -> None:
     await broker.schedules.put(TENANT, "hourly", every(3600), 3600_000, 0)
     await broker.api_keys.create(NewKey(tenant=TENANT, name="key", scopes=frozenset({Scope.READ})))
     await broker.tenants.set_limits(TenantRecord("acme", weight=2))
+    await broker.usage.take_submit(TENANT, [Rate(TENANT, 0.1)], None)
+    await broker.usage.tell_readers("here", {TENANT: 1})
+    await broker.usage.note_stored({TENANT: 1})
 
 
 async def found(redis: Redis, prefix: str) -> AsyncIterator[tuple[str, str, int]]:

@@ -13,6 +13,7 @@ from tailplane.broker import Broker, Cut, SessionRef, Terms, scripts
 from tailplane.broker.parking import Parked
 from tailplane.broker.schedules import Move
 from tailplane.broker.scripts import Script
+from tailplane.broker.usage import Rate
 from tailplane.protocol.ids import EntryId, new_session_id
 from tailplane.protocol.states import State, Trigger
 
@@ -87,4 +88,7 @@ async def test_a_server_that_forgot_its_scripts_is_told_them_again(
     await broker.schedules.fire(hourly, Move(2000, 2000, 3000), 2000, task)
     await broker.schedules.pause("default", "hourly")
     assert await broker.schedules.resume(hourly, 3000)
+    assert (await broker.usage.take_submit("default", [Rate("default", 1)], None))[0]
+    assert await broker.usage.tell_readers("here", {"default": 1}) == {"default": 0}
+    await broker.usage.note_stored({"default": 1})
     assert used == {script.name for script in ALL}

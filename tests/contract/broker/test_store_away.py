@@ -31,6 +31,7 @@ from tailplane.broker.inbox import Inbox
 from tailplane.broker.parking import Parked, Parking
 from tailplane.broker.revoked_tokens import RevokedTokens
 from tailplane.broker.session_state import SessionStates
+from tailplane.broker.usage import Rate, Usage
 from tailplane.deploy.embedded import EmbeddedServer
 from tailplane.protocol.errors import StoreUnavailable
 from tailplane.protocol.events import PlatformType
@@ -117,8 +118,14 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "tenants.note": ("acme",),
     "tenants.read": ("acme",),
     "tenants.all": (),
+    "tenants.version": (),
     "tenants.names": (),
     "tenants.set_limits": (TenantRecord("acme"),),
+    "usage.take_submit": ("acme", [Rate("acme", 1)], None),
+    "usage.tell_readers": ("here", {"acme": 1}),
+    "usage.running": ([WORKER],),
+    "usage.note_stored": ({"acme": 1},),
+    "usage.stored": (["acme"],),
 }
 STORES = {
     "tasks": TaskStore,
@@ -131,6 +138,7 @@ STORES = {
     "states": SessionStates,
     "tenants": Tenants,
     "revoked_tokens": RevokedTokens,
+    "usage": Usage,
 }
 
 

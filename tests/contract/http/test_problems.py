@@ -98,6 +98,7 @@ async def test_the_document_describes_every_route_with_its_problems(http: Any) -
         ("get", "/v1/workflows"),
         ("get", "/v1/workers"),
         ("get", "/v1/fleet"),
+        ("get", "/v1/limits"),
         ("get", "/healthz"),
         ("get", "/readyz"),
     }

@@ -5,7 +5,7 @@ import pytest
 from tailplane.client.endings import Ended, Ending, Garbage, Hinted, Hole, Lost
 from tailplane.client.options import ReconnectPolicy
 from tailplane.client.resume import ResumePlan
-from tailplane.protocol.errors import ConnectionLost, StreamGap, StreamMalformed
+from tailplane.protocol.errors import ConnectionLost, StreamGap, StreamMalformed, TooManyReaders
 
 POLICY = ReconnectPolicy(base=timedelta(seconds=1), cap=timedelta(seconds=8), give_up_after=timedelta(seconds=60))
 LOST = Lost(ConnectionResetError("reset"))
@@ -36,6 +36,15 @@ def test_it_gives_up_after_the_time_without_progress() -> None:
     with pytest.raises(ConnectionLost, match="no progress for 60 s") as caught:
         resume.delay(LOST, now=159)
     assert caught.value.__cause__ is LOST.reason
+
+
+def test_a_reader_too_many_is_told_so_and_not_that_a_connection_was_lost() -> None:
+    resume, full = plan(), TooManyReaders("full", readers=4, limit=4)
+
+    assert resume.delay(Lost(full, retry_after_s=2), now=0) == 3
+    with pytest.raises(TooManyReaders) as caught:
+        resume.delay(Lost(full, retry_after_s=2), now=59)
+    assert caught.value is full
 
 
 def test_progress_gives_it_the_whole_time_again() -> None:

@@ -14,8 +14,11 @@ from tailplane.client import (
     ConnectionLost,
     IdempotencyConflict,
     QueueFull,
+    QuotaExceeded,
+    RateLimited,
     StoreUnavailable,
     TailplaneError,
+    TooManyReaders,
     Unserialisable,
 )
 from tailplane.client.outage import Outage
@@ -93,7 +96,14 @@ async def test_a_no_is_raised_as_its_class_and_not_asked_again(server: Any, clie
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "error"), [(429, "queue_full", QueueFull), (503, "store_unavailable", StoreUnavailable)]
+    ("status", "code", "error"),
+    [
+        (429, "queue_full", QueueFull),
+        (429, "rate_limited", RateLimited),
+        (429, "too_many_readers", TooManyReaders),
+        (429, "quota_exceeded", QuotaExceeded),
+        (503, "store_unavailable", StoreUnavailable),
+    ],
 )
 async def test_a_later_that_lies_past_the_deadline_is_raised_at_once(
     server: Any, client: Client, wire: Any, status: int, code: str, error: type[Exception]

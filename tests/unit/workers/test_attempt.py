@@ -558,7 +558,7 @@ class TestCancel:
         counts = bench.platform.counts
         assert bench.platform.writer.written.events == 2
         assert counts.first_events[workflow.name,].count == 1
-        assert counts.outcomes == {(workflow.name, "succeeded"): 1}
+        assert counts.outcomes == {(workflow.name, "succeeded", "default"): 1}
 
     async def test_a_task_that_was_ended_before_it_began_is_dropped(self, bench: Bench, broker: Broker) -> None:
         seen: Seen = []

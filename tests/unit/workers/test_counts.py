@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from tailplane.broker import Append, TaskRef
+from tailplane.broker.tenant_labels import TenantLabels
 from tailplane.protocol.errors import BufferFull
 from tailplane.protocol.events import join_events, pack_event
 from tailplane.protocol.ids import EntryId, new_task_id
@@ -15,8 +16,10 @@ from tailplane.workers.emitter import Emitter, Hooks, Limits
 from .conftest import Outlet, begun
 
 
-def append(*data: object) -> Append:
-    return Append(TaskRef(new_task_id()), EntryId(1, 1 + len(data)), join_events([pack_event(item) for item in data]))
+def append(*data: object, tenant: str = "default") -> Append:
+    return Append(
+        TaskRef(new_task_id(), tenant), EntryId(1, 1 + len(data)), join_events([pack_event(item) for item in data])
+    )
 
 
 def test_a_refused_write_is_counted(outlet: Outlet) -> None:
@@ -43,19 +46,41 @@ def test_a_flush_is_counted_by_events_and_bytes_and_an_entry_by_its_lag() -> Non
 
 def test_what_runs_here_is_there_before_it_moves() -> None:
     counts = Counts(["flow"])
-    assert counts.claims == {("flow",): 0}
-    assert counts.outcomes["flow", "lost"] == 0
+    assert counts.claims == {("flow", "default"): 0}
+    assert counts.outcomes["flow", "lost", "default"] == 0
     assert counts.waits["flow",].count == 0
 
 
 def test_attempts_are_counted_by_their_outcome() -> None:
     counts = Counts(["flow"])
-    counts.note_claim("flow", timedelta(seconds=2))
+    counts.note_claim("flow", "acme", timedelta(seconds=2))
     counts.note_begun("flow", 1)
-    counts.note_ended("flow", Trigger.RETRY, 1.5)
+    counts.note_ended("flow", "acme", Trigger.RETRY, 1.5)
     counts.note_begun("flow", 2)
-    counts.note_ended("flow", None, 0.5)
-    assert (counts.claims["flow",], counts.rewinds["flow",]) == (1, 1)
-    assert (counts.outcomes["flow", "retried"], counts.outcomes["flow", "lost"]) == (1, 1)
+    counts.note_ended("flow", "acme", None, 0.5)
+    assert (counts.claims["flow", "acme"], counts.rewinds["flow",]) == (1, 1)
+    assert (counts.outcomes["flow", "retried", "acme"], counts.outcomes["flow", "lost", "acme"]) == (1, 1)
     assert counts.durations["flow",].cumulated()[1] == 2.0
     assert counts.waits["flow",].cumulated()[1] == 2.0
+
+
+def test_what_is_written_is_counted_by_tenant_and_told_once() -> None:
+    written = Written(TenantLabels(1))
+    mine, theirs = append("a", "b", tenant="acme"), append("c", tenant="globex")
+    written.note_flush([mine, mine, theirs, mine], 0.25)
+    written.note_rest("globex", [b"12345"])
+    written.note_stored("acme", 7)
+    of = {name: len(each.payload) for name, each in (("acme", mine), ("globex", theirs))}
+    # Beside the default tenant one is named.
+    assert written.events_of == {("default",): 0, ("acme",): 6, ("other",): 2}
+    assert written.bytes_of == {("default",): 0, ("acme",): 3 * of["acme"], ("other",): of["globex"] + 5}
+    assert (written.events, written.bytes) == (8, 3 * of["acme"] + of["globex"] + 5)
+    assert written.take_untold() == {"acme": 3 * of["acme"] + 7, "globex": of["globex"] + 5}
+    assert written.take_untold() == {}
+
+
+def test_what_goes_into_the_record_with_an_entry_is_stored_and_no_event() -> None:
+    written, plain = Written(), append("a", tenant="acme")
+    written.note_taken([plain._replace(fields=["step:1", b"1234"])])
+    assert written.bytes == len(plain.payload)
+    assert written.take_untold() == {"acme": len(plain.payload) + len("step:1") + 4}

@@ -27,7 +27,7 @@ from tailplane.broker import (
     TailMismatch,
     TimeIsUp,
 )
-from tailplane.broker.logs import Facts
+from tailplane.broker.logs import Facts, whose
 from tailplane.broker.tasks import OUT_OF_TIME
 from tailplane.broker.tracing import note_exception
 from tailplane.protocol.errors import (
@@ -127,7 +127,7 @@ class Attempt:
     async def run(self) -> None:
         """Take the task from its claim to its end, or back into the queue. Its code may run on: see `unwound`."""
         # What a workflow logs by itself says whose it is, too.
-        with Facts(task_id=self.claim.task.task_id, workflow=self.claim.workflow):
+        with Facts(**whose(self.claim.task), workflow=self.claim.workflow):
             begun = await self._begin()
             if begun is None:
                 return
@@ -173,7 +173,9 @@ class Attempt:
 
     def _note_ended(self, trigger: Trigger | None) -> None:
         self._is_counted = True
-        self._counts.note_ended(self.claim.workflow, trigger, self._loop.time() - self._began_at)
+        self._counts.note_ended(
+            self.claim.workflow, self.claim.task.tenant, trigger, self._loop.time() - self._began_at
+        )
 
     async def _begin(self) -> Begun | None:
         may_have_begun = False
@@ -421,8 +423,10 @@ class Attempt:
             else:
                 log.debug("attempt ended", state=state.value)
                 note_outcome(self._span, closing.trigger.value, ending.error)
+                written, tenant = self._platform.writer.written, self.claim.task.tenant
+                written.note_stored(tenant, len(ending.event) + sum(map(len, fields)))
                 if rest.events:
-                    self._platform.writer.written.note_rest(rest.events)
+                    written.note_rest(tenant, rest.events)
                     self._note_first_event()
                 self._note_ended(closing.trigger)
                 break

@@ -11,7 +11,9 @@ from datetime import timedelta
 
 from tailplane.broker import Append
 from tailplane.broker.histogram import Histogram
+from tailplane.broker.tenant_labels import TenantLabels
 from tailplane.protocol.events import first_time
+from tailplane.protocol.ids import DEFAULT_TENANT
 from tailplane.protocol.states import Trigger
 
 _OUTCOMES = {
@@ -35,7 +37,9 @@ class Written:
     """What the writer has sent.
 
     Attributes:
+        tenants: what tenants are counted under.
         events, bytes: of workflows, that Redis has taken.
+        events_of, bytes_of: the same, by tenant.
         entries: that the writer has appended; what comes with an attempt's end is in the entry that ends it.
         fenced: entries that it refused because another attempt holds the task.
         flush_events, flush_bytes, flush_seconds: of each flush; seconds from its sending to Redis' reply.
@@ -43,7 +47,12 @@ class Written:
             wall clock.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tenants: TenantLabels | None = None) -> None:
+        self.tenants = tenants or TenantLabels()
+        self.events_of: Counter[tuple[str, ...]] = Counter({(DEFAULT_TENANT,): 0})
+        self.bytes_of: Counter[tuple[str, ...]] = Counter({(DEFAULT_TENANT,): 0})
+        # By the tenants' own names: those that have written since it was told last.
+        self._untold: Counter[str] = Counter()
         self.events = self.bytes = self.entries = self.fenced = 0
         self.flush_events = Histogram(_SIZES)
         self.flush_bytes = Histogram(_BYTES)
@@ -63,48 +72,71 @@ class Written:
         if written is not None:
             self.lag.observe(max(0.0, time.time() - written))
 
-    def note_rest(self, packed: Sequence[bytes]) -> None:
+    def note_rest(self, tenant: str, packed: Sequence[bytes]) -> None:
         """Count events that came with the end of their attempt."""
-        self.events += len(packed)
-        self.bytes += sum(map(len, packed))
+        self._add(tenant, len(packed), sum(map(len, packed)))
+
+    def note_stored(self, tenant: str, count: int) -> None:
+        """Count bytes that a tenant has put into Redis beside events."""
+        self._untold[tenant] += count
+
+    def take_untold(self) -> dict[str, int]:
+        """Return how many bytes each tenant has put into Redis since the last time."""
+        told, self._untold = self._untold, Counter()
+        return {tenant: count for tenant, count in told.items() if count}
 
     def note_taken(self, appends: Sequence[Append]) -> None:
         """Count entries that Redis has taken."""
-        events = size = 0
+        tenant, events, size = "", 0, 0
         for append in appends:
-            payload = append.payload
+            payload, its = append.payload, append.task.tenant
+            # Mostly that of the entry before: one look at the counters for all of them.
+            if its != tenant:
+                self._add(tenant, events, size)
+                tenant, events, size = its, 0, 0
+            if append.fields:
+                self._untold[tenant] += sum(map(len, append.fields))
             size += len(payload)
             # Mostly a short array, whose length is in its first byte: a call would cost more than all the rest.
             events += payload[0] - 0x90 if payload[0] < 0xA0 else append.id.seq - append.after
         self.entries += len(appends)
-        self.events += events
-        self.bytes += size
+        self._add(tenant, events, size)
+
+    def _add(self, tenant: str, events: int, size: int) -> None:
+        if events:
+            label = (self.tenants[tenant],)
+            self.events_of[label] += events
+            self.bytes_of[label] += size
+            self._untold[tenant] += size
+            self.events += events
+            self.bytes += size
 
 
 class Counts:
-    """What the attempts of a worker come to. By workflow, of those that it runs.
+    """What the attempts of a worker come to. By workflow, of those that it runs; the first three by tenant, too.
 
     Attributes:
         claims: tasks taken out of the queue.
+        outcomes: attempts that have ended, by workflow, outcome and tenant.
+        dead_letters: tasks that failed.
         waits: how long each was due by then, in seconds, by Redis' clock.
-        outcomes: attempts that have ended, by workflow and outcome.
         rewinds: attempts that superseded what an earlier one wrote.
         first_events: seconds from the task's recording to Redis' reply that it has the first event of its first
             attempt. Up to the attempt's beginning by Redis' clock, from there by this process' monotonic one.
         durations: seconds from an attempt's beginning until its end was recorded, or it was lost.
-        dead_letters: tasks that failed.
         refused: claims that came to nothing, since the task had ended or was delivered twice.
         full: writes that raised BufferFull.
     """
 
-    def __init__(self, workflows: Iterable[str] = ()) -> None:
+    def __init__(self, workflows: Iterable[str] = (), tenants: TenantLabels | None = None) -> None:
         self._names = tuple(workflows)
-        self.claims: Counter[tuple[str, ...]] = Counter(self._zeros())
+        self._tenants = tenants or TenantLabels()
+        self.claims: Counter[tuple[str, ...]] = Counter(self._zeros(DEFAULT_TENANT))
         self.outcomes: Counter[tuple[str, ...]] = Counter(
-            {(name, outcome): 0 for name in self._names for outcome in (*_OUTCOMES.values(), LOST)}
+            {(name, outcome, DEFAULT_TENANT): 0 for name in self._names for outcome in (*_OUTCOMES.values(), LOST)}
         )
         self.rewinds: Counter[tuple[str, ...]] = Counter(self._zeros())
-        self.dead_letters: Counter[tuple[str, ...]] = Counter(self._zeros())
+        self.dead_letters: Counter[tuple[str, ...]] = Counter(self._zeros(DEFAULT_TENANT))
         self.refused: Counter[tuple[str, ...]] = Counter(self._zeros())
         self.waits = self._histograms()
         self.first_events = self._histograms()
@@ -112,16 +144,16 @@ class Counts:
         self.full = 0
         self._lock = threading.Lock()
 
-    def _zeros(self) -> dict[tuple[str, ...], int]:
+    def _zeros(self, *others: str) -> dict[tuple[str, ...], int]:
         # A counter that is not there before it first moves has no rate then.
-        return {(name,): 0 for name in self._names}
+        return {(name, *others): 0 for name in self._names}
 
     def _histograms(self) -> dict[tuple[str, ...], Histogram]:
         return {(name,): Histogram(_SLOW) for name in self._names}
 
-    def note_claim(self, workflow: str, waited: timedelta) -> None:
+    def note_claim(self, workflow: str, tenant: str, waited: timedelta) -> None:
         """Count a task that was taken out of the queue."""
-        self.claims[workflow,] += 1
+        self.claims[workflow, self._tenants[tenant]] += 1
         self._observe(self.waits, workflow, waited.total_seconds())
 
     def note_begun(self, workflow: str, attempt: int) -> None:
@@ -133,10 +165,14 @@ class Counts:
         """Count a first event."""
         self._observe(self.first_events, workflow, seconds)
 
-    def note_ended(self, workflow: str, trigger: Trigger | None, seconds: float) -> None:
+    def note_ended(self, workflow: str, tenant: str, trigger: Trigger | None, seconds: float) -> None:
         """Count an attempt that has ended; `trigger` is None where its task was lost."""
-        self.outcomes[workflow, LOST if trigger is None else _OUTCOMES[trigger]] += 1
+        self.outcomes[workflow, LOST if trigger is None else _OUTCOMES[trigger], self._tenants[tenant]] += 1
         self._observe(self.durations, workflow, seconds)
+
+    def note_failed(self, workflow: str, tenant: str) -> None:
+        """Count a task that has failed."""
+        self.dead_letters[workflow, self._tenants[tenant]] += 1
 
     def note_full(self) -> None:
         """Count a write that raised BufferFull. From any thread: they meet here seldom, and raise an error anyway."""

@@ -87,6 +87,7 @@ class Family:
         except (SessionClosed, SessionNotFound):
             # It takes no tasks from outside any more; what runs in it may go on.
             await broker.queue.enqueue(task, workflow, request=request, terms=new.terms)
+        self.platform.writer.written.note_stored(task.tenant, len(value))
 
     async def outcome(self, child: TaskId) -> TaskRecord | None:
         """Return the record of a child, with what came of it; None where it is gone."""

@@ -8,6 +8,7 @@ from datetime import timedelta
 import structlog
 
 from tailplane.broker import Claim, LeaseLapsed, Outage, Queue, TaskRef, WorkerRecord, WorkflowRecord
+from tailplane.broker.logs import whose
 from tailplane.protocol.errors import StoreUnavailable
 
 log = structlog.get_logger("tailplane.workers")
@@ -125,7 +126,7 @@ class Lease:
         # nobody else would come for it. Twice found, because a claim's reply may be on its way.
         strays, self._strays = self._strays & found.keys(), set(found)
         for task in strays:
-            log.warning("gives back a task that nobody here runs", task_id=task.task_id, workflow=found[task])
+            log.warning("gives back a task that nobody here runs", **whose(task), workflow=found[task])
             await self._queue.requeue(self._worker.worker_id, Claim(task, found[task], timedelta()), timedelta())
 
     async def leave(self) -> None:

@@ -4,14 +4,27 @@ The numbers are plain attributes of the parts that count; they are read when som
 a metric means in full is said where it is counted. docs/observability.md has the same list.
 """
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry
 
-from tailplane.broker.exposition import Row, Table, registry_of, store_rows
+from tailplane.broker.exposition import Labels, Row, Table, registry_of, store_rows
+from tailplane.protocol.ids import DEFAULT_TENANT
 from tailplane.workers.parts import Parts
 
 _WORKFLOW = ("workflow",)
+_TENANT = ("tenant",)
+_BOTH = ("workflow", "tenant")
+
+
+def _held(parts: Parts) -> Mapping[Labels, float]:
+    tenants = parts.writer.written.tenants
+    found: Counter[Labels] = Counter({(DEFAULT_TENANT,): 0})
+    for task in list(parts.attempts):
+        found[tenants[task.tenant],] += 1
+    return found
+
 
 _STORE: list[Row[Parts]] = store_rows(
     lambda parts: parts.broker.queue.wire.connections,
@@ -39,11 +52,18 @@ ROWS: list[Row[Parts]] = [
         _WORKFLOW,
     ),
     Row(
+        "tailplane_held_tasks",
+        "gauge",
+        "Tasks that this worker holds and that have not ended.",
+        _held,
+        _TENANT,
+    ),
+    Row(
         "tailplane_claims_total",
         "counter",
         "Tasks that this worker took out of the queue.",
         lambda parts: dict(parts.counts.claims),
-        _WORKFLOW,
+        _BOTH,
     ),
     Row(
         "tailplane_claims_refused_total",
@@ -65,7 +85,7 @@ ROWS: list[Row[Parts]] = [
         "Attempts that have ended: succeeded, failed, cancelled, retried (another one follows), handed_back, parked, "
         "or lost to another worker.",
         lambda parts: dict(parts.counts.outcomes),
-        ("workflow", "outcome"),
+        ("workflow", "outcome", "tenant"),
     ),
     Row(
         "tailplane_attempt_seconds",
@@ -94,19 +114,21 @@ ROWS: list[Row[Parts]] = [
         "counter",
         "Tasks that this worker ended as failed; each becomes a dead letter.",
         lambda parts: dict(parts.counts.dead_letters),
-        _WORKFLOW,
+        _BOTH,
     ),
     Row(
         "tailplane_events_total",
         "counter",
         "Events of workflows that Redis has taken.",
-        lambda parts: parts.writer.written.events,
+        lambda parts: dict(parts.writer.written.events_of),
+        _TENANT,
     ),
     Row(
         "tailplane_event_bytes_total",
         "counter",
         "Bytes of those events, as packed; entries add a few.",
-        lambda parts: parts.writer.written.bytes,
+        lambda parts: dict(parts.writer.written.bytes_of),
+        _TENANT,
     ),
     Row(
         "tailplane_entries_total",

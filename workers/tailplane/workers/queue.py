@@ -19,6 +19,7 @@ from arq.worker import func
 
 from tailplane.broker import Broker, Claim, Claims, LeaseLapsed, Outage, Room
 from tailplane.broker.claims import MOST_CLAIMED
+from tailplane.broker.logs import whose
 from tailplane.protocol import codec
 from tailplane.protocol.errors import StoreUnavailable
 from tailplane.protocol.ids import WorkerId
@@ -193,5 +194,5 @@ class LeasedWorker(arq.Worker):
         if self.tasks.get(claim.task.member) is done:
             del self.tasks[claim.task.member]
         if not done.cancelled() and (error := done.exception()) is not None:
-            log.error("a task's attempt broke off", task_id=claim.task.task_id, workflow=claim.workflow, exc_info=error)
+            log.error("a task's attempt broke off", **whose(claim.task), workflow=claim.workflow, exc_info=error)
         self._changed.set()

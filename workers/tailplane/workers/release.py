@@ -82,7 +82,7 @@ class Release:
     async def _note_if_failed(self, state: State | None) -> None:
         if state is State.FAILED:
             await self._platform.broker.catalogue.note_dead(self._claim.task)
-            self._platform.counts.dead_letters[self._claim.workflow,] += 1
+            self._platform.counts.note_failed(self._claim.workflow, self._claim.task.tenant)
 
     async def _tell_family(self, state: State | None) -> None:
         if state is None or not state.is_terminal:

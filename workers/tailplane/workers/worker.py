@@ -33,13 +33,15 @@ from tailplane.broker.garbage import collect_seldom
 from tailplane.broker.listener import Listener, Questions
 from tailplane.broker.logs import Facts, configure_logging
 from tailplane.broker.opening import open_broker
+from tailplane.broker.tenant_labels import TenantLabels
+from tailplane.protocol.errors import StoreUnavailable
 from tailplane.protocol.ids import WorkerId, new_worker_id
 from tailplane.protocol.urls import mask_url
 from tailplane.workers import control, log_events
 from tailplane.workers.acknowledgements import Acknowledgements
 from tailplane.workers.attempt import Attempt, Stop
 from tailplane.workers.budget import Budget
-from tailplane.workers.counts import Counts
+from tailplane.workers.counts import Counts, Written
 from tailplane.workers.emitter import Limits
 from tailplane.workers.kept import Kept
 from tailplane.workers.lease import Lease
@@ -49,6 +51,7 @@ from tailplane.workers.queue import ArqRedis, LeasedWorker
 from tailplane.workers.readiness import Vitals
 from tailplane.workers.runner import Runner
 from tailplane.workers.settings import Settings
+from tailplane.workers.stored import tell_once, tell_stored
 from tailplane.workers.stream_bells import StreamBells
 from tailplane.workers.watchdog import Watchdog
 from tailplane.workers.workflow import Workflow
@@ -227,7 +230,8 @@ class PlatformThread(threading.Thread):
         )
         kept = Kept(broker.log, broker.tasks, me.worker_id, settings.kept_bytes)
         writer = Writer(broker.log, kept)
-        counts = Counts(me.workflows)
+        tenants = TenantLabels(settings.metrics_tenants)
+        writer.written, counts = Written(tenants), Counts(me.workflows, tenants)
         self._platform = Platform(
             broker=broker,
             acknowledgements=Acknowledgements(broker.queue, me.worker_id),
@@ -284,6 +288,7 @@ class PlatformThread(threading.Thread):
                 group.create_task(writer.run()),
                 group.create_task(control.listen(broker, me.worker_id, self._cancel, self._note_message)),
                 group.create_task(self.watchdog.watch()),
+                group.create_task(tell_stored(broker.usage, writer.written)),
             ]
             claiming = group.create_task(queue.main())
             log.info("worker ready")
@@ -297,6 +302,8 @@ class PlatformThread(threading.Thread):
             await queue.abandon()
             for minder in minders:
                 minder.cancel()
+            with contextlib.suppress(StoreUnavailable):
+                await tell_once(broker.usage, writer.written)
             await self._platform.bells.aclose()
         log.info("worker ends")
 
@@ -312,7 +319,7 @@ class PlatformThread(threading.Thread):
         return True
 
     async def _run_attempt(self, claim: Claim) -> None:
-        self._platform.counts.note_claim(claim.workflow, claim.waited)
+        self._platform.counts.note_claim(claim.workflow, claim.task.tenant, claim.waited)
         attempt = Attempt(self._platform, claim, self._workflows[claim.workflow])
         if before := self._attempts.get(claim.task):
             # The queue has it from somewhere else (a failover, a lease that was lost): only one of ours may write.

@@ -18,7 +18,7 @@ import structlog
 
 from tailplane.broker import Append, Cut, EventLog, Outage, Refusal
 from tailplane.broker.event_log import SCRIPT_ENTRIES
-from tailplane.broker.logs import Facts
+from tailplane.broker.logs import Facts, whose
 from tailplane.protocol.errors import StoreUnavailable, TaskLost
 from tailplane.workers.counts import Written
 from tailplane.workers.emitter import Emitter
@@ -96,7 +96,7 @@ class _Lane:
             if refusal is None:
                 self._note_taken(emitter, append)
             else:
-                with Facts(task_id=emitter.task.task_id, workflow=emitter.workflow, attempt=emitter.attempt):
+                with Facts(**whose(emitter.task), workflow=emitter.workflow, attempt=emitter.attempt):
                     await self._settle(emitter, append, refusal)
         await self._cut([(emitter, cut) for emitter, _ in batch if (cut := emitter.cut())])
 

@@ -4,6 +4,7 @@ from tailplane.control_plane.routers import (
     dead_letters,
     fleet,
     health,
+    limits,
     messages,
     schedules,
     sessions,
@@ -23,6 +24,7 @@ ALL = (
     dead_letters.router,
     schedules.router,
     fleet.router,
+    limits.router,
     health.router,
 )
 

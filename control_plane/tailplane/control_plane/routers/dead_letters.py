@@ -2,10 +2,11 @@
 
 from fastapi import APIRouter, Request, Response
 
-from tailplane.control_plane.access import GuardedRoute, needs
+from tailplane.control_plane.access import GuardedRoute, caller_of, needs
 from tailplane.control_plane.answers import answer
 from tailplane.control_plane.documents import also_msgpack, problems, reads
 from tailplane.control_plane.forms import DeadLetterPage, Task, dead_letter_form, task_form
+from tailplane.control_plane.limiter import Allowance
 from tailplane.control_plane.parameters import TASK_ID, Limit, OfWorkflow, PageAfter, task_of, tenant_of
 from tailplane.control_plane.services import services_of
 from tailplane.control_plane.tracing import trace_of
@@ -38,8 +39,10 @@ async def get_dead_letters(
 @needs(Scope.SUBMIT)
 async def requeue_dead_letter(request: Request) -> Response:
     """Run a failed task again as a new task, and take it off the list. Asked again, the answer is the same new task."""
-    task = await services_of(request).dead_letters.requeue(task_of(request), trace_of(request.headers))
-    return answer(request, task_form(task), status=201, headers={"Location": f"/v1/tasks/{task.task_id}"})
+    allowance = Allowance(caller_of(request))
+    task = await services_of(request).dead_letters.requeue(task_of(request), trace_of(request.headers), allowance)
+    headers = {"Location": f"/v1/tasks/{task.task_id}", **allowance.headers}
+    return answer(request, task_form(task), status=201, headers=headers)
 
 
 @router.delete(

@@ -2,12 +2,13 @@
 
 from fastapi import APIRouter, Request, Response
 
-from tailplane.control_plane.access import GuardedRoute, needs
+from tailplane.control_plane.access import GuardedRoute, caller_of, needs
 from tailplane.control_plane.answers import answer
 from tailplane.control_plane.bodies import parse
 from tailplane.control_plane.documents import BODY_PROBLEMS, also_msgpack, problems, reads, takes
 from tailplane.control_plane.forms import Task, task_form
 from tailplane.control_plane.idempotency import request_of
+from tailplane.control_plane.limiter import Allowance
 from tailplane.control_plane.parameters import (
     IDEMPOTENCY_KEY,
     SCHEDULE_NAME,
@@ -120,5 +121,7 @@ async def trigger_schedule(request: Request) -> Response:
     key, name = idempotency_key_of(request), schedule_of(request)
     asked = request_of(key, method="POST", path=request.scope["path"], body={})
     schedules = services_of(request).schedules
-    task = await schedules.trigger(tenant_of(request), name, trace_of(request.headers), asked)
-    return answer(request, task_form(task), status=201, headers={"Location": f"/v1/tasks/{task.task_id}"})
+    allowance = Allowance(caller_of(request))
+    task = await schedules.trigger(allowance, name, trace_of(request.headers), asked)
+    headers = {"Location": f"/v1/tasks/{task.task_id}", **allowance.headers}
+    return answer(request, task_form(task), status=201, headers=headers)

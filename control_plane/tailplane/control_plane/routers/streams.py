@@ -4,9 +4,11 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from tailplane.control_plane.access import GuardedRoute, needs
+from tailplane.broker import TaskRef
+from tailplane.control_plane.access import GuardedRoute, caller_of, needs
 from tailplane.control_plane.documents import BODY_PROBLEMS, problems, reads, takes
 from tailplane.control_plane.idempotency import request_of
+from tailplane.control_plane.limiter import Allowance
 from tailplane.control_plane.lookup import why_missing
 from tailplane.control_plane.parameters import (
     FROM,
@@ -71,15 +73,19 @@ _SESSION_STREAM: dict[int | str, dict[str, Any]] = {
     response_class=Response,
     responses=_STREAM
     | {204: {"description": "The cursor is at the end of an ended task: there is nothing more."}}
-    | problems(404, 406, 410, 416, 422, 503),
+    | problems(404, 406, 410, 416, 422, 429, 503),
     openapi_extra=reads(TASK_ID, FROM, LAST_EVENT_ID),
 )
 @needs(Scope.READ, action=Action.READ, by_query=True)
 async def get_events(request: Request) -> Response:
     """Stream the events of a task: SSE, NDJSON or msgpack frames by `Accept`."""
     services, task = services_of(request), task_of(request)
+
+    async def find() -> TaskRef:
+        return task
+
     try:
-        return await services.stream(request, task, position_of(request))
+        return await services.stream(request, find, position_of(request))
     except TaskNotFound as error:
         raise await why_missing(services.broker, task, error) from None
 
@@ -89,7 +95,7 @@ async def get_events(request: Request) -> Response:
     response_class=Response,
     responses=_SESSION_STREAM
     | {204: {"description": "The cursor is at the end of a closed session: there is nothing more."}}
-    | problems(404, 406, 416, 422, 503),
+    | problems(404, 406, 416, 422, 429, 503),
     openapi_extra=reads(SESSION_ID, SESSION_FROM, LAST_EVENT_ID),
 )
 @needs(Scope.READ, action=Action.READ, by_query=True)
@@ -111,6 +117,15 @@ async def submit_and_stream(request: Request) -> Response:
     format_of(request)
     services, key, value = services_of(request), idempotency_key_of(request), await body_of(request, empty=None)
     asked = request_of(key, method="POST", path=request.scope["path"], body=value)
-    wanted = Submission(request.path_params["name"], value, trace=trace_of(request.headers), request=asked)
-    task = (await services.submitter.submit(tenant_of(request), wanted)).ref
-    return await services.stream(request, task, After(START), {"Location": f"/v1/tasks/{task.task_id}"})
+    allowance = Allowance(caller_of(request))
+    wanted = Submission(
+        request.path_params["name"], value, trace=trace_of(request.headers), request=asked, allowance=allowance
+    )
+
+    async def submit() -> TaskRef:
+        return (await services.submitter.submit(tenant_of(request), wanted)).ref
+
+    def headers(task: TaskRef) -> dict[str, str]:
+        return {"Location": f"/v1/tasks/{task.task_id}", **allowance.headers}
+
+    return await services.stream(request, submit, After(START), headers)

@@ -6,12 +6,13 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic.json_schema import SkipJsonSchema
 
 from tailplane.broker import TaskRecord
-from tailplane.control_plane.access import GuardedRoute, needs
+from tailplane.control_plane.access import GuardedRoute, caller_of, needs
 from tailplane.control_plane.answers import answer
 from tailplane.control_plane.bodies import parse
 from tailplane.control_plane.documents import BODY_PROBLEMS, also_msgpack, problems, reads, takes
 from tailplane.control_plane.forms import Task, TaskPage, outcome_form, task_form
 from tailplane.control_plane.idempotency import request_of
+from tailplane.control_plane.limiter import Allowance
 from tailplane.control_plane.listing import Filter, list_tasks
 from tailplane.control_plane.lookup import find_task, why_missing
 from tailplane.control_plane.models import Cancel, Submit
@@ -66,6 +67,7 @@ async def submit(request: Request, session: SessionId | None) -> Response:
     body = await body_of(request, empty={})
     wanted = parse(Submit, body)
     asked = request_of(key, method="POST", path=request.scope["path"], body=body)
+    allowance = Allowance(caller_of(request))
     submission = Submission(
         wanted.workflow,
         wanted.input,
@@ -76,20 +78,20 @@ async def submit(request: Request, session: SessionId | None) -> Response:
         priority=wanted.priority,
         concurrency_key=wanted.concurrency_key,
         concurrency_limit=wanted.concurrency_limit,
+        allowance=allowance,
     )
     if wanted.is_put_off:
         submission = submission._replace(delay=wanted.delay_from(await services.clock.now_ms()))
     if not seconds:
-        return _submitted(request, await services.submitter.submit(tenant, submission))
+        task = await services.submitter.submit(tenant, submission)
+        return answer(request, task_form(task), status=202, headers=_headers(task, allowance))
     task = await submit_and_wait(services, tenant, submission, seconds)
-    return _submitted(request, task, {"Preference-Applied": f"wait={seconds}"})
+    headers = {**_headers(task, allowance), "Preference-Applied": f"wait={seconds}"}
+    return answer(request, outcome_form(task), status=_outcome_status(task), headers=headers)
 
 
-def _submitted(request: Request, task: TaskRecord, applied: dict[str, str] | None = None) -> Response:
-    headers = {"Location": f"/v1/tasks/{task.task_id}"}
-    if applied is None:
-        return answer(request, task_form(task), status=202, headers=headers)
-    return answer(request, outcome_form(task), status=_outcome_status(task), headers=headers | applied)
+def _headers(task: TaskRecord, allowance: Allowance) -> dict[str, str]:
+    return {"Location": f"/v1/tasks/{task.task_id}", **allowance.headers}
 
 
 @router.get("", response_model=TaskPage, responses=also_msgpack(200, "TaskPage") | problems(422, 503))

@@ -1,4 +1,4 @@
-"""The commands about what there is: `workflows` and `workers`."""
+"""The commands about what there is: `workflows`, `workers` and `limits`."""
 
 import time
 from collections import Counter
@@ -39,3 +39,14 @@ def workers(as_json: AsJson = False, url: Url = None) -> None:
     print_workers(found, time.time())
     if not found:
         terminal.say("no worker is alive; start one: tailplane worker TARGET", stderr=True)
+
+
+def limits(as_json: AsJson = False, url: Url = None) -> None:
+    """Show what your tenant and API key may take, and what they take now."""
+    found = ask(url, lambda client: client.limits())
+    if as_json:
+        terminal.print_json(found.model_dump(exclude_none=True))
+        return
+    from tailplane.deploy.cli.tables import print_limits
+
+    print_limits(found)

@@ -8,7 +8,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from tailplane.client import DeadLetter, ScheduleInfo, StepInfo, TaskStatus, WorkerInfo, WorkflowInfo
+from tailplane.client import DeadLetter, LimitsInfo, ScheduleInfo, StepInfo, TaskStatus, WorkerInfo, WorkflowInfo
 from tailplane.deploy.cli import terminal
 from tailplane.deploy.cli.moments import describe_moment
 from tailplane.deploy.cli.progress import describe_age
@@ -130,6 +130,29 @@ def print_workers(workers: Iterable[WorkerInfo], now: float) -> None:
         for worker in workers
     ]
     _print(["worker", "host:pid", "tasks", "up", "workflows"], rows, wraps="workflows")
+
+
+def print_limits(found: LimitsInfo) -> None:
+    """Print what a tenant and its API key take, and may take."""
+
+    def row(what: str, taken: int | None, most: float | None) -> list[str | Text]:
+        is_full = taken is not None and most is not None and taken >= most
+        used = Text("" if taken is None else f"{taken:,}", style="red" if is_full else "")
+        return [what, used, "any number" if most is None else f"{most:,.10g}"]
+
+    rows = [
+        row("submits per second", None, found.submits_per_second),
+        *(row(f"tasks that wait: {name}", count, found.max_queued) for name, count in sorted(found.queued.items())),
+        row("tasks that run", found.running, found.max_running),
+        row("streams that are read", found.readers, found.max_readers),
+        row("bytes that are stored", found.stored_bytes, found.max_stored_bytes),
+    ]
+    if found.key is not None:
+        rows += [
+            row("this key: submits per second", None, found.key.submits_per_second),
+            row("this key: streams that are read", found.key.readers, found.key.max_readers),
+        ]
+    _print([f"tenant {found.tenant}", "now", "at most"], rows)
 
 
 def _print(titles: Sequence[str], rows: Sequence[Sequence[str | Text]], wraps: str | None = None) -> None:

@@ -272,6 +272,12 @@ def test_workflows_and_workers_are_listed(tailplane: Tailplane, cluster: LocalCl
     assert worker["worker_id"] in tailplane("workers").stdout
 
 
+def test_limits_are_shown(tailplane: Tailplane, cluster: LocalCluster) -> None:
+    told = json.loads(tailplane("limits", "--json").stdout)
+    assert (told["tenant"], told["max_queued"], "submits_per_second" in told) == ("default", 100_000, False)
+    assert re.search(r"^tenant default +now +at most *$", tailplane("limits").stdout, re.MULTILINE)
+
+
 def test_schedules_are_created_listed_triggered_and_deleted(
     cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

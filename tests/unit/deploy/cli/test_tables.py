@@ -1,9 +1,11 @@
+import re
+
 import pytest
 from rich.console import Console
 
-from tailplane.client import ErrorInfo, StepInfo, TaskStatus, WorkerInfo, WorkflowInfo
+from tailplane.client import ErrorInfo, KeyLimits, LimitsInfo, StepInfo, TaskStatus, WorkerInfo, WorkflowInfo
 from tailplane.deploy.cli import terminal
-from tailplane.deploy.cli.tables import print_steps, print_tasks, print_workers, print_workflows
+from tailplane.deploy.cli.tables import print_limits, print_steps, print_tasks, print_workers, print_workflows
 from tailplane.protocol.states import State
 
 NAME = "summarise_all_the_quarterly_reports"
@@ -38,6 +40,33 @@ def test_the_workflows_of_a_worker_wrap_and_its_id_does_not(capsys: pytest.Captu
     row = capsys.readouterr().out.splitlines()[1]
     assert row.startswith(worker.worker_id)
     assert row.rstrip().endswith(f"{NAME}_4")
+
+
+def test_limits_are_told_beside_what_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    found = LimitsInfo(
+        tenant="acme",
+        submits_per_second=2.5,
+        max_queued=10,
+        queued={"flow": 3},
+        running=1,
+        readers=4,
+        max_readers=1000,
+        stored_bytes=12_345_678,
+        key_id="k_1",
+        key=KeyLimits(submits_per_second=1, readers=2),
+    )
+    print_limits(found)
+    head, *rows = [re.split(r" {2,}", line.strip()) for line in capsys.readouterr().out.splitlines()]
+    assert head == ["tenant acme", "now", "at most"]
+    assert rows == [
+        ["submits per second", "2.5"],
+        ["tasks that wait: flow", "3", "10"],
+        ["tasks that run", "1", "any number"],
+        ["streams that are read", "4", "1,000"],
+        ["bytes that are stored", "12,345,678", "any number"],
+        ["this key: submits per second", "1"],
+        ["this key: streams that are read", "2", "any number"],
+    ]
 
 
 def test_a_task_s_time_is_that_of_its_last_attempt_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
