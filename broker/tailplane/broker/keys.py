@@ -47,7 +47,8 @@ deployment's prefix. A `<queue>` is a workflow of the default tenant, or `<tenan
     <prefix>:{queue}:session-joins:<tenant>:<s>  stream  as the session's                     enqueue
     <prefix>:{queue}:session-state:<tenant>:<s>  hash  session's idle time                    set_state, enqueue
     <prefix>:{queue}:api-keys              zset     none; tenant and id of each API key      keys
-    <prefix>:{queue}:api-key:<key>         hash     none; a revoked one stays, and is known   keys
+    <prefix>:{queue}:api-key:<key>         hash     none; one that has ended stays, and is    keys, rotate_key,
+                                                    known                                     revoke_key
     <prefix>:{queue}:revoked-tokens        stream   70 minutes after the last one             control planes
     <prefix>:{queue}:rate:<account>        string   until it has submitted nothing for long   take_submit
     <prefix>:{queue}:readers:<account>     hash     10 seconds, renewed each second           tell_readers

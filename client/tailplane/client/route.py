@@ -1,6 +1,5 @@
 """Which way requests go to a control plane: straight, or through a proxy that the environment names. No I/O."""
 
-import ipaddress
 import ssl
 from collections.abc import Mapping
 from urllib.request import getproxies
@@ -11,16 +10,7 @@ from tailplane.client.direct import IDLE_CONNECTION_S, MOST_IDLE, DirectHttp
 from tailplane.client.exchange import Http
 from tailplane.client.options import ClientOptions
 from tailplane.client.proxied import ProxiedHttp
-
-
-def is_loopback(host: str) -> bool:
-    """Whether `host` is this machine by name or address."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
+from tailplane.protocol.urls import is_loopback
 
 
 def http_to(url: str, options: ClientOptions, headers: Mapping[str, str]) -> Http:

@@ -24,6 +24,7 @@ from tailplane.control_plane.first_key import NoKeys, wait_for_keys
 from tailplane.control_plane.fleet import FleetMinder
 from tailplane.control_plane.housekeeping import Housekeeper
 from tailplane.control_plane.hub import Hub
+from tailplane.control_plane.key_admin import KeyAdmin
 from tailplane.control_plane.known_tenants import KnownTenants
 from tailplane.control_plane.limiter import Limiter
 from tailplane.control_plane.open_streams import OpenStreams
@@ -185,6 +186,7 @@ def _build(
         canceller=canceller,
         clock=clock,
         schedules=Schedules(broker, submitter, clock),
+        keys=KeyAdmin(broker.api_keys),
         scheduler=Scheduler(broker, registry, canceller, clock, counts, bounds),
         minder=FleetMinder(broker.queue),
         parked=ParkedMinder(broker, clock),

@@ -4,6 +4,7 @@ from typing import Any
 
 TASK_ID = "t_01jd3z0v9m6s8k2x4q7w5e1r0t"
 SESSION_ID = "s_01jd3z0v9m6s8k2x4q7w5e1r0t"
+KEY_ID = "k_01jd3z0v9m6s8k2x4q7w5e1r0t"
 WORKER_ID = "w_01jd3z0v9m6s8k2x4q7w5e1r0t"
 
 TOKEN_ID = "k_01jd3z0v9m6s8k2x4q7w5e1r0t.q0m3yq8uU8D3Qv0r"
@@ -14,6 +15,15 @@ SESSION: dict[str, Any] = {
     "closed": False,
     "metadata": {"user": "ada"},
 }
+
+API_KEY: dict[str, Any] = {
+    "key_id": KEY_ID,
+    "tenant": "default",
+    "name": "billing",
+    "scopes": ["read", "submit"],
+    "created_at": 1767225600.25,
+}
+API_KEY_TEXT = "tp_01jd3z0v9m6s8k2x4q7w5e1r0t_" + "x" * 43
 
 STATE_VALUE: dict[str, Any] = {"key": "plan", "value": {"step": 2}, "version": 2}
 

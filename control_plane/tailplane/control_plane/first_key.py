@@ -26,7 +26,7 @@ async def wait_for_keys(keys: ApiKeys, settings: Settings) -> None:
     Redis may be away: then it waits.
 
     Raises:
-        NoKeys: requests need one, and there is none.
+        NoKeys: requests need one, and there is none, or none that is neither revoked nor expired.
     """
     while True:
         try:
@@ -39,9 +39,9 @@ async def _check(keys: ApiKeys, settings: Settings) -> None:
     if settings.admin_key is not None:
         new = NewKey(tenant=DEFAULT_TENANT, name="TAILPLANE_ADMIN_KEY", scopes=frozenset({Scope.ADMIN}))
         await keys.put(new, ApiKey.parse(settings.admin_key.get_secret_value()))
-    if settings.demands_keys and not await keys.are_there():
+    if settings.demands_keys and not await keys.any_is_live():
         raise NoKeys(
-            f"this control plane listens on {settings.host}, where requests need an API key, and there is none",
+            f"this control plane listens on {settings.host}, where requests need an API key, and none is good",
             hint="`tailplane keys create --direct --name NAME` makes one, or TAILPLANE_ADMIN_KEY names one; "
             "TAILPLANE_AUTH=none lets everybody do everything",
         )

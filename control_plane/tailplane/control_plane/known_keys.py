@@ -24,7 +24,7 @@ MOST = 10_000
 
 @dataclass(slots=True)
 class _Known:
-    record: KeyRecord | None
+    record: KeyRecord
     looked_at: float
     used_at: float
 
@@ -51,11 +51,13 @@ class KnownKeys:
         now, known = self._clock(), self._known.get(key_id)
         if known is not None and now - known.looked_at <= TRUSTED:
             known.used_at = now
+            self._known.move_to_end(key_id)
             return known.record
         (record,) = await self._keys.read_many([key_id])
         # What nobody has keys of is not kept: whoever draws ids at random would push out the good ones.
         if record is not None:
             self._known[key_id] = _Known(record, now, now)
+            self._known.move_to_end(key_id)
             while len(self._known) > MOST:
                 self._known.popitem(last=False)
         else:
@@ -84,7 +86,11 @@ class KnownKeys:
             del self._known[key_id]
         wanted = list(dict.fromkeys((*self._known, *in_use)))
         for key_id, record in zip(wanted, await self._keys.read_many(wanted), strict=True):
-            if (known := self._known.get(key_id)) is not None:
+            known = self._known.get(key_id)
+            if record is None:
+                self._known.pop(key_id, None)
+            # One that was found by a request meanwhile is newer than this.
+            elif known is not None and known.looked_at <= now:
                 known.record, known.looked_at = record, now
             elif key_id in in_use:
                 self._known[key_id] = _Known(record, now, now)

@@ -25,7 +25,14 @@ from tailplane.control_plane.models import WORKFLOW_PATTERN
 from tailplane.control_plane.services import services_of
 from tailplane.protocol.cursor import Position, parse_position
 from tailplane.protocol.errors import InvalidRequest
-from tailplane.protocol.ids import SessionId, check_schedule_name, parse_session_id, parse_task_id
+from tailplane.protocol.ids import (
+    KeyId,
+    SessionId,
+    check_schedule_name,
+    parse_key_id,
+    parse_session_id,
+    parse_task_id,
+)
 from tailplane.protocol.session_cursor import SessionPosition, parse_session_position
 
 # Seconds for which an answer may be held back.
@@ -36,6 +43,7 @@ _TAG_PATTERN = r'^"[0-9]{1,15}"$'
 _KEY_PATTERN = r"^[\x20-\x7e]{1,200}$"
 # Documented only: the ids' own parser decides, and its error has a code of its own.
 TASK_ID_SCHEMA: dict[str, Any] = {"pattern": _ID_PATTERN.format("t"), "examples": [examples.TASK_ID]}
+KEY_ID_SCHEMA: dict[str, Any] = {"pattern": _ID_PATTERN.format("k"), "examples": [examples.KEY_ID]}
 SESSION_ID_SCHEMA: dict[str, Any] = {"pattern": _ID_PATTERN.format("s"), "examples": [examples.SESSION_ID]}
 
 _KEY = re.compile(_KEY_PATTERN[:-1])
@@ -99,6 +107,14 @@ IDEMPOTENCY_KEY = Parameter(
     {"pattern": _KEY_PATTERN},
     "The same key with the same request makes one thing, and gives the same answer for 24 hours.",
 )
+IDEMPOTENCY_KEY_ONCE = Parameter(
+    "Idempotency-Key",
+    "header",
+    {"pattern": _KEY_PATTERN},
+    "The same key with the same request makes one API key within 24 hours. Its secret can't be told again: the answer "
+    "to a repetition is 409 `key_made` with its `key_id`.",
+)
+KEY_ID = Parameter("key_id", "path", KEY_ID_SCHEMA)
 PREFER = Parameter(
     "Prefer",
     "header",
@@ -134,6 +150,11 @@ PageAfter = Annotated[
     Query(description="The previous page's `next_page`.", json_schema_extra=TASK_ID_SCHEMA),
 ]
 
+AfterKey = Annotated[
+    str | SkipJsonSchema[None],
+    Query(description="The previous page's `next_page`.", json_schema_extra=KEY_ID_SCHEMA),
+]
+
 
 def tenant_of(request: Request) -> str:
     """Return the tenant on whose behalf a request is made."""
@@ -143,6 +164,11 @@ def tenant_of(request: Request) -> str:
 def task_of(request: Request) -> TaskRef:
     """Return the task that the path names."""
     return TaskRef(parse_task_id(request.path_params["task_id"]), tenant_of(request))
+
+
+def key_of(request: Request) -> KeyId:
+    """Return the API key that the path names."""
+    return parse_key_id(request.path_params["key_id"])
 
 
 def session_of(request: Request) -> SessionId:

@@ -1,6 +1,7 @@
 """Errors as RFC 9457 problem documents: the one file that maps what is raised to what is answered.
 
-TailplaneError            its own status and document; Retry-After where it says when to try again
+TailplaneError            its own status and document; Retry-After where it says when to try again,
+                          WWW-Authenticate where a credential is missing
 RequestValidationError    422 invalid_request: a parameter or header that does not fit
 HTTPException             its status (404 and 405 of the router, 406, 415), code `bad_request`
 anything else             500 internal: logged with its traceback, of which the answer tells nothing
@@ -22,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tailplane.control_plane import limit_fields
 from tailplane.protocol import json_codec
-from tailplane.protocol.errors import InvalidRequest, RequestError, TailplaneError, Unavailable
+from tailplane.protocol.errors import InvalidRequest, RequestError, TailplaneError, Unauthenticated, Unavailable
 
 PROBLEM_TYPE = "application/problem+json"
 
@@ -61,6 +62,8 @@ def problem_response(error: TailplaneError) -> Response:
     headers = limit_fields.of_error(error)
     if isinstance(error, Unavailable):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    if isinstance(error, Unauthenticated):
+        headers["WWW-Authenticate"] = 'Bearer realm="tailplane"'
     return _response(error.problem(), headers)
 
 

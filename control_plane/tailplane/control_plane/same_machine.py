@@ -4,29 +4,21 @@ A page of anybody's can send requests to a loopback address (cross-site requests
 there even read the answers (DNS rebinding). Both show: the page's Origin, or the Host, is not of this machine.
 """
 
-import ipaddress
+import re
 from collections.abc import Collection
-from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
 from tailplane.protocol.errors import Forbidden
+from tailplane.protocol.urls import is_loopback
 
+# As RFC 9110 has it, and nothing beside it: whatever else a parser of URLs would make of it.
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::[0-9]{1,5})?")
+_ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://" + _HOST.pattern)
 _HINT = (
     "TAILPLANE_AUTH=keys demands API keys; TAILPLANE_AUTH=none lets everybody in who reaches the port; "
     "TAILPLANE_CORS_ORIGINS names pages that may come in"
 )
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a name or address is one of this machine's own."""
-    name = host.strip("[]").lower()
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 def check_same_machine(request: Request, origins: Collection[str] = ()) -> None:
@@ -37,15 +29,10 @@ def check_same_machine(request: Request, origins: Collection[str] = ()) -> None:
     Raises:
         Forbidden: a page from elsewhere may have sent it.
     """
-    host, origin = request.headers.get("host", ""), request.headers.get("origin")
-    if not is_loopback(urlsplit(f"//{host}").hostname or ""):
+    host, origin = _HOST.fullmatch(request.headers.get("host", "")), request.headers.get("origin")
+    if host is None or not is_loopback(host[1]):
         raise Forbidden("without API keys this control plane answers by a loopback name only", hint=_HINT)
-    if origin is not None and origin not in origins and not is_loopback(_host_of(origin)):
+    if origin is None or origin in origins:
+        return
+    if (page := _ORIGIN.fullmatch(origin)) is None or not is_loopback(page[1]):
         raise Forbidden("without API keys this control plane answers no page from elsewhere", hint=_HINT)
-
-
-def _host_of(origin: str) -> str:
-    try:
-        return urlsplit(origin).hostname or ""
-    except ValueError:
-        return ""

@@ -19,6 +19,7 @@ from tailplane.control_plane.ends import Ends
 from tailplane.control_plane.fleet import FleetMinder
 from tailplane.control_plane.housekeeping import Housekeeper
 from tailplane.control_plane.hub import Hub
+from tailplane.control_plane.key_admin import KeyAdmin
 from tailplane.control_plane.known_tenants import KnownTenants
 from tailplane.control_plane.limiter import Limiter
 from tailplane.control_plane.open_streams import OpenStreams, Place
@@ -71,6 +72,7 @@ class Services:
     canceller: Canceller
     clock: Clock
     schedules: Schedules
+    keys: KeyAdmin
     scheduler: Scheduler
     minder: FleetMinder
     parked: ParkedMinder

@@ -7,9 +7,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from tailplane.broker.settings import DeploymentSettings, Duration, none_if_empty
 from tailplane.control_plane.cors import parse_origins
-from tailplane.control_plane.same_machine import is_loopback
 from tailplane.protocol.credentials import ApiKey
 from tailplane.protocol.errors import Unauthenticated
+from tailplane.protocol.urls import is_loopback
 
 
 def _check_key(key: SecretStr | None) -> SecretStr | None:

@@ -130,6 +130,10 @@ class SignedToken(NamedTuple):
         except (InvalidRequest, ValueError, TypeError, binascii.Error):
             raise Unauthenticated("that is no stream token of this version") from None
 
+    def __repr__(self) -> str:
+        # Its parts together are the credential.
+        return f"SignedToken({self.claimed!r})"
+
     def is_signed_with(self, secret: bytes) -> bool:
         """Return whether this secret has signed it; takes as long whatever the answer."""
         return hmac.compare_digest(self.mac, _mac(secret, self.packed))

@@ -11,6 +11,10 @@
     |   |   `-- CredentialExpired    it was good; its time has passed
     |   |-- Forbidden                the credential does not go so far
     |   |-- KeyNotFound              no such API key
+    |   |-- KeyMade                  the request has made an API key before; its secret can't be told again
+    |   |-- KeyEnded                 the API key was revoked, or has expired
+    |   |-- LastAdmin                nobody could manage the tenant's API keys any more
+    |   |-- TooManyKeys              the tenant has as many API keys as it may
     |   |-- UnknownWorkflow
     |   |-- TaskNotFound
     |   |   `-- TaskGone             it existed; its retention has passed
@@ -160,6 +164,38 @@ class KeyNotFound(RequestError):
     code = "key_not_found"
     status = 404
     title = "No such API key"
+
+
+class KeyMade(RequestError):
+    """The request was carried out before: `facts["key_id"]` is the API key that it made, whose secret is not kept."""
+
+    code = "key_made"
+    status = 409
+    title = "The request has made an API key before"
+
+
+class KeyEnded(RequestError):
+    """The API key was revoked or has expired: nothing brings it back."""
+
+    code = "key_ended"
+    status = 409
+    title = "The API key has ended"
+
+
+class LastAdmin(RequestError):
+    """It is the last API key of its tenant that may manage keys; create another one before it is revoked."""
+
+    code = "last_admin"
+    status = 409
+    title = "Nobody could manage the tenant's API keys any more"
+
+
+class TooManyKeys(RequestError):
+    """The tenant has as many API keys as it may; `facts["limit"]` says how many. Ended ones do not count."""
+
+    code = "too_many_keys"
+    status = 409
+    title = "The tenant has as many API keys as it may"
 
 
 class UnknownWorkflow(RequestError):

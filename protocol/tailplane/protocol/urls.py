@@ -1,4 +1,17 @@
-"""What may be shown of a URL. No I/O."""
+"""What may be shown of a URL, and whether a host is this machine. No I/O."""
+
+import ipaddress
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a name or an address, with or without brackets, is one of this machine's own."""
+    name = host.strip("[]").lower().removesuffix(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def mask_url(url: str) -> str:

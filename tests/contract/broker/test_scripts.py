@@ -10,11 +10,13 @@ import pytest
 from redis.asyncio import Redis
 
 from tailplane.broker import Broker, Cut, SessionRef, Terms, scripts
+from tailplane.broker.api_keys import NewKey
 from tailplane.broker.parking import Parked
 from tailplane.broker.schedules import Move
 from tailplane.broker.scripts import Script
 from tailplane.broker.usage import Rate
 from tailplane.protocol.ids import EntryId, new_session_id
+from tailplane.protocol.scopes import Scope
 from tailplane.protocol.states import State, Trigger
 
 from .conftest import Deployment, append, every
@@ -91,4 +93,7 @@ async def test_a_server_that_forgot_its_scripts_is_told_them_again(
     assert (await broker.usage.take_submit("default", [Rate("default", 1)], None))[0]
     assert await broker.usage.tell_readers("here", {"default": 1}) == {"default": 0}
     await broker.usage.note_stored({"default": 1})
+    record, _ = await broker.api_keys.create(NewKey(tenant="default", name="app", scopes=frozenset({Scope.READ})))
+    await broker.api_keys.rotate(record.key_id, timedelta())
+    await broker.api_keys.revoke(record.key_id)
     assert used == {script.name for script in ALL}

@@ -26,6 +26,7 @@ from tailplane.broker import (
     WorkerRecord,
     connect,
 )
+from tailplane.broker.api_keys import ApiKeys, KeyRecord, NewKey
 from tailplane.broker.catalogue import Catalogue
 from tailplane.broker.inbox import Inbox
 from tailplane.broker.parking import Parked, Parking
@@ -33,15 +34,18 @@ from tailplane.broker.revoked_tokens import RevokedTokens
 from tailplane.broker.session_state import SessionStates
 from tailplane.broker.usage import Rate, Usage
 from tailplane.deploy.embedded import EmbeddedServer
+from tailplane.protocol.credentials import ApiKey
 from tailplane.protocol.errors import StoreUnavailable
 from tailplane.protocol.events import PlatformType
-from tailplane.protocol.ids import EntryId, new_session_id, new_task_id, new_worker_id
+from tailplane.protocol.ids import EntryId, new_key_id, new_session_id, new_task_id, new_worker_id
+from tailplane.protocol.scopes import Scope
 from tailplane.protocol.states import Trigger
 
 from .conftest import LEASE, new_task
 
 TASK, WORKER, SESSION = TaskRef(new_task_id()), new_worker_id(), new_session_id()
 CLAIM = Claim(TASK, "echo", timedelta())
+KEY, NEW_KEY = new_key_id(), NewKey(tenant="default", name="app", scopes=frozenset({Scope.READ}))
 CALLS: dict[str, tuple[Any, ...]] = {
     "tasks.create": (new_task(),),
     "tasks.discard": (TASK,),
@@ -115,6 +119,15 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "revoked_tokens.add": ("nobody.0123456789abcdef",),
     "revoked_tokens.since": (0,),
     "states.set": (SessionRef(SESSION), "key", b"\xc0", None, "call"),
+    "api_keys.create": (NEW_KEY,),
+    "api_keys.put": (NEW_KEY, ApiKey.draw(KEY)),
+    "api_keys.read": (KEY,),
+    "api_keys.read_many": ([KEY],),
+    "api_keys.page": ("default", None, 1),
+    "api_keys.any_is_live": (),
+    "api_keys.has_other_admin": (KeyRecord(KEY, "default", "app", frozenset(), 0.0),),
+    "api_keys.rotate": (KEY, timedelta()),
+    "api_keys.revoke": (KEY,),
     "tenants.note": ("acme",),
     "tenants.read": ("acme",),
     "tenants.all": (),
@@ -136,6 +149,7 @@ STORES = {
     "parking": Parking,
     "joins": Joins,
     "states": SessionStates,
+    "api_keys": ApiKeys,
     "tenants": Tenants,
     "revoked_tokens": RevokedTokens,
     "usage": Usage,

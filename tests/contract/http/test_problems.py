@@ -99,6 +99,12 @@ async def test_the_document_describes_every_route_with_its_problems(http: Any) -
         ("get", "/v1/workers"),
         ("get", "/v1/fleet"),
         ("get", "/v1/limits"),
+        ("post", "/v1/keys"),
+        ("get", "/v1/keys"),
+        ("get", "/v1/keys/{key_id}"),
+        ("post", "/v1/keys/{key_id}/rotate"),
+        ("delete", "/v1/keys/{key_id}"),
+        ("get", "/v1/whoami"),
         ("get", "/healthz"),
         ("get", "/readyz"),
     }

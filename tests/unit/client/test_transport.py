@@ -22,8 +22,8 @@ from tailplane.client import (
     Unserialisable,
 )
 from tailplane.client.outage import Outage
-from tailplane.client.route import is_loopback
 from tailplane.client.transport import path
+from tailplane.protocol.urls import is_loopback
 
 pytestmark = pytest.mark.anyio
 

@@ -4,6 +4,7 @@ from tailplane.control_plane.routers import (
     dead_letters,
     fleet,
     health,
+    keys,
     limits,
     messages,
     schedules,
@@ -24,6 +25,7 @@ ALL = (
     dead_letters.router,
     schedules.router,
     fleet.router,
+    keys.router,
     limits.router,
     health.router,
 )

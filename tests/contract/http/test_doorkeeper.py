@@ -1,0 +1,230 @@
+"""The doorkeeper and the keys that it knows: who comes in, also while Redis is away, and what it asks Redis for."""
+
+import time
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import pytest
+from starlette.requests import Request
+
+from tailplane.broker import Broker
+from tailplane.broker.api_keys import ApiKeys, KeyRecord, NewKey
+from tailplane.control_plane import Settings, known_keys
+from tailplane.control_plane.access import Need
+from tailplane.control_plane.doorkeeper import Doorkeeper
+from tailplane.control_plane.known_keys import IDLE, TRUSTED, KnownKeys
+from tailplane.protocol.credentials import ApiKey
+from tailplane.protocol.errors import CredentialExpired, Forbidden, StoreUnavailable, Unauthenticated
+from tailplane.protocol.ids import KeyId, new_key_id
+from tailplane.protocol.scopes import Scope
+
+READ = Need(frozenset({Scope.READ}))
+
+
+@dataclass
+class Watched:
+    """API keys that count what they are asked, and may be away."""
+
+    inner: ApiKeys
+    asked: list[list[KeyId]] = field(default_factory=list)
+    is_away: bool = False
+
+    async def read_many(self, key_ids: list[KeyId]) -> list[KeyRecord | None]:
+        if self.is_away:
+            raise StoreUnavailable
+        self.asked.append(key_ids)
+        return await self.inner.read_many(key_ids)
+
+
+@dataclass
+class Hand:
+    """A clock that the test moves."""
+
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Hand:
+    return Hand()
+
+
+@pytest.fixture
+def store(broker: Broker) -> Watched:
+    return Watched(broker.api_keys)
+
+
+@pytest.fixture
+def known(store: Watched, clock: Hand) -> KnownKeys:
+    return KnownKeys(store, clock)  # type: ignore[arg-type]  # a part of it is enough
+
+
+async def made(broker: Broker, *scopes: Scope) -> ApiKey:
+    return (await broker.api_keys.create(NewKey(tenant="acme", name="app", scopes=frozenset(scopes))))[1]
+
+
+async def test_a_known_key_is_not_asked_for_again(broker: Broker, known: KnownKeys, store: Watched) -> None:
+    key = await made(broker, Scope.READ)
+    for _ in range(3):
+        assert (await known.find(key.key_id)) is not None
+    assert store.asked == [[key.key_id]]
+
+
+async def test_what_nobody_has_is_asked_for_each_time_and_kept_never(
+    known: KnownKeys, store: Watched, broker: Broker
+) -> None:
+    key_id = new_key_id()
+    for _ in range(2):
+        assert await known.find(key_id) is None
+    assert store.asked == [[key_id]] * 2
+    assert len(known._known) == 0
+    # Its key may be made the next moment, by another control plane.
+    key = await made(broker)
+    assert await known.find(key.key_id) is not None
+
+
+async def test_a_change_is_seen_at_the_next_look(broker: Broker, known: KnownKeys) -> None:
+    key = await made(broker)
+    await known.find(key.key_id)
+    await broker.api_keys.revoke(key.key_id)
+    await known.refresh()
+    record = await known.find(key.key_id)
+    assert record is not None
+    assert record.revoked_at is not None
+
+
+async def test_while_redis_is_away_what_was_known_is_good_for_a_while(
+    broker: Broker, known: KnownKeys, store: Watched, clock: Hand
+) -> None:
+    key = await made(broker)
+    await known.find(key.key_id)
+    store.is_away = True
+    with pytest.raises(StoreUnavailable):
+        await known.refresh()
+    clock.now += TRUSTED
+    assert await known.find(key.key_id) is not None
+    clock.now += 0.1
+    with pytest.raises(StoreUnavailable):
+        await known.find(key.key_id)
+
+
+async def test_a_key_that_nobody_uses_is_not_looked_after(
+    broker: Broker, known: KnownKeys, store: Watched, clock: Hand
+) -> None:
+    idle, used = await made(broker), await made(broker)
+    await known.find(idle.key_id)
+    await known.find(used.key_id)
+    clock.now += IDLE
+    await known.refresh()
+    await known.find(used.key_id)
+    clock.now += 0.1
+    await known.refresh()
+    assert store.asked[-1] == [used.key_id]
+
+
+async def test_the_keys_used_last_stay_known(
+    broker: Broker, known: KnownKeys, store: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known_keys, "MOST", 2)
+    first, second, third = [await made(broker) for _ in range(3)]
+    for key in (first, second, first, third):
+        await known.find(key.key_id)
+    store.asked.clear()
+    await known.find(first.key_id)
+    assert store.asked == []
+    await known.find(second.key_id)
+    assert store.asked == [[second.key_id]]
+
+
+async def test_a_forgotten_key_is_forgotten_here_too(broker: Broker, known: KnownKeys) -> None:
+    key = await made(broker)
+    await known.find(key.key_id)
+    await broker.api_keys._forget("acme", [key.key_id])
+    await known.refresh()
+    assert await known.find(key.key_id) is None
+
+
+def request(*headers: tuple[str, str], query: str = "") -> Request:
+    raw = [(name.encode(), value.encode()) for name, value in headers]
+    return Request({"type": "http", "headers": raw, "query_string": query.encode(), "path_params": {}})
+
+
+def bearing(text: str) -> Request:
+    return request(("authorization", f"Bearer {text}"))
+
+
+@pytest.fixture
+def door(broker: Broker, settings: Settings) -> Doorkeeper:
+    return Doorkeeper(broker, settings.model_copy(update={"auth": "keys"}))
+
+
+async def test_a_key_opens_what_it_is_for(broker: Broker, door: Doorkeeper) -> None:
+    key = await made(broker, Scope.READ)
+    caller = await door.admit(bearing(key.text), READ)
+    assert (caller.tenant, caller.key_id, caller.scopes, caller.token) == ("acme", key.key_id, {Scope.READ}, None)
+    with pytest.raises(Forbidden) as caught:
+        await door.admit(bearing(key.text), Need(frozenset({Scope.READ, Scope.CANCEL})))
+    assert caught.value.facts["missing"] == ["cancel"]
+
+
+async def test_the_scheme_is_read_in_any_case_and_blanks_are_none_of_the_key(broker: Broker, door: Doorkeeper) -> None:
+    key = await made(broker, Scope.READ)
+    assert (await door.admit(request(("authorization", f"bEaReR   {key.text} ")), READ)).key_id == key.key_id
+
+
+@pytest.mark.parametrize("query", ["token={key}", "token=", "api_key={key}", "token=tps_x"])
+async def test_an_api_key_does_not_come_in_by_the_query(broker: Broker, door: Doorkeeper, query: str) -> None:
+    key = await made(broker, Scope.READ)
+    for by_query in (True, False):
+        with pytest.raises(Unauthenticated) as caught:
+            await door.admit(
+                request(query=query.format(key=key.text)), Need(frozenset({Scope.READ}), by_query=by_query)
+            )
+        assert key.secret not in str(caught.value.problem())
+
+
+async def test_a_wrong_secret_opens_nothing_known_or_not(broker: Broker, door: Doorkeeper) -> None:
+    key = await made(broker, Scope.READ)
+    await door.admit(bearing(key.text), READ)
+    said = []
+    for wrong in (ApiKey.draw(key.key_id), ApiKey.draw(new_key_id())):
+        with pytest.raises(Unauthenticated) as caught:
+            await door.admit(bearing(wrong.text), READ)
+        said.append(caught.value.problem())
+    assert said[0] == said[1]
+
+
+async def test_a_key_that_has_expired_opens_nothing_also_with_a_secret_before(
+    broker: Broker, settings: Settings
+) -> None:
+    clock = Hand(time.time())
+    door = Doorkeeper(broker, settings.model_copy(update={"auth": "keys"}), clock)
+    new = NewKey(tenant="acme", name="app", scopes=frozenset({Scope.READ}), expires_in=timedelta(hours=2))
+    record, before = await broker.api_keys.create(new)
+    _, after = await broker.api_keys.rotate(record.key_id, timedelta(hours=1))
+    for key in (before, after):
+        assert (await door.admit(bearing(key.text), READ)).expires_at == record.expires_at
+    clock.now += 3601
+    with pytest.raises(Unauthenticated, match="no such API key"):
+        await door.admit(bearing(before.text), READ)
+    await door.admit(bearing(after.text), READ)
+    clock.now += 3601
+    with pytest.raises(CredentialExpired):
+        await door.admit(bearing(after.text), READ)
+
+
+async def test_where_nobody_signs_in_a_credential_is_not_even_read(broker: Broker, settings: Settings) -> None:
+    door = Doorkeeper(broker, settings.model_copy(update={"auth": "none"}))
+    for asked in (request(), bearing("tp_of another deployment"), request(("authorization", "Basic x"))):
+        caller = await door.admit(asked, Need(frozenset({Scope.ADMIN})))
+        assert (caller.tenant, caller.key_id) == ("default", None)
+
+
+async def test_on_loopback_pages_from_elsewhere_do_not_come_in(broker: Broker, settings: Settings) -> None:
+    door = Doorkeeper(broker, settings.model_copy(update={"auth": None, "host": "127.0.0.1"}))
+    assert (await door.admit(request(("host", "localhost:8420")), READ)).tenant == "default"
+    for headers in ([("host", "evil.example")], [("host", "localhost"), ("origin", "https://evil.example")]):
+        with pytest.raises(Forbidden):
+            await door.admit(request(*headers), READ)
