@@ -53,7 +53,7 @@ async def test_an_image_of_one_s_own_has_its_workflows_built_in(cluster: Cluster
     image = f"{cluster.project}-own"
     cluster.run(["docker", "build", "-q", "-t", image, str(ROOT / "examples/own_image")])
     network = ["--network", f"{cluster.project}_store"]
-    variables = ["-e", "TAILPLANE_REDIS_URL=redis://redis:6379/0"]
+    variables = ["-e", "TAILPLANE_REDIS_URL=redis://redis:6379/0", "-e", "TAILPLANE_METRICS_TOKEN=none"]
     container = cluster.run(["docker", "run", "-d", "--read-only", *network, *variables, image]).strip()
     try:
         async with Client(cluster.url) as client, asyncio.timeout(60):

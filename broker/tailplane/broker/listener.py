@@ -1,11 +1,13 @@
 """A port for probes and metrics: `/livez`, `/readyz` and `/metrics`.
 
 Both programs open one where `metrics_port` says so. It answers from threads of its own, so that it tells of a loop that
-is blocked instead of being blocked with it. It takes GET and HEAD, keeps no connection, and holds neither secrets nor
-anybody's data; there is no authentication.
+is blocked instead of being blocked with it. It takes GET and HEAD and keeps no connection. Probes are for everybody and
+tell nothing; metrics have names of workflows and tenants in them, and want a token where others than this machine can
+ask.
 """
 
 import contextlib
+import hmac
 import json
 import socket
 import socketserver
@@ -19,8 +21,10 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import structlog
+from pydantic import SecretStr
 
 from tailplane.protocol.errors import TailplaneError
+from tailplane.protocol.urls import is_loopback
 
 log = structlog.get_logger(__name__)
 
@@ -32,6 +36,7 @@ _LONGEST = 10.0
 # Requests at once; who comes beyond them is hung up on.
 _AT_ONCE = 16
 _JSON = "application/json"
+_SCHEME = "bearer "
 
 
 class PortTaken(TailplaneError):
@@ -39,6 +44,13 @@ class PortTaken(TailplaneError):
 
     code = "port_taken"
     title = "The port for probes and metrics can't be opened"
+
+
+class MetricsUnguarded(TailplaneError):
+    """Others than this machine could read the metrics, and nobody has said that they may."""
+
+    code = "metrics_unguarded"
+    title = "Everybody could read the metrics"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +86,19 @@ class Listener:
 
     Raises:
         PortTaken: somebody else has it, or the address is none of this machine.
+        MetricsUnguarded: no token is set for an address that others reach.
     """
 
-    def __init__(self, host: str, port: int, questions: Questions) -> None:
+    def __init__(self, host: str, port: int, questions: Questions, token: SecretStr | None = None) -> None:
+        """Open the port.
+
+        Args:
+            token: what must come with a request for metrics; `none` for nothing; None for nothing where only this
+                machine can ask.
+        """
+        demanded = demanded_token(host, token)
         try:
-            self._server = _Server(host, port, questions)
+            self._server = _Server(host, port, questions, demanded)
         except OSError as error:
             raise PortTaken(
                 f"can't listen on {host}:{port} for probes and metrics: {error.strerror or error}",
@@ -94,6 +114,22 @@ class Listener:
         self._server.server_close()
 
 
+def demanded_token(host: str, token: SecretStr | None) -> bytes | None:
+    """Return what must come with a request for metrics; None: nothing.
+
+    Raises:
+        MetricsUnguarded: no token is set for an address that others reach.
+    """
+    if token is None and not is_loopback(host):
+        raise MetricsUnguarded(
+            f"{host} is reached by others, who could read the metrics",
+            hint="TAILPLANE_METRICS_TOKEN demands a token of those who ask for /metrics; its value `none` lets "
+            "everybody look",
+        )
+    said = None if token is None else token.get_secret_value()
+    return None if said is None or said == "none" else said.encode()
+
+
 class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     allow_reuse_address = True
     daemon_threads = True
@@ -101,8 +137,9 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     block_on_close = False
     request_queue_size = 32
 
-    def __init__(self, host: str, port: int, questions: Questions) -> None:
+    def __init__(self, host: str, port: int, questions: Questions, token: bytes | None) -> None:
         self.questions = questions
+        self.token = token
         self._free = threading.BoundedSemaphore(_AT_ONCE)
         # When each connection is cut, by the monotonic clock.
         self._ends: dict[socket.socket, float] = {}
@@ -159,6 +196,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._judge(questions.live)
             case "/readyz":
                 self._judge(questions.ready)
+            case "/metrics" if not self._may_look():
+                self._answer(HTTPStatus.UNAUTHORIZED, b"send Authorization: Bearer and a token\n", "text/plain")
             case "/metrics":
                 body, media_type = questions.metrics(self.headers.get("Accept", ""))
                 self._answer(HTTPStatus.OK, body, media_type)
@@ -166,6 +205,14 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer(HTTPStatus.NOT_FOUND, b"see /livez, /readyz and /metrics\n", "text/plain")
 
     do_HEAD = do_GET  # noqa: N815 (named by its base class)
+
+    def _may_look(self) -> bool:
+        token, said = self.server.token, self.headers.get("Authorization", "")
+        if token is None:
+            return True
+        # Compared in any case, and in constant time.
+        sent = said[len(_SCHEME) :].strip() if said[: len(_SCHEME)].lower() == _SCHEME else ""
+        return hmac.compare_digest(sent.encode(errors="surrogateescape"), token)
 
     def _judge(self, ask: Callable[[], Verdict]) -> None:
         verdict = ask()
@@ -176,6 +223,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", media_type)
         self.send_header("Content-Length", str(len(body)))
+        if status is HTTPStatus.UNAUTHORIZED:
+            self.send_header("WWW-Authenticate", 'Bearer realm="metrics"')
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)

@@ -7,7 +7,7 @@ import re
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tailplane.broker.connection import check_url
@@ -15,6 +15,7 @@ from tailplane.broker.redis_cluster import check_cluster_url
 from tailplane.broker.tenant_labels import MOST as TENANTS_NAMED
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{16,200}")
 _UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -30,6 +31,14 @@ def none_if_empty(value: object) -> object:
 
 
 Duration = Annotated[timedelta, BeforeValidator(_parse_duration), Field(gt=timedelta())]
+
+
+def _check_metrics_token(token: SecretStr | None) -> SecretStr | None:
+    if token is not None:
+        text = token.get_secret_value()
+        if text != "none" and not _TOKEN.fullmatch(text):
+            raise ValueError("a token has 16-200 characters of letters, digits and -._~+/=; or say none")
+    return token
 
 
 class DeploymentSettings(BaseSettings):
@@ -68,12 +77,19 @@ class DeploymentSettings(BaseSettings):
     """`console` for people, `json` for collectors; None: `console` where standard error is a terminal."""
 
     metrics_host: str = "127.0.0.1"
-    """The address on which probes and metrics are answered. There is no authentication: the default is reached from
-    this machine only; in a container it is 0.0.0.0."""
+    """The address on which probes and metrics are answered. The default is reached from this machine only; in a
+    container it is 0.0.0.0, and `metrics_token` has to be set."""
 
     metrics_port: Annotated[int | None, BeforeValidator(none_if_empty)] = Field(None, ge=1, le=65535)
     """The port for `/livez`, `/readyz` and `/metrics`; None, or empty: none is opened. 9464 is the customary one. Of
     the processes of `tailplane worker --processes N` the first one takes this port, each other one the next."""
+
+    metrics_token: Annotated[SecretStr | None, BeforeValidator(none_if_empty), AfterValidator(_check_metrics_token)] = (
+        None
+    )
+    """What must come as bearer with a request for `/metrics`, at least 16 characters; probes need nothing. The word
+    `none`: everybody who reaches the port may look. None, or empty: as `none` where `metrics_host` is a loopback
+    address; elsewhere the process does not start."""
 
     metrics_tenants: int = Field(TENANTS_NAMED, ge=0, le=10_000)
     """How many tenants the metrics of one program name, beside `default`: those that it sees first. The rest is told as

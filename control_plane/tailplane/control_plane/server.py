@@ -42,6 +42,7 @@ def serve(settings: Settings) -> None:
         UnfitStore: Redis may drop live streams.
         NoKeys: requests need an API key, and there is none.
         PortTaken: there can be no probes and metrics on the port that is set for them.
+        MetricsUnguarded: no token is set for metrics that others could read.
     """
     configure_logging(settings.log_level, settings.log_format, add_request)
     end_of_traces = trace_export.start("tailplane-control-plane")
@@ -71,7 +72,8 @@ def _listen(app: FastAPI, settings: Settings) -> Listener | None:
 
     vitals: Vitals = app.state.vitals
     metrics = partial(expose, registry(app))
-    return Listener(settings.metrics_host, settings.metrics_port, Questions(vitals.live, vitals.ready, metrics))
+    questions = Questions(vitals.live, vitals.ready, metrics)
+    return Listener(settings.metrics_host, settings.metrics_port, questions, settings.metrics_token)
 
 
 class Server(uvicorn.Server):

@@ -6,9 +6,10 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from pydantic import SecretStr
 
 from tailplane.broker import listener as module
-from tailplane.broker.listener import Listener, PortTaken, Questions, Verdict, _Handler
+from tailplane.broker.listener import Listener, MetricsUnguarded, PortTaken, Questions, Verdict, _Handler
 from tailplane.deploy.ports import HOST, free_port
 
 # Seconds. More than a test ever takes, and a bound on one that hangs.
@@ -117,4 +118,59 @@ def test_a_port_in_use_is_said_with_the_way_out(port: int, program: Program) -> 
 def test_an_address_of_another_machine_is_refused(program: Program) -> None:
     questions = Questions(lambda: Verdict(True), lambda: Verdict(True), program.metrics)
     with pytest.raises(PortTaken, match=r"192\.0\.2\.1"):
-        Listener("192.0.2.1", free_port(), questions)
+        Listener("192.0.2.1", free_port(), questions, SecretStr("none"))
+
+
+TOKEN = "a-token-for-metrics-only"
+
+
+def metrics(port: int, *said: str) -> list[int]:
+    """Return the statuses of /metrics with these values of Authorization; empty: none."""
+    found = []
+    for value in said:
+        connection = http.client.HTTPConnection(HOST, port, timeout=DEADLINE)
+        connection.request("GET", "/metrics", headers={"Authorization": value} if value else {})
+        answer = connection.getresponse()
+        assert (answer.headers["WWW-Authenticate"] is not None) == (answer.status == 401)
+        assert TOKEN.encode() not in answer.read()
+        connection.close()
+        found.append(answer.status)
+    return found
+
+
+def test_metrics_want_the_token_and_probes_none(program: Program) -> None:
+    port = free_port()
+    questions = Questions(lambda: Verdict(True), lambda: Verdict(True), program.metrics)
+    listener = Listener("0.0.0.0", port, questions, SecretStr(TOKEN))
+    try:
+        refused = ["", TOKEN, f"Basic {TOKEN}", "Bearer", "Bearer \xe9", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}"]
+        assert metrics(port, *refused) == [401] * len(refused)
+        assert program.asked == []
+        assert metrics(port, f"Bearer {TOKEN}", f"bearer  {TOKEN}") == [200, 200]
+        assert ask(port, "/livez")[0] == ask(port, "/readyz")[0] == 200
+    finally:
+        listener.close()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
+def test_metrics_that_others_could_read_want_a_token_or_a_word(program: Program, host: str) -> None:
+    questions = Questions(lambda: Verdict(True), lambda: Verdict(True), program.metrics)
+    with pytest.raises(MetricsUnguarded) as raised:
+        Listener(host, free_port(), questions)
+    assert "TAILPLANE_METRICS_TOKEN" in (raised.value.hint or "")
+
+
+def test_the_word_none_lets_everybody_look(program: Program) -> None:
+    port = free_port()
+    questions = Questions(lambda: Verdict(True), lambda: Verdict(True), program.metrics)
+    listener = Listener("0.0.0.0", port, questions, SecretStr("none"))
+    assert metrics(port, "", "Bearer whatever") == [200, 200]
+    listener.close()
+
+
+def test_a_token_is_demanded_on_loopback_too_where_one_is_set(program: Program) -> None:
+    port = free_port()
+    questions = Questions(lambda: Verdict(True), lambda: Verdict(True), program.metrics)
+    listener = Listener(HOST, port, questions, SecretStr(TOKEN))
+    assert metrics(port, "", f"Bearer {TOKEN}") == [401, 200]
+    listener.close()

@@ -75,7 +75,41 @@ def test_a_program_may_do_little(name: str) -> None:
 def test_no_secret_has_a_default() -> None:
     secrets = re.findall(r"\$\{(\w*(?:PASSWORD|SECRET|TOKEN|KEY)\w*)(?::?[-?](.*?))?\}", RAW)
     assert secrets
-    assert {default for _, default in secrets} == {""}
+    # The word says that there is none.
+    assert {default for _, default in secrets} == {"", "none"}
+    assert {name for name, default in secrets if default} == {"TAILPLANE_METRICS_TOKEN"}
+
+
+def test_signing_in_is_said_by_name_and_the_first_key_goes_to_control_planes_alone() -> None:
+    assert _service("control-plane")["environment"]["TAILPLANE_AUTH"] == "none"
+    services = _config(TAILPLANE_AUTH="keys", TAILPLANE_ADMIN_KEY="tp_xyzzy")["services"]
+    assert services["control-plane"]["environment"]["TAILPLANE_AUTH"] == "keys"
+    having = [name for name, service in services.items() if "tp_xyzzy" in str(service)]
+    assert having == ["control-plane"]
+
+
+def test_prometheus_brings_the_token_that_the_programs_demand() -> None:
+    for token, said in (({}, "none"), ({"TAILPLANE_METRICS_TOKEN": "xyzzy-xyzzy-xyzzy"}, "xyzzy-xyzzy-xyzzy")):
+        services = _config(**token)["services"]
+        for name in ("control-plane", "worker"):
+            assert services[name]["environment"]["TAILPLANE_METRICS_TOKEN"] == said
+        assert services["prometheus"]["environment"]["METRICS_TOKEN"] == said
+        assert "xyzzy" not in str(services["prometheus"]["command"])
+    scraped = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())["scrape_configs"]
+    for job in scraped:
+        file = job["authorization"]["credentials_file"]
+        assert f"> {file}" in str(_service("prometheus")["command"])
+
+
+def test_the_load_balancer_logs_no_query_and_no_header() -> None:
+    text = (ROOT / "deploy/haproxy/haproxy.cfg").read_text()
+    (format_,) = re.findall(r'^    log-format "(.*)"$', text, re.MULTILINE)
+    settings = re.sub(r"#.*", "", text)
+    # %r and %HU have the query, `option httplog` has %r; a token may come in it.
+    assert "httplog" not in settings
+    assert "capture" not in settings
+    assert not {"%r", "%{+Q}r", "%HU", "%HQ", "%hrl", "%hsl"} & set(format_.split())
+    assert "%HP" in format_.split()
 
 
 def test_without_a_password_redis_is_asked_without_one() -> None:

@@ -71,6 +71,7 @@ def run_worker(workflows: Sequence[Workflow], settings: Settings) -> None:
         ValueError: no workflows, or two of one name.
         UnfitStore: Redis may drop live streams, or refuses what a worker needs.
         PortTaken: there can be no probes and metrics on the port that is set for them.
+        MetricsUnguarded: no token is set for metrics that others could read.
     """
     names = [workflow.name for workflow in workflows]
     if not names or len(set(names)) < len(names):
@@ -114,7 +115,8 @@ def _listen(platform: "PlatformThread", settings: Settings) -> Listener | None:
     from tailplane.workers.metrics import registry
 
     vitals, metrics = platform.vitals, partial(expose, registry(lambda: platform.parts))
-    return Listener(settings.metrics_host, settings.metrics_port, Questions(vitals.live, vitals.ready, metrics))
+    questions = Questions(vitals.live, vitals.ready, metrics)
+    return Listener(settings.metrics_host, settings.metrics_port, questions, settings.metrics_token)
 
 
 def _run_until_ended(loop: asyncio.AbstractEventLoop, platform: "PlatformThread") -> None:

@@ -62,11 +62,11 @@ capabilities:
   drop: [ALL]
 {{- end -}}
 
-{{/* A URL in the place of a Secret's name would put its password into the cluster's objects; not by the schema, whose
+{{/* A URL or a key in the place of a Secret's name would put what is secret into the cluster's objects; not by the schema, whose
 message would repeat it. */}}
 {{- define "tailplane.secret" -}}
 {{- if regexMatch "[^a-z0-9.-]" .name -}}
-{{- fail (printf "%s: this is the name of a Secret; the URL is in the Secret" .of) -}}
+{{- fail (printf "%s: this is the name of a Secret; what is secret is in the Secret" .of) -}}
 {{- end -}}
 {{- .name -}}
 {{- end -}}
@@ -100,6 +100,16 @@ come first, so that what the probes and the network policy rely on stands. */}}
   value: 0.0.0.0
 - name: TAILPLANE_METRICS_PORT
   value: "9464"
+- name: TAILPLANE_METRICS_TOKEN
+{{- with .root.Values.monitoring.tokenSecret }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ include "tailplane.secret" (dict "of" "monitoring.tokenSecret" "name" .) }}
+      key: {{ $.root.Values.monitoring.tokenKey }}
+{{- else }}
+  # The port is for those whom networkPolicy.metricsFrom names.
+  value: none
+{{- end }}
 {{- end -}}
 
 {{- define "tailplane.mounts" -}}

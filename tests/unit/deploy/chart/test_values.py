@@ -12,6 +12,7 @@ from .test_manifests import of_kind, programs, variables
 
 LEAST: dict[str, Any] = {
     "redis": {"existingSecret": "tailplane-redis"},
+    "auth": {"existingSecret": "tailplane-admin"},
     "controlPlane": {"image": {"repository": "registry.example.com/control-plane"}},
     "workers": [{"name": "chat", "target": "flows.py", "image": {"repository": "registry.example.com/flows"}}],
 }
@@ -43,6 +44,13 @@ def worker(manifests: list[Manifest], group: str) -> Manifest:
         ("redis.existingSecret", "", "redis.existingSecret: name a Secret"),
         ("redis.existingSecret", "redis://user:hunter2@host/0", "this is the name of a Secret"),
         ("streams.existingSecret", "redis+cluster://user:hunter2@host", "this is the name of a Secret"),
+        ("auth.existingSecret", "", "auth.existingSecret: name a Secret that holds the first API key"),
+        ("auth.existingSecret", "tp_hunter2", "this is the name of a Secret"),
+        ("auth.mode", "some", "/auth/mode"),
+        ("monitoring.tokenSecret", "Hunter2_hunter2", "this is the name of a Secret"),
+        ("settings.TAILPLANE_AUTH", "none", "invalid propertyName 'TAILPLANE_AUTH'"),
+        ("controlPlane.settings.TAILPLANE_ADMIN_KEY", "tp_hunter2", "invalid propertyName 'TAILPLANE_ADMIN_KEY'"),
+        ("settings.TAILPLANE_METRICS_TOKEN", "hunter2", "invalid propertyName 'TAILPLANE_METRICS_TOKEN'"),
         ("redis.url", "redis://host", "additional properties 'url' not allowed"),
         ("controlPlane.image.repository", "", "controlPlane.image.repository: name the image"),
         ("controlPlane.image.tag", "latest", "/controlPlane/image/tag"),
@@ -171,6 +179,47 @@ def test_the_operators_alerts_are_the_one_file(render: Render) -> None:
     for template, container in programs(manifests):
         assert monitor["spec"]["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
         assert endpoint["port"] in {port["name"] for port in container["ports"]}
+
+
+def test_control_planes_alone_get_the_first_key(render: Render) -> None:
+    for template, container in programs(render(LEAST)):
+        env = variables(container)
+        if template["metadata"]["labels"]["app.kubernetes.io/component"] == "control-plane":
+            assert env["TAILPLANE_AUTH"] == "keys"
+            assert env["TAILPLANE_ADMIN_KEY"]["secretKeyRef"] == {"name": "tailplane-admin", "key": "admin-key"}
+        else:
+            assert env.keys().isdisjoint({"TAILPLANE_AUTH", "TAILPLANE_ADMIN_KEY"})
+
+
+def test_who_wants_no_keys_has_to_say_so(render: Render) -> None:
+    manifests = render(with_values("auth", {"mode": "none"}))
+    (env,) = [variables(each) for _, each in programs(manifests) if each["name"] == "control-plane"]
+    assert env["TAILPLANE_AUTH"] == "none"
+    assert "TAILPLANE_ADMIN_KEY" not in env
+
+
+def test_metrics_have_the_token_of_the_secret_and_the_monitor_brings_it(render: Render) -> None:
+    values = with_values("monitoring", {"podMonitor": True, "tokenSecret": "tailplane-metrics"})
+    manifests = render(values)
+    secret = {"name": "tailplane-metrics", "key": "token"}
+    for _, container in programs(manifests):
+        assert variables(container)["TAILPLANE_METRICS_TOKEN"]["secretKeyRef"] == secret
+    (monitor,) = of_kind(manifests, "PodMonitor")
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    assert endpoint["authorization"] == {"type": "Bearer", "credentials": secret}
+    for _, container in programs(render(LEAST)):
+        assert variables(container)["TAILPLANE_METRICS_TOKEN"] == "none"
+
+
+def test_the_notes_say_how_one_signs_in(render_files: Callable[[dict[str, Any]], dict[str, str]]) -> None:
+    notes = render_files(LEAST)["tailplane/templates/NOTES.txt"]
+    assert "get secret tailplane-admin -o jsonpath='{.data.admin-key}'" in notes
+    assert "monitoring.tokenSecret demands a token" in notes
+    assert "Nobody has to sign in" not in notes
+    guarded = with_values("monitoring", {"tokenSecret": "tailplane-metrics"}) | {"auth": {"mode": "none"}}
+    notes = render_files(guarded)["tailplane/templates/NOTES.txt"]
+    assert "Nobody has to sign in" in notes
+    assert "demands a token" not in notes
 
 
 def test_the_notes_say_what_is_missing(render_files: Callable[[dict[str, Any]], dict[str, str]]) -> None:

@@ -96,7 +96,8 @@ def test_each_alert_has_a_runbook_and_says_where() -> None:
     "arguments",
     [
         ("check", "rules", "deploy/prometheus/rules.yml"),
-        ("check", "config", "deploy/prometheus/prometheus.yml"),
+        # The token's file is there in the container only.
+        ("check", "config", "--syntax-only", "deploy/prometheus/prometheus.yml"),
         ("test", "rules", "tests/unit/deploy/prometheus/rules_test.yml"),
     ],
     ids=" ".join,
