@@ -16,6 +16,7 @@ import pytest
 from pydantic import BaseModel
 
 from tailplane.protocol import codec, events
+from tailplane.protocol.credentials import ApiKey
 from tailplane.protocol.errors import InvalidInput, StoreUnavailable, TaskGone
 from tailplane.protocol.events import (
     Event,
@@ -27,7 +28,7 @@ from tailplane.protocol.events import (
     unpack_payload,
 )
 from tailplane.protocol.frames import KEEP_ALIVE, encode_frame, encode_notice, number_frame
-from tailplane.protocol.ids import EntryId
+from tailplane.protocol.ids import EntryId, KeyId
 from tailplane.protocol.session_cursor import SessionCursor, mark_of, parse_session_position
 from tailplane.protocol.text_frames import (
     NDJSON_KEEP_ALIVE,
@@ -108,6 +109,7 @@ def entry() -> bytes:
     )
 
 
+KEY = ApiKey(KeyId("k_01jd3z0v9m6s8k2x4q7w5e1r0t"), "Zm9yIGEgdGVzdCBvbmx5LCBub3QgYSBzZWNyZXQhI-_")
 TASKS = ("t_01jd3z0v9m6s8k2x4q7w5e1r0t", "t_01jd3z0v9m6s8k2x4q7w5e1r0v")
 CURSOR = SessionCursor(300, mark_of(TASKS[1]), {1: 42, 299: 0, 300: 70_000})
 
@@ -150,6 +152,8 @@ CASES: dict[str, Callable[[], bytes]] = {
         f"values-{name}.json": (lambda value=value: ndjson_event(Event(1, 1, NOW, codec.unpack(codec.pack(value)))))
         for name, value in VALUES.items()
     },
+    # What is kept of a key must fit the keys that are out there.
+    "api-key.txt": f"{KEY.text}\n{KEY.digest.hex()}\n".encode,
     "problem-invalid-input.json": lambda: orjson.dumps(
         InvalidInput("n: not an int", hint="send an int", errors=[{"loc": ["n"], "msg": "not an int"}]).problem()
     ),
@@ -178,6 +182,12 @@ def test_nothing_is_stored_that_is_not_compared() -> None:
 
 def test_each_platform_event_is_stored() -> None:
     assert set(PLATFORM) == set(PlatformType)
+
+
+def test_a_stored_key_is_read_and_fits_what_was_kept_of_it() -> None:
+    text, digest = (HERE / "api-key.txt").read_text().split()
+    assert ApiKey.parse(text) == KEY
+    assert ApiKey.parse(text).digest.hex() == digest
 
 
 def test_a_stored_cursor_is_read_as_what_was_seen() -> None:

@@ -3,6 +3,7 @@
 from tailplane.client.client import Client
 from tailplane.client.coalesce import Coalesced
 from tailplane.client.credentials import CredentialSource
+from tailplane.client.keys import ApiKeyInfo, NewApiKey, Whoami
 from tailplane.client.models import (
     DeadLetter,
     ErrorInfo,
@@ -42,6 +43,10 @@ from tailplane.protocol.errors import (
     InvalidId,
     InvalidInput,
     InvalidRequest,
+    KeyEnded,
+    KeyMade,
+    KeyNotFound,
+    LastAdmin,
     QueueFull,
     QuotaExceeded,
     RateLimited,
@@ -64,6 +69,7 @@ from tailplane.protocol.errors import (
     TaskLost,
     TaskNotFound,
     TooLarge,
+    TooManyKeys,
     TooManyReaders,
     Unauthenticated,
     Unavailable,
@@ -72,10 +78,12 @@ from tailplane.protocol.errors import (
 )
 from tailplane.protocol.events import Event
 from tailplane.protocol.priorities import Priority
+from tailplane.protocol.scopes import Scope
 from tailplane.protocol.states import State
 from tailplane.protocol.versioned import Versioned
 
 __all__ = [
+    "ApiKeyInfo",
     "BufferFull",
     "Client",
     "ClientOptions",
@@ -98,8 +106,13 @@ __all__ = [
     "InvalidId",
     "InvalidInput",
     "InvalidRequest",
+    "KeyEnded",
     "KeyLimits",
+    "KeyMade",
+    "KeyNotFound",
+    "LastAdmin",
     "LimitsInfo",
+    "NewApiKey",
     "Priority",
     "QueueFull",
     "QueueInfo",
@@ -113,6 +126,7 @@ __all__ = [
     "Schedule",
     "ScheduleInfo",
     "ScheduleNotFound",
+    "Scope",
     "Session",
     "SessionClosed",
     "SessionEvent",
@@ -147,12 +161,14 @@ __all__ = [
     "TaskNotFound",
     "TaskStatus",
     "TooLarge",
+    "TooManyKeys",
     "TooManyReaders",
     "Unauthenticated",
     "Unavailable",
     "UnknownWorkflow",
     "Unserialisable",
     "Versioned",
+    "Whoami",
     "WorkerInfo",
     "WorkflowInfo",
 ]

@@ -5,17 +5,19 @@ loop. It connects when it is first used.
 """
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Self
 
 from pydantic import BaseModel
 
+from tailplane.client import keys
 from tailplane.client.credentials import Credentials, CredentialSource
 from tailplane.client.durations import Duration
 from tailplane.client.event_models import EventModels
+from tailplane.client.keys import ApiKeyInfo, NewApiKey, Whoami
 from tailplane.client.link import Link
 from tailplane.client.models import (
     FleetInfo,
@@ -28,7 +30,7 @@ from tailplane.client.models import (
     parse,
 )
 from tailplane.client.options import ClientOptions, control_plane_url, credential
-from tailplane.client.pages import DeadLetterPages, SchedulePages, TaskPages
+from tailplane.client.pages import DeadLetterPages, KeyPages, SchedulePages, TaskPages
 from tailplane.client.rewinds import OnRewind
 from tailplane.client.schedules import Schedule, ScheduleInfo, put_off
 from tailplane.client.session import Session, find_session, opened_session
@@ -37,6 +39,7 @@ from tailplane.client.task import Task, submit, task_of, terms_body
 from tailplane.client.transport import Transport, path
 from tailplane.protocol.cursor import Cursor
 from tailplane.protocol.priorities import Priority
+from tailplane.protocol.scopes import Scope
 from tailplane.protocol.states import State
 
 
@@ -62,12 +65,13 @@ class Client:
             api_key: what signs every request: an API key, a stream token, or a function, also a coroutine function,
                 that returns one: it is asked at the first request, shortly before a stream token expires, and when the
                 control plane refuses what it returned before. None: the environment's TAILPLANE_API_KEY, else requests
-                are not signed.
+                are not signed; "": they are not, whatever the
+                environment says.
             event_models: pydantic models that events are turned back into, told by the names of their classes.
             options: timeouts, reconnecting, buffers.
             headers: sent with every request; an Authorization of yours goes before `api_key`.
         Raises:
-            ValueError: `url` is not of http or https, or two event models have the same name.
+            ValueError: `url` is not of http or https, `api_key` is none, or two event models have the same name.
         """
         options, given = options or ClientOptions(), {name.lower(): value for name, value in (headers or {}).items()}
         source = api_key if callable(api_key) and "authorization" not in given else None
@@ -259,6 +263,64 @@ class Client:
         key = idempotency_key or secrets.token_hex(16)
         answer = await self._link.transport.request("POST", path("schedules", name, "trigger"), key=key)
         return task_of(self._link, parse(TaskStatus, answer.value))
+
+    async def create_key(
+        self,
+        name: str,
+        scopes: Collection[Scope | str],
+        *,
+        expires_in: Duration | None = None,
+        submits_per_second: float | None = None,
+        max_readers: int | None = None,
+    ) -> NewApiKey:
+        """Create an API key of the tenant whose admin signs; `key` of what is returned can't be told again.
+
+        Args:
+            name: what people tell it by, 1-100 characters.
+            scopes: of submit, read, cancel and admin, which is all of them.
+            expires_in: when it ends by itself; None: never.
+            submits_per_second, max_readers: its own limits, beside its tenant's; None: none.
+        Raises:
+            TooManyKeys: the tenant has as many good ones as it may.
+            Unauthenticated, Forbidden: no admin's key signs.
+        """
+        return await keys.create(self._link, name, scopes, expires_in, submits_per_second, max_readers)
+
+    def keys(self) -> KeyPages:
+        """Return the API keys of the tenant whose admin signs, the oldest first; those that have ended, too."""
+        return KeyPages(self._link, {})
+
+    async def key(self, key_id: str) -> ApiKeyInfo:
+        """Return an API key of the tenant, without its secret.
+
+        Raises:
+            KeyNotFound: the tenant has no such key.
+        """
+        return parse(ApiKeyInfo, (await self._link.transport.request("GET", path("keys", key_id))).value)
+
+    async def rotate_key(self, key_id: str, *, grace: Duration = timedelta(hours=24)) -> NewApiKey:
+        """Give an API key a new secret, which can't be told again; stream tokens that it has signed stay good.
+
+        Args:
+            grace: how long the secrets before are good, too, at most a week; 0: not at all, as for one that leaked.
+        Raises:
+            KeyNotFound: the tenant has no such key.
+            KeyEnded: it was revoked, or has expired.
+        """
+        return await keys.rotate(self._link, key_id, grace)
+
+    async def revoke_key(self, key_id: str) -> None:
+        """Let an API key be good for nothing, within two seconds and for good; again changes nothing.
+
+        Raises:
+            KeyNotFound: the tenant has no such key.
+            LastAdmin: nobody could manage the tenant's keys any more.
+        """
+        await self._link.transport.request("DELETE", path("keys", key_id))
+
+    async def whoami(self) -> Whoami:
+        """Return whom the control plane takes this client for, and what that one may do."""
+        return parse(Whoami, (await self._link.transport.request("GET", path("whoami"))).value)
 
     async def workflows(self) -> list[WorkflowInfo]:
         """Return the workflows that workers have registered."""

@@ -1,9 +1,11 @@
 """What can be tuned about a client, with the reason of each default. No I/O."""
 
 import os
+import re
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+_SENDABLE = re.compile(r"[\x21-\x7e]{1,1000}")
 DEFAULT_URL = "http://127.0.0.1:8420"
 
 
@@ -58,6 +60,13 @@ def control_plane_url(url: str | None) -> str:
 
 
 def credential(api_key: str | None) -> dict[str, str]:
-    """Return the header that signs requests: with `api_key`, else TAILPLANE_API_KEY; none where neither is there."""
-    key = api_key if api_key is not None else os.environ.get("TAILPLANE_API_KEY", "").strip()
+    """Return the header that signs requests: with `api_key`, else TAILPLANE_API_KEY; none where neither is there.
+
+    Raises:
+        ValueError: it is no key; the message does not show it.
+    """
+    key = (api_key if api_key is not None else os.environ.get("TAILPLANE_API_KEY", "")).strip()
+    if key and not _SENDABLE.fullmatch(key):
+        # What could not be sent as a header would be shown by the error that says so.
+        raise ValueError("the API key has characters that no key has; one looks like tp_...")
     return {"authorization": f"Bearer {key}"} if key else {}

@@ -4,6 +4,7 @@ from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from typing import Generic, TypeVar
 
+from tailplane.client.keys import ApiKeyInfo, KeyPage
 from tailplane.client.link import Link
 from tailplane.client.models import DeadLetter, DeadLetterPage, TaskPage, TaskStatus, parse
 from tailplane.client.schedules import ScheduleInfo, SchedulePage
@@ -82,3 +83,15 @@ class SchedulePages(Pages[ScheduleInfo]):
     def _read(self, value: object) -> tuple[list[ScheduleInfo], str | None]:
         page = parse(SchedulePage, value)
         return page.schedules, page.next_page
+
+
+class KeyPages(Pages[ApiKeyInfo]):
+    """API keys."""
+
+    def __init__(self, link: Link, query: Mapping[str, str]) -> None:
+        """Ask nothing yet; `query` are the list's filters."""
+        super().__init__(link, path("keys"), query)
+
+    def _read(self, value: object) -> tuple[list[ApiKeyInfo], str | None]:
+        page = parse(KeyPage, value)
+        return page.keys, page.next_page

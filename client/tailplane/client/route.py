@@ -13,6 +13,12 @@ from tailplane.client.proxied import ProxiedHttp
 from tailplane.protocol.urls import is_loopback
 
 
+def is_exposed(url: str) -> bool:
+    """Return whether what is sent there goes in plain text over a network."""
+    parsed = httpx2.URL(url)
+    return parsed.scheme == "http" and not is_loopback(parsed.host)
+
+
 def http_to(url: str, options: ClientOptions, headers: Mapping[str, str]) -> Http:
     """Return the way to the control plane at `url`, for the running event loop.
 

@@ -25,7 +25,7 @@ from tailplane.client.exchange import Answer, Http, OpenAnswer, Request, media_t
 from tailplane.client.options import ClientOptions
 from tailplane.client.outage import Outage
 from tailplane.client.problems import RETRIED_STATUSES, error_of
-from tailplane.client.route import http_to
+from tailplane.client.route import http_to, is_exposed
 from tailplane.client.tracing import trace_headers
 from tailplane.protocol import codec
 from tailplane.protocol.errors import ConnectionLost, TailplaneError, Unauthenticated, Unavailable
@@ -87,7 +87,8 @@ class Transport:
         Args:
             url: the control plane's; may have a path.
             options: timeouts and retry times.
-            headers: sent with every request, such as an Authorization.
+            headers: sent with every request, such as an Authorization; their names in lower case. One that goes in
+                plain text to another machine is warned of.
             credentials: what signs requests instead; None: nothing does.
         Raises:
             ValueError: `url` is not one of http or https.
@@ -103,6 +104,9 @@ class Transport:
         self.credentials = credentials or Credentials()
         self.outage = Outage(self.shown_url)
         self._headers = dict(headers or {})
+        if "authorization" in self._headers and is_exposed(url):
+            # No error: inside a cluster, where others mind the wire, plain http is what there is.
+            logger.warning("%s is not https: who is on the way can read the credential", self.shown_url)
         self._opened: Http | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False

@@ -42,6 +42,6 @@ async def _check(keys: ApiKeys, settings: Settings) -> None:
     if settings.demands_keys and not await keys.any_is_live():
         raise NoKeys(
             f"this control plane listens on {settings.host}, where requests need an API key, and none is good",
-            hint="`tailplane keys create --direct --name NAME` makes one, or TAILPLANE_ADMIN_KEY names one; "
-            "TAILPLANE_AUTH=none lets everybody do everything",
+            hint="`tailplane keys create --direct --name NAME --scopes admin` makes one, or TAILPLANE_ADMIN_KEY names "
+            "one; TAILPLANE_AUTH=none lets everybody do everything",
         )

@@ -53,6 +53,15 @@ class KnownKeys:
             known.used_at = now
             self._known.move_to_end(key_id)
             return known.record
+        return await self.look(key_id)
+
+    async def look(self, key_id: KeyId) -> KeyRecord | None:
+        """Return what is kept of a key, as of now; None where nothing is.
+
+        Raises:
+            StoreUnavailable: Redis does not answer.
+        """
+        now = self._clock()
         (record,) = await self._keys.read_many([key_id])
         # What nobody has keys of is not kept: whoever draws ids at random would push out the good ones.
         if record is not None:

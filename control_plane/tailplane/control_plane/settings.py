@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
 
 from tailplane.broker.settings import DeploymentSettings, Duration, none_if_empty
 from tailplane.control_plane.cors import parse_origins
@@ -12,8 +12,11 @@ from tailplane.protocol.errors import Unauthenticated
 from tailplane.protocol.urls import is_loopback
 
 
-def _check_key(key: SecretStr | None) -> SecretStr | None:
+def _check_key(key: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
     if key is not None:
+        if info.data.get("auth") == "none":
+            # Whoever sets a key counts on its being asked for.
+            raise ValueError("it opens nothing where TAILPLANE_AUTH=none lets everybody in: set that to keys")
         try:
             ApiKey.parse(key.get_secret_value())
         except Unauthenticated as error:
@@ -42,7 +45,8 @@ class Settings(DeploymentSettings):
 
     admin_key: Annotated[SecretStr | None, BeforeValidator(none_if_empty), AfterValidator(_check_key)] = None
     """The first API key, as `tailplane keys generate` prints one: at its start a control plane makes it known, with
-    all rights of the tenant `default`. One that was revoked stays revoked. None: keys are made at the command line."""
+    all rights of the tenant `default`. One that was revoked stays revoked. Refused with `auth` `none`. None: keys are
+    made at the command line."""
 
     cors_origins: Annotated[str, AfterValidator(_check_origins)] = ""
     """Whose pages browsers may let read answers: origins with commas between them, such as `https://app.example`. Each

@@ -239,6 +239,8 @@ class LocalCluster:
             "TAILPLANE_DRAIN_GRACE": drain,
             # One port can't be that of all.
             "TAILPLANE_METRICS_PORT": "",
+            "TAILPLANE_METRICS_HOST": HOST,
+            "TAILPLANE_METRICS_TOKEN": "",
             **metrics_variable(self.plan.metrics_port, index),
             **_signing_in(self.plan.api_key),
         }
@@ -254,7 +256,7 @@ class LocalCluster:
 def _signing_in(api_key: str | None) -> dict[str, str]:
     if api_key is None:
         # What the environment of this process says of other control planes is not meant for these.
-        return {"TAILPLANE_AUTH": "", "TAILPLANE_ADMIN_KEY": ""}
+        return {"TAILPLANE_AUTH": "", "TAILPLANE_ADMIN_KEY": "", "TAILPLANE_API_KEY": ""}
     return {"TAILPLANE_AUTH": "keys", "TAILPLANE_ADMIN_KEY": api_key, "TAILPLANE_API_KEY": api_key}
 
 

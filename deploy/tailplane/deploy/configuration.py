@@ -15,6 +15,7 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 from annotated_types import Ge, Le
+from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from tailplane.broker.settings import DeploymentSettings
@@ -35,7 +36,8 @@ variable. What stands on the command line counts more than the environment.
 
 # Read elsewhere than in a class of settings.
 _CLIENT_VARIABLES = {
-    "TAILPLANE_API_KEY": "The API key, for `Client()` without one and for all commands. None: requests are not signed.",
+    "TAILPLANE_API_KEY": "The API key, for `Client()` without one and for all commands. None, or empty: requests are "
+    "not signed.",
     "TAILPLANE_URL": "The control plane, for `Client()` without a URL and for all commands without `--url`. "
     "The default is `http://127.0.0.1:8420`.",
     "TAILPLANE_DEBUG": "Commands show the traceback of what they did not foresee; anything but empty turns it on.",
@@ -46,7 +48,9 @@ _CLIENT_VARIABLES = {
 _DEV = """\
 `tailplane dev` starts the programs with this environment, over which it sets where they find each other
 (`TAILPLANE_REDIS_URL`, `TAILPLANE_URL`, `TAILPLANE_HOST`, `TAILPLANE_PORT`); `TAILPLANE_METRICS_PORT` it leaves out:
-one port can't be that of all. Where the environment does not say otherwise, `TAILPLANE_DRAIN_GRACE` is 2 s and
+one port can't be that of all; and so it does `TAILPLANE_AUTH`, `TAILPLANE_ADMIN_KEY`, `TAILPLANE_API_KEY` and
+`TAILPLANE_METRICS_TOKEN`: nobody signs in to what this machine alone reaches, and no process of it gets the key of
+another deployment. Where the environment does not say otherwise, `TAILPLANE_DRAIN_GRACE` is 2 s and
 `TAILPLANE_LOG_FORMAT` is `console`. Its data is below `XDG_DATA_HOME` (`~/.local/share`; on macOS
 `~/Library/Application Support`), or where `--data-dir` says.
 """
@@ -145,7 +149,7 @@ def _type_words(name: str, annotation: Any) -> str:
         return _type_words(name, kinds[0])
     if annotation is int:
         return "bytes" if name.endswith("_bytes") else "number"
-    return {str: "text", timedelta: "duration", bool: "true or false"}.get(
+    return {str: "text", SecretStr: "text", timedelta: "duration", bool: "true or false"}.get(
         annotation, getattr(annotation, "__name__", "")
     )
 

@@ -1,4 +1,7 @@
-"""No password of a URL may reach a terminal or a log: everything that the command line prints goes here. Pure."""
+"""No password of a URL and no API key may reach a terminal or a log: all that the command line prints goes here. Pure.
+
+Which key it was may be seen: its id is no secret.
+"""
 
 import re
 
@@ -9,9 +12,13 @@ _QUERY = re.compile(
     r"(?P<name>[?&](?:(?:sentinel_)?password|passwd|token|key|api_key|secret)=)[^&\s\"'<>]+", re.IGNORECASE
 )
 
+_CREDENTIAL = re.compile(r"(?P<kind>tp_[0-9a-z]{26}_|tps_)[A-Za-z0-9_-]{20,}(?:\.[A-Za-z0-9_-]+)?")
+
 
 def mask(text: str) -> str:
-    """Return `text` with the secrets of every URL in it as `***`; user names stay."""
+    """Return `text` with the secrets of all URLs, API keys and stream tokens in it as `***`; user names stay."""
+    if "tp" in text:
+        text = _CREDENTIAL.sub(r"\g<kind>***", text)
     if "://" not in text and "=" not in text:
         return text
     return _QUERY.sub(r"\g<name>***", _USERINFO.sub(_without_password, text))

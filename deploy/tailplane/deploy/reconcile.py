@@ -1,11 +1,9 @@
 """Looks for tasks that the queue has lost, from outside: with the settings of a server, and no server of its own."""
 
-from redis.asyncio import Redis
-
-from tailplane.broker import Broker, TaskRecord, connect
-from tailplane.broker.opening import open_broker
+from tailplane.broker import Broker, TaskRecord
 from tailplane.broker.settings import DeploymentSettings
 from tailplane.broker.strays import Survey, survey
+from tailplane.deploy.operator import opened_broker
 from tailplane.protocol.errors import StoreUnavailable
 
 # How often it looks anew where slots move meanwhile.
@@ -18,12 +16,8 @@ async def reconcile(settings: DeploymentSettings, *, mend: bool) -> Survey:
     Raises:
         StoreUnavailable: Redis does not answer, or gives this user no right to look through its keys.
     """
-    redis = connect(settings.redis_url, Redis)
-    try:
-        async with open_broker(redis, settings) as broker:
-            return await _whole(broker, mend)
-    finally:
-        await redis.aclose(close_connection_pool=True)
+    async with opened_broker(settings) as broker:
+        return await _whole(broker, mend)
 
 
 async def _whole(broker: Broker, mend: bool) -> Survey:

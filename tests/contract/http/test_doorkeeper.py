@@ -196,6 +196,16 @@ async def test_a_wrong_secret_opens_nothing_known_or_not(broker: Broker, door: D
     assert said[0] == said[1]
 
 
+async def test_a_new_secret_of_a_known_key_is_good_at_once(broker: Broker, door: Doorkeeper) -> None:
+    before = await made(broker, Scope.READ)
+    await door.admit(bearing(before.text), READ)
+    _, after = await broker.api_keys.rotate(before.key_id, timedelta())
+    await door.admit(bearing(after.text), READ)
+    # And with that look the one before has ended here, too.
+    with pytest.raises(Unauthenticated):
+        await door.admit(bearing(before.text), READ)
+
+
 async def test_a_key_that_has_expired_opens_nothing_also_with_a_secret_before(
     broker: Broker, settings: Settings
 ) -> None:

@@ -2,16 +2,19 @@
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
 
-from tailplane.client import SyncClient
+from tailplane.client import SyncClient, Unauthenticated
 from tailplane.deploy import probe
 from tailplane.deploy.child import Child
 from tailplane.deploy.cluster import LocalCluster, Plan
 from tailplane.deploy.embedded import EmbeddedServer
 from tailplane.deploy.errors import DeadlinePassed, ProcessFailed
+from tailplane.protocol.credentials import ApiKey
+from tailplane.protocol.ids import new_key_id
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
@@ -116,3 +119,42 @@ def test_sigterm_ends_a_worker_and_a_control_plane_with_exit_code_0(flows: Path)
             assert child.pid is not None
             os.kill(child.pid, signal.SIGTERM)
             assert child.wait(30) == 0
+
+
+def test_what_the_environment_says_of_another_deployment_does_not_get_in(
+    flows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, token = ApiKey.draw(new_key_id()), "a-token-for-metrics-only"
+    for name, value in {
+        "AUTH": "keys",
+        "ADMIN_KEY": key.text,
+        "API_KEY": key.text,
+        "HOST": "0.0.0.0",
+        "METRICS_HOST": "0.0.0.0",
+        "METRICS_PORT": "1",
+        "METRICS_TOKEN": token,
+    }.items():
+        monkeypatch.setenv(f"TAILPLANE_{name}", value)
+    with LocalCluster(Plan(target=str(flows))) as cluster:
+        # Signed with a key that nobody has there, as the user's commands do.
+        assert greeted(cluster.url, "you") == "greeted you"
+        logs = "".join(path.read_text() for path in cluster.log_dir.iterdir())
+        environments = [
+            Path(f"/proc/{child.pid}/environ").read_bytes().decode()
+            for child in (*cluster.control_planes, *cluster.workers)
+            if sys.platform == "linux"
+        ]
+    for secret in (key.secret, token):
+        assert secret not in logs + "".join(environments)
+    # The default is loopback: what it was started with, it could be reached by.
+    assert all("TAILPLANE_HOST=127.0.0.1\0" in each for each in environments[:1])
+
+
+def test_a_plan_with_a_key_demands_it(flows: Path) -> None:
+    key = ApiKey.draw(new_key_id())
+    plan = Plan(target=str(flows), api_key=key.text)
+    assert key.secret not in repr(plan)
+    with LocalCluster(plan) as cluster, SyncClient(cluster.url, api_key=key.text) as client:
+        assert client.run_workflow("greet", "you").result(timeout=30) == "greeted you"
+        with SyncClient(cluster.url, api_key="") as nobody, pytest.raises(Unauthenticated):
+            nobody.workflows()

@@ -2,6 +2,8 @@ import pytest
 
 from tailplane.deploy.masking import mask
 
+KEY = "tp_01jd3z0v9m6s8k2x4q7w5e1r0t_" + "aB3_-" * 8 + "xyz"
+
 
 @pytest.mark.parametrize(
     ("text", "masked"),
@@ -19,6 +21,11 @@ from tailplane.deploy.masking import mask
         ("somebody@example.org", "somebody@example.org"),
         ("http://host/path/@handle", "http://host/path/@handle"),
         ('{"url": "redis://:pw@h", "mail": "a@b"}', '{"url": "redis://:***@h", "mail": "a@b"}'),
+        (f"signed with {KEY}.", f"signed with {KEY[:30]}***."),
+        (f"Authorization: Bearer {KEY}", f"Authorization: Bearer {KEY[:30]}***"),
+        ("GET /x?token=tps_lwGkaWRfMQ_-" + "A" * 40 + ".mac_-A&x=1", "GET /x?token=***&x=1"),
+        ("see tps_lwGkaWRfMQ_-" + "A" * 40 + ".mac_-A here", "see tps_*** here"),
+        ("a tp_ that is none, http://h", "a tp_ that is none, http://h"),
         ("", ""),
     ],
 )
@@ -27,5 +34,5 @@ def test_secrets_of_urls_are_masked_and_nothing_else(text: str, masked: str) -> 
 
 
 def test_masking_twice_changes_nothing() -> None:
-    once = mask("redis://user:pw@host?token=x")
+    once = mask(f"redis://user:pw@host?token=x {KEY}")
     assert mask(once) == once

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tailplane.protocol.credentials import ApiKey
+from tailplane.protocol.ids import new_key_id
+
 FLOWS = """
 from tailplane.workers import workflow
 
@@ -24,14 +27,14 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run_pytest(project: Path, test: str, *plugins: str) -> str:
+def run_pytest(project: Path, test: str, *plugins: str, **env: str) -> str:
     (project / "test_shop.py").write_text(test)
     chosen = [option for name in ("tailplane.deploy.pytest_plugin", *plugins) for option in ("-p", name)]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *chosen],
         cwd=project,
         # Of the plugins installed here only those named: under whatever name they are registered.
-        env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **env},
         capture_output=True,
         text=True,
         timeout=120,
@@ -106,3 +109,25 @@ def test_nothing_heavy_was_imported():
 """,
     )
     assert "1 passed" in said, said
+
+
+@pytest.mark.process
+@pytest.mark.slow
+def test_the_key_of_another_deployment_stays_out_of_it(project: Path) -> None:
+    key = ApiKey.draw(new_key_id())
+    said = run_pytest(
+        project,
+        f"""
+import pytest
+
+@pytest.mark.tailplane("shop_flows")
+def test_it_runs(tailplane_sync_client):
+    assert tailplane_sync_client.run_workflow("order", "pear").result(timeout=30) == "done"
+    assert {key.secret!r} not in str(tailplane_sync_client._inner._link.transport._headers)
+""",
+        TAILPLANE_API_KEY=key.text,
+        TAILPLANE_ADMIN_KEY=key.text,
+        TAILPLANE_AUTH="keys",
+    )
+    assert "1 passed" in said, said
+    assert key.secret not in said

@@ -10,11 +10,13 @@ from tailplane.deploy.cli import (
     dead_letters,
     demo,
     fleet,
+    keys,
     reconcile,
     schedules,
     servers,
     state,
     tasks,
+    tenants,
     terminal,
     top,
 )
@@ -46,6 +48,9 @@ app.add_typer(schedules.app, name="schedules")
 app.command("workflows")(fleet.workflows)
 app.command("workers")(fleet.workers)
 app.command("limits")(fleet.limits)
+app.add_typer(keys.app, name="keys")
+app.add_typer(tenants.app, name="tenants")
+app.command("whoami")(keys.whoami)
 app.command("top")(top.top)
 app.command("reconcile")(reconcile.reconcile)
 app.command("doctor")(checks.doctor)

@@ -22,12 +22,13 @@ def doctor(
 ) -> None:
     """Say what is wrong with this installation, the control plane or Redis, and how to mend it."""
     import dataclasses
+    import os
     from collections import Counter
 
     from tailplane.deploy.doctor import Verdict, diagnose
 
     findings = []
-    for finding in diagnose(url, redis_url, streams_url):
+    for finding in diagnose(url, redis_url, streams_url, os.environ.get("TAILPLANE_API_KEY", "").strip() or None):
         findings.append(finding)
         if not as_json:
             _print(finding.check, finding.verdict, finding.detail, finding.remedy)

@@ -57,7 +57,7 @@ async def show_analysis(url: str, job: Job) -> None:
     Raises: what the client raises, TaskFailed above all.
     """
     delays = Delays()
-    async with Client(url, event_models=EVENTS) as client, client.start_session() as session:
+    async with Client(url, api_key="", event_models=EVENTS) as client, client.start_session() as session:
         task: Task = await session.run_workflow("analyse_folder", job)
         terminal.say(f"task {task.task_id}; each line: number, delay from write to arrival, event\n")
         with LiveView(describe_finding) as view:

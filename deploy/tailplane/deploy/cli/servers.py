@@ -68,7 +68,7 @@ def control_plane(
     """
     from tailplane.control_plane import Settings, serve
 
-    settings = _settings(Settings, host=host, port=port)
+    settings = read_settings(Settings, host=host, port=port)
     if settings.port and not is_free(settings.port, settings.host):
         raise PortInUse(settings.port)
     serve(settings)
@@ -86,13 +86,16 @@ def worker(
     """
     from tailplane.workers import Settings, run_worker
 
-    settings = _settings(Settings, concurrency=concurrency)
+    settings = read_settings(Settings, concurrency=concurrency)
     if processes == 1:
         run_worker(_load(target), settings)
         return
+    from tailplane.broker.listener import demanded_token
     from tailplane.deploy.worker_pool import run_workers
 
     if (first := settings.metrics_port) is not None:
+        # Said once here, not by each process again and again.
+        demanded_token(settings.metrics_host, settings.metrics_token)
         for port in range(first, first + processes):
             if not is_free(port, settings.metrics_host):
                 raise PortInUse(port, "TAILPLANE_METRICS_PORT")
@@ -109,7 +112,7 @@ def worker(
     )
 
 
-def _settings(kind: type[S], **given: object) -> S:
+def read_settings(kind: type[S], **given: object) -> S:
     """Return a program's settings: from the environment, under what the command line says."""
     from pydantic import ValidationError
 

@@ -8,7 +8,17 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from tailplane.client import DeadLetter, LimitsInfo, ScheduleInfo, StepInfo, TaskStatus, WorkerInfo, WorkflowInfo
+from tailplane.broker import TenantRecord
+from tailplane.client import (
+    ApiKeyInfo,
+    DeadLetter,
+    LimitsInfo,
+    ScheduleInfo,
+    StepInfo,
+    TaskStatus,
+    WorkerInfo,
+    WorkflowInfo,
+)
 from tailplane.deploy.cli import terminal
 from tailplane.deploy.cli.moments import describe_moment
 from tailplane.deploy.cli.progress import describe_age
@@ -105,6 +115,34 @@ def describe_times(schedule: ScheduleInfo) -> str:
     if schedule.every_ms is not None:
         return f"every {timedelta(milliseconds=schedule.every_ms)}"
     return f"at {describe_moment(schedule.run_at)}" if schedule.run_at is not None else ""
+
+
+def print_keys(keys: Iterable[ApiKeyInfo]) -> None:
+    """Print API keys; times are of this machine's zone."""
+    now = time.time()
+    rows: list[list[str | Text]] = []
+    for each in keys:
+        if each.revoked_at is not None:
+            stands = Text(f"revoked {describe_moment(each.revoked_at)}", style="red")
+        elif each.expires_at is None:
+            stands = Text("good", style="green")
+        elif each.expires_at <= now:
+            stands = Text(f"expired {describe_moment(each.expires_at)}", style="red")
+        else:
+            stands = Text(f"good until {describe_moment(each.expires_at)}", style="green")
+        created = describe_moment(each.created_at)
+        rows.append([each.key_id, each.tenant, each.name, ", ".join(each.scopes), created, stands])
+    _print(["key", "tenant", "name", "scopes", "created", "state"], rows)
+
+
+def print_tenants(tenants: Iterable[TenantRecord]) -> None:
+    """Print tenants and their limits; an empty cell: the deployment's, where it has one."""
+    rows: list[list[str | Text]] = []
+    for each in tenants:
+        bounds = (each.max_running, each.max_queued, each.submits_per_second, each.max_readers, each.max_stored_bytes)
+        said = ["" if bound is None else f"{bound:g}" if isinstance(bound, float) else str(bound) for bound in bounds]
+        rows.append([each.tenant, str(each.weight), *said])
+    _print(["tenant", "weight", "running", "queued", "submits/s", "readers", "stored bytes"], rows)
 
 
 def print_workflows(workflows: Iterable[WorkflowInfo], workers_of: dict[str, int]) -> None:

@@ -1,6 +1,6 @@
 """What reaches the terminal: errors with their hint on stderr, JSON on stdout, text without what a terminal would obey.
 
-Everything printed passes `mask`: no password of a URL gets out.
+Everything printed passes `mask`: no password of a URL and no API key gets out, but for the one that `tell` tells.
 """
 
 import os
@@ -48,6 +48,12 @@ def print_json(value: object) -> None:
     from tailplane.protocol import json_codec
 
     sys.stdout.write(mask(json_codec.to_json(value).decode()) + "\n")
+    sys.stdout.flush()
+
+
+def tell(secret: str) -> None:
+    """Print a secret, once: it is what was asked for."""
+    sys.stdout.write(f"{secret}\n")
     sys.stdout.flush()
 
 

@@ -21,12 +21,15 @@ DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 __all__ = ["Finding", "Verdict", "diagnose"]
 
 
-def diagnose(url: str | None, redis_url: str | None, streams_url: str | None = None) -> Iterator[Finding]:
+def diagnose(
+    url: str | None, redis_url: str | None, streams_url: str | None = None, api_key: str | None = None
+) -> Iterator[Finding]:
     """Yield the findings, one by one as they are made.
 
     Args:
         url: the control plane's; None: the default one, whose absence is then no failure.
         redis_url: likewise, for Redis.
+        api_key: signs what the control plane is asked; None: there is none.
         streams_url: the cluster's that has the streams; None: there is none.
     """
     yield check_python()
@@ -34,7 +37,7 @@ def diagnose(url: str | None, redis_url: str | None, streams_url: str | None = N
     yield from check_extras(required_packages())
     yield check_embedded()
     is_served = False
-    for finding in check_control_plane(url or DEFAULT_URL, is_expected=url is not None):
+    for finding in check_control_plane(url or DEFAULT_URL, is_expected=url is not None, api_key=api_key):
         # The fleet is looked at only through a control plane that is ready, and so has its Redis.
         is_served = is_served or finding.check == "workers"
         yield finding

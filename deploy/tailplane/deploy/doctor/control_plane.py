@@ -3,13 +3,19 @@
 from collections.abc import Iterator
 
 from tailplane.deploy import probe
+from tailplane.deploy.doctor.access import check_access
 from tailplane.deploy.doctor.finding import Finding, Verdict
 from tailplane.deploy.doctor.installation import installed_version
 from tailplane.protocol.urls import mask_url
 
 
-def check_control_plane(url: str, *, is_expected: bool) -> Iterator[Finding]:
-    """Look at the control plane and, through it, at the fleet."""
+def check_control_plane(url: str, *, is_expected: bool, api_key: str | None = None) -> Iterator[Finding]:
+    """Look at the control plane and, through it, at the fleet.
+
+    Args:
+        is_expected: somebody has named it, so that its absence is a failure.
+        api_key: signs what is asked; None: there is none.
+    """
     health = probe.get_json(url, "/healthz", timeout=3.0)
     if health is None or health[0] != 200:
         what = "nobody answers" if health is None else f"/healthz answers {health[0]}: that is no control plane"
@@ -28,7 +34,8 @@ def check_control_plane(url: str, *, is_expected: bool) -> Iterator[Finding]:
         yield Finding("control plane", Verdict.FAILURE, detail, remedy)
         return
     yield _check_version(url)
-    yield from _check_fleet(url)
+    yield from check_access(url, api_key)
+    yield from _check_fleet(url, api_key)
 
 
 def _check_version(url: str) -> Finding:
@@ -41,9 +48,13 @@ def _check_version(url: str) -> Finding:
     return Finding("control plane", Verdict.OK, f"{mask_url(url)} is ready, version {there or 'unknown'}")
 
 
-def _check_fleet(url: str) -> Iterator[Finding]:
-    workers = probe.list_items(url, "workers", timeout=8.0)
-    workflows = probe.list_items(url, "workflows", timeout=8.0)
+def _check_fleet(url: str, api_key: str | None) -> Iterator[Finding]:
+    answer = probe.get_json(url, "/v1/workers", 8.0, api_key)
+    if answer is not None and answer[0] in (401, 403):
+        yield Finding("workers", Verdict.SKIPPED, "not looked at: an admin's key may")
+        return
+    workers = probe.list_items(url, "workers", 8.0, api_key)
+    workflows = probe.list_items(url, "workflows", 8.0, api_key)
     if workers is None or workflows is None:
         remedy = "look at the control plane's log"
         yield Finding("workers", Verdict.FAILURE, "the control plane can't tell which there are", remedy)

@@ -37,6 +37,7 @@ HEALTHY: dict[str, Any] = {
     "/healthz": {"status": "ok"},
     "/readyz": {"status": "ok"},
     "/openapi.json": {"info": {"version": installed_version()}},
+    "/v1/whoami": {"tenant": "default", "scopes": ["admin"]},
     "/v1/workers": {"workers": [{"workflows": ["a", "b"], "running": 1, "concurrency": 10}]},
     "/v1/workflows": {"workflows": [{"name": "a"}, {"name": "b"}]},
 }
@@ -100,7 +101,7 @@ def test_an_incomplete_extra_says_what_is_missing_and_how_to_get_it() -> None:
 def test_a_healthy_control_plane_and_fleet() -> None:
     with control_plane(HEALTHY) as url:
         found = verdicts(check_control_plane(url, is_expected=True))
-    assert found == {"control plane": Verdict.OK, "workers": Verdict.OK, "workflows": Verdict.OK}
+    assert found == {"control plane": Verdict.OK, "access": Verdict.OK, "workers": Verdict.OK, "workflows": Verdict.OK}
 
 
 def test_a_control_plane_that_is_not_ready_is_a_failure_with_its_reason() -> None:
@@ -113,7 +114,7 @@ def test_a_control_plane_that_is_not_ready_is_a_failure_with_its_reason() -> Non
 def test_a_workflow_without_a_living_worker_is_named() -> None:
     with control_plane(HEALTHY | {"/v1/workers": {"workers": []}}) as url:
         found = list(check_control_plane(url, is_expected=True))
-    assert [finding.verdict for finding in found] == [Verdict.OK, Verdict.WARNING, Verdict.WARNING]
+    assert [finding.verdict for finding in found] == [Verdict.OK, Verdict.OK, Verdict.WARNING, Verdict.WARNING]
     assert "a, b" in found[-1].detail
 
 
