@@ -1,5 +1,6 @@
-"""Guards for what no other test would notice: packaging, the namespace, and who may import whom."""
+"""Guards for what no other test would notice: packaging, the namespace, and who may import whom or run what."""
 
+import ast
 import importlib
 import importlib.metadata
 import subprocess
@@ -96,3 +97,64 @@ def test_the_wheel_declares_the_command_and_the_licence(files_in_the_wheel: set[
     in_dist_info = {name.split(".dist-info/")[1] for name in files_in_the_wheel if ".dist-info/" in name}
 
     assert {"entry_points.txt", "licenses/LICENSE"} <= in_dist_info
+
+
+#: What makes objects, or runs code, of whatever bytes it is given.
+UNSAFE_MODULES = {"pickle", "cPickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "jsonpickle", "joblib"}
+UNSAFE_CALLS = {"eval", "exec", "compile", "__import__"}
+UNSAFE_ATTRIBUTES = {
+    ("yaml", "load"),
+    ("yaml", "unsafe_load"),
+    ("yaml", "full_load"),
+    ("os", "system"),
+    ("os", "popen"),
+}
+#: What an author writes as a parameter's type, where it is text: of the code that is run in any case.
+KNOWN_CALLS = {("workers/tailplane/workers/workflow.py", "eval")}
+
+
+def dangers_in(source: str) -> set[str]:
+    """Return what a module's source imports or calls that it should not."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Import(names=names):
+                found |= {name.name for name in names if name.name.partition(".")[0] in UNSAFE_MODULES}
+            case ast.ImportFrom(module=str(module), names=names):
+                found |= {module} if module.partition(".")[0] in UNSAFE_MODULES else set()
+                found |= {f"{module}.{name.name}" for name in names if (module, name.name) in UNSAFE_ATTRIBUTES}
+            case ast.Call(func=ast.Name(id=name)) if name in UNSAFE_CALLS:
+                found.add(name)
+            case ast.Attribute(value=ast.Name(id=module), attr=name) if (module, name) in UNSAFE_ATTRIBUTES:
+                found.add(f"{module}.{name}")
+            case ast.keyword(arg="shell", value=ast.Constant(value=True)):
+                found.add("shell=True")
+            case ast.keyword(arg="pickle_fallback", value=ast.Constant(value=True)):
+                found.add("pickle_fallback=True")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("source", "danger"),
+    [
+        ("import pickle", "pickle"),
+        ("import pickle as p, os", "pickle"),
+        ("from marshal import loads", "marshal"),
+        ("def f():\n    from dill.source import x", "dill.source"),
+        ("import yaml\nyaml.load(x)", "yaml.load"),
+        ("from yaml import unsafe_load", "yaml.unsafe_load"),
+        ("eval(x)", "eval"),
+        ("x = [exec(y) for y in z]", "exec"),
+        ("run(x, shell=True)", "shell=True"),
+    ],
+)
+def test_what_is_dangerous_is_found(source: str, danger: str) -> None:
+    assert danger in dangers_in(source)
+
+
+def test_nothing_of_ours_makes_objects_or_code_of_bytes() -> None:
+    sources = [path for part in PARTS for path in (ROOT / part / "tailplane").rglob("*.py")]
+    found = {(path.relative_to(ROOT).as_posix(), danger) for path in sources for danger in dangers_in(path.read_text())}
+
+    assert len(sources) > 200
+    assert found == KNOWN_CALLS

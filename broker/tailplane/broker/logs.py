@@ -1,15 +1,17 @@
 """Logging of a server's process: structlog's events and the standard library's records, in one format.
 
 Called by the programs only: an application that embeds `create_app` keeps its own logging.
-Inputs, results and events are never logged; tasks appear by their ids.
+Inputs, results and events are never logged; tasks appear by their ids. What looks like a secret all the same, in what
+libraries and workflows log and in tracebacks too, is masked: see `protocol.redaction`.
 """
 
 import logging
 import sys
 from collections.abc import Mapping, MutableMapping, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from types import MappingProxyType, TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 import structlog
 from opentelemetry import trace
@@ -17,6 +19,7 @@ from structlog.typing import Processor
 
 from tailplane.broker.keys import TaskRef
 from tailplane.protocol.ids import DEFAULT_TENANT
+from tailplane.protocol.redaction import redact, redact_values
 
 _FACTS: ContextVar[Mapping[str, object]] = ContextVar("tailplane facts", default=MappingProxyType({}))
 
@@ -55,6 +58,16 @@ def whose(task: TaskRef) -> dict[str, object]:
     return {"task_id": task.task_id} | ({} if task.tenant == DEFAULT_TENANT else {"tenant": task.tenant})
 
 
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes to standard error; of a line that can't be made, it says no more than that."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the name is that of `logging`
+        """Name the line; the standard library's own prints its arguments, whatever they are."""
+        error = sys.exc_info()[0]
+        with suppress(OSError, ValueError):
+            self.stream.write(f"{record.pathname}:{record.lineno}: a line of the log can't be made: {error}\n")
+
+
 def configure_logging(level: str, form: Literal["console", "json"] | None, *facts: Processor) -> None:
     """Send all logging of this process to standard error.
 
@@ -64,13 +77,16 @@ def configure_logging(level: str, form: Literal["console", "json"] | None, *fact
         facts: what else each line says of where it comes from.
     """
     shared = (structlog.contextvars.merge_contextvars, _add_facts, _add_trace, *facts, *_COMMON)
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(sys.stderr)
     # The handler's too: where another one wants more, the root's is lowered.
     handler.setLevel(level.upper())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderers(form)],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *_renderers(form),
+            ],
         )
     )
     root = logging.getLogger()
@@ -102,9 +118,24 @@ def _add_trace(_logger: object, _name: str, event: MutableMapping[str, Any]) -> 
     return event
 
 
+def _redact_values(_logger: object, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    # The renderer's to show, where it is still there.
+    exc_info = event.pop("exc_info", None)
+    redact_values(event)
+    if exc_info is not None:
+        event["exc_info"] = exc_info
+    return event
+
+
+def _redact_line(_logger: object, _name: str, line: Any) -> str:
+    return redact(str(line))
+
+
 def _renderers(form: Literal["console", "json"] | None) -> list[Processor]:
     if (form or ("console" if sys.stderr.isatty() else "json")) == "console":
         # Plain: the default formatter prints local variables, and inputs are among them.
         plain = structlog.dev.plain_traceback
-        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
-    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        console = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)
+        # The traceback is text only when the line is.
+        return [_redact_values, console, _redact_line]
+    return [structlog.processors.format_exc_info, _redact_values, structlog.processors.JSONRenderer()]

@@ -50,8 +50,9 @@ class ClientOptions:
     """What a stream reads ahead of its consumer, in bytes on the wire; past it the socket is left unread, so that TCP
     slows the sender down. Enough for a tenth of a second at the fastest rate that one process decodes."""
 
-    max_frame_bytes: int = 64 * 1024 * 1024
-    """The largest entry taken from a stream. Far over what a control plane lets in; a bound against a broken peer."""
+    max_frame_bytes: int = 16 * 1024 * 1024
+    """The largest entry taken from a stream. Workers send 1 MiB at the most, unless told otherwise; a bound against a
+    broken peer, whose lists and maps take up to 75 times as much memory as on the wire."""
 
 
 def control_plane_url(url: str | None) -> str:

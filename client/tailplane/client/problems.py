@@ -8,6 +8,8 @@ from typing import Any
 
 from tailplane.protocol.errors import ConnectionLost, TailplaneError, Unavailable, from_problem
 
+# Seconds: an hour. What a broken peer asks for may be for ever.
+_LONGEST_WAIT = 3600.0
 # Asking again later can help: a control plane that restarts, drains or is busy, or a proxy that finds none.
 RETRIED_STATUSES = frozenset({429, 502, 503, 504})
 
@@ -15,7 +17,7 @@ RETRIED_STATUSES = frozenset({429, 502, 503, 504})
 def _document(body: bytes) -> dict[str, Any]:
     try:
         document = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}
 
@@ -49,13 +51,15 @@ def retry_after(text: str | None, now: datetime) -> float | None:
     """Return what `Retry-After` asks to wait, in seconds; None where it is absent or can't be understood."""
     if not text:
         return None
-    if text.strip().isdecimal():
-        return float(text)
+    # Not all that `strip` takes off does `float`.
+    if (digits := text.strip()).isdecimal():
+        return min(float(digits), _LONGEST_WAIT)
     try:
         when = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
-    return max(0.0, (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() - now.timestamp())
+    wait = (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() - now.timestamp()
+    return max(0.0, min(wait, _LONGEST_WAIT))
 
 
 def with_hint(error: ConnectionLost, hint: str | None) -> ConnectionLost:

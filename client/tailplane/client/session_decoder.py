@@ -7,6 +7,7 @@ from tailplane.client.endings import Ended
 from tailplane.client.place import Place
 from tailplane.client.runs import Batch, Part, Run
 from tailplane.protocol.events import Event, Kind, PlatformType
+from tailplane.protocol.ids import MAX_SEQ
 
 _GONE = PlatformType.GONE
 
@@ -38,6 +39,9 @@ class SessionDecoder(FrameDecoder):
         super()._take_notice(frame, batches)
         if "task" in frame:
             number, task_id = frame["task"]
+            # They become a part of the reader's cursor, which is to be sent again.
+            if type(number) is not int or not 0 < number <= MAX_SEQ or not isinstance(task_id, str) or not task_id:
+                raise TypeError("a task is announced that is none")
             self._place.join(number, task_id)
             # Without events: who consumes them must know of it, too.
             batches.append(Part(number, task_id, ()))

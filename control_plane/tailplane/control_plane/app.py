@@ -119,6 +119,7 @@ def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
     # Why this process must not serve: an UnfitStore, or NoKeys.
     app.state.refusal = None
     app.state.services = None
+    app.state.counts = counts
     app.state.vitals = Vitals(app)
     for router in routers.ALL:
         app.include_router(router)

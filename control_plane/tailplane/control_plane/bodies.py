@@ -13,33 +13,37 @@ from tailplane.protocol.errors import InvalidRequest, TooLarge
 M = TypeVar("M", bound=BaseModel)
 
 
-async def read_body(request: Request, limit: int, *, empty: Any) -> Any:
+async def read_body(request: Request, limit: int, *, max_containers: int = 65_536, empty: Any) -> Any:
     """Return the value that a request's body holds.
 
     Args:
         request: its Content-Type says JSON or msgpack; none at all means JSON.
         limit: the most bytes that are taken.
+        max_containers: the most lists and maps that are taken.
         empty: what no body at all stands for.
 
     Raises:
         TooLarge: it is over the limit; no more than that was kept.
-        InvalidRequest: malformed.
-        HTTPException: 415, another Content-Type.
+        InvalidRequest: malformed, too deep, or of too many parts.
+        HTTPException: 415, another Content-Type, or packed: a megabyte unpacks to a thousand.
     """
+    packed_as = request.headers.get("content-encoding", "identity").strip().lower()
+    if packed_as not in ("", "identity"):
+        raise HTTPException(415, "send the body as it is, without Content-Encoding", {"Accept-Encoding": "identity"})
     raw = await _read(request, limit)
     if not raw:
         return empty
     kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
     if kind == JSON:
-        return json_codec.from_json(raw)
+        return json_codec.from_foreign_json(raw, max_containers)
     if kind in MSGPACK_TYPES:
-        return codec.unpack(raw)
+        return codec.unpack_foreign(raw, max_containers)
     raise HTTPException(415, f"send {JSON} or {MSGPACK}; with curl: --json, or -H 'Content-Type: {JSON}'")
 
 
 async def _read(request: Request, limit: int) -> bytes:
     announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > limit:
+    if announced.isdecimal() and (len(announced) > 18 or int(announced) > limit):
         raise _too_large(limit)
     received = bytearray()
     # The announced length is a claim, and a chunked body has none: count.

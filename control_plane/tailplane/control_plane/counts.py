@@ -10,6 +10,8 @@ from tailplane.protocol.errors import TailplaneError
 from tailplane.protocol.events import first_time
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+# Why a connection is ended by the server.
+TURNED_AWAY = ("connections", "head", "head_timeout", "body_timeout", "send_timeout", "malformed")
 # Seconds.
 _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -24,6 +26,7 @@ class Counts:
         submitted: tasks that were queued, by workflow and tenant.
         refused: submits that a limit refused, by workflow, tenant and the error's code.
         readers_refused: streams that were one too many, by tenant.
+        turned_away: connections that were ended with what was asked over them, by reason; see `guarding`.
         entries, entry_bytes: that came into the windows while somebody read the stream.
         arrival: of one entry in eight, seconds from the writing of its first event until it was in the window: by the
             worker's wall clock and by this machine's.
@@ -43,6 +46,7 @@ class Counts:
         self.submitted: Counter[tuple[str, ...]] = Counter()
         self.refused: Counter[tuple[str, ...]] = Counter()
         self.readers_refused: Counter[tuple[str, ...]] = Counter()
+        self.turned_away: Counter[tuple[str, ...]] = Counter({(reason,): 0 for reason in TURNED_AWAY})
         self.fired = self.missed = self.skipped = 0
         self.entries = self.entry_bytes = 0
         self.arrival = Histogram(_FAST)

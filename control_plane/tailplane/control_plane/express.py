@@ -23,6 +23,7 @@ from tailplane.control_plane.cors import is_of_page, with_cors
 from tailplane.control_plane.counts import Counts
 from tailplane.control_plane.problems import answer_to
 from tailplane.control_plane.request_log import REQUEST
+from tailplane.control_plane.security_headers import secure
 from tailplane.control_plane.streaming import EventStream, StreamingApp
 from tailplane.control_plane.tracing import note_answer, serving
 
@@ -73,6 +74,7 @@ class ExpressApp(StreamingApp):
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return
+        send = secure(scope, send)
         # The server makes a task of each request: it ends with it.
         REQUEST.set(scope)
         began, lane = time.monotonic(), self._find(scope)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tailplane.broker import Entry
+from tailplane.control_plane.answers import MOST_ACCEPTED
 from tailplane.protocol import frames, text_frames
 from tailplane.protocol.cursor import Cursor
 
@@ -88,7 +89,7 @@ _ASKED_BY: tuple[tuple[Format, tuple[str, ...]], ...] = (
 
 def choose_format(accept: str) -> Format | None:
     """Return the format that an Accept header likes best (RFC 9110 12.5.1); None: it takes none of ours."""
-    liked = _qualities(accept) if accept.strip() else {"*/*": 1.0}
+    liked = _qualities(accept[:MOST_ACCEPTED]) if accept.strip() else {"*/*": 1.0}
     best: tuple[float, Format] | None = None
     for form, names in _ASKED_BY:
         quality = next((liked[name] for name in names if name in liked), 0.0)

@@ -6,6 +6,7 @@ an eighth of what a small answer costs.
 
 import asyncio
 import socket
+from collections.abc import Callable
 from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -21,15 +22,20 @@ TRANSPORT = "tailplane.transport"
 
 
 class GatheringTransport:
-    """A transport whose writes of one turn of the loop go out together; otherwise the transport behind it."""
+    """A transport whose writes of one turn of the loop go out together; otherwise the transport behind it.
 
-    __slots__ = ("_loop", "_pending", "_size", "_transport")
+    Attributes:
+        on_unsent: called where it was closed and its client has not read all of what was written: it stays until then.
+    """
+
+    __slots__ = ("_loop", "_pending", "_size", "_transport", "on_unsent")
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._loop = loop
         self._pending: list[bytes] = []
         self._size = 0
+        self.on_unsent: Callable[[], None] | None = None
 
     def write(self, data: bytes) -> None:
         """Write at the end of this turn, or at once where much has gathered."""
@@ -49,6 +55,8 @@ class GatheringTransport:
         """Close when all has been written."""
         self._flush()
         self._transport.close()
+        if self.on_unsent is not None and self._transport.get_write_buffer_size():
+            self.on_unsent()
 
     def is_closing(self) -> bool:
         """Whether nothing more can be written."""

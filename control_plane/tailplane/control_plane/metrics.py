@@ -230,6 +230,14 @@ ROWS: list[Row[Services]] = [
         ("why",),
     ),
     Row(
+        "tailplane_connections_ended_total",
+        "counter",
+        "Connections that this control plane ended by itself: there were too many, a head or body was too large, "
+        "malformed or too slow, or nobody read an answer.",
+        lambda services: dict(services.counts.turned_away),
+        ("reason",),
+    ),
+    Row(
         "tailplane_gaps_total",
         "counter",
         "Times that a reader was told that events are gone which it has not seen.",

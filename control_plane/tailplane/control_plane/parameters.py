@@ -188,7 +188,8 @@ def session_ref_of(request: Request) -> SessionRef:
 
 async def body_of(request: Request, *, empty: Any) -> Any:
     """Return the value that the body holds; `empty` is what no body at all stands for."""
-    return await read_body(request, services_of(request).settings.max_body_bytes, empty=empty)
+    settings = services_of(request).settings
+    return await read_body(request, settings.max_body_bytes, max_containers=settings.max_body_containers, empty=empty)
 
 
 def idempotency_key_of(request: Request) -> str | None:

@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tailplane.control_plane import limit_fields
 from tailplane.protocol import json_codec
 from tailplane.protocol.errors import InvalidRequest, RequestError, TailplaneError, Unauthenticated, Unavailable
+from tailplane.protocol.redaction import mask_credentials
 
 PROBLEM_TYPE = "application/problem+json"
 
@@ -126,4 +127,6 @@ def _allowed(request: Request, routes: Sequence[BaseRoute]) -> set[str]:
 
 
 def _response(document: dict[str, Any], headers: dict[str, str]) -> Response:
-    return Response(json_codec.to_json(document), document["status"], headers, PROBLEM_TYPE)
+    # Problems repeat what was sent, and a key may be where an id was due: proxies and clients log such answers.
+    body = mask_credentials(json_codec.to_json(document).decode())
+    return Response(body, document["status"], headers, PROBLEM_TYPE)

@@ -14,6 +14,7 @@ from arq.jobs import Job
 
 from tailplane.broker import PLAIN, Keys, Queue, Request, TaskRef, Terms, connect, queue_name
 from tailplane.broker.wire import Wire
+from tailplane.protocol import codec
 from tailplane.protocol.errors import IdempotencyConflict
 from tailplane.protocol.ids import SessionId, TaskId
 
@@ -84,7 +85,8 @@ class TaskQueue(ArqRedis):
         if request and standing.content != request.content:
             raise IdempotencyConflict("this idempotency key came before, with another request")
         member = TaskRef(standing.task_id, task.tenant).member
-        job = QueuedJob(member, redis=self, _queue_name=self.tasks.keys.due(queue_name(task.tenant, function)))
+        due = self.tasks.keys.due(queue_name(task.tenant, function))
+        job = QueuedJob(member, redis=self, _queue_name=due, _deserializer=self.job_deserializer)
         job.depth = standing.depth
         return job
 
@@ -92,5 +94,7 @@ class TaskQueue(ArqRedis):
 def open_queue(url: str, prefix: str, **options: Any) -> TaskQueue:
     """Return the queue of the deployment whose keys begin with `prefix`; it connects when first used."""
     queue = connect(url, TaskQueue, **options)
+    # arq's own would unpickle whatever somebody has put into its keys, where anybody asks it for a job.
+    queue.job_serializer, queue.job_deserializer = codec.pack, codec.unpack
     queue.tasks = Queue(Wire(queue), Keys(prefix), bells=Wire(queue))
     return queue

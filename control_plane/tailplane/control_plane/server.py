@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import math
+import resource
 import signal
 import socket
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
+from typing import cast
 
 import structlog
 import uvicorn
@@ -20,7 +22,8 @@ from tailplane.broker.garbage import Leaver, collect_seldom
 from tailplane.broker.listener import Listener, Questions
 from tailplane.broker.logs import configure_logging
 from tailplane.control_plane.app import create_app
-from tailplane.control_plane.gathering import GatheringProtocol
+from tailplane.control_plane.connections import ConnectionLimits, Connections
+from tailplane.control_plane.guarding import GuardedProtocol
 from tailplane.control_plane.readiness import Vitals
 from tailplane.control_plane.request_log import add_request
 from tailplane.control_plane.settings import Settings
@@ -29,6 +32,8 @@ from tailplane.protocol.urls import mask_url
 # Seconds. Longer than clients and load balancers keep an idle connection (5 to 60 s): whoever closes it last never
 # writes a request into a connection that is being closed.
 KEEP_ALIVE = 75
+# Files that are no clients' connections: those to Redis, to each shard of a cluster, for logs and probes.
+_OTHER_FILES = 100
 # Seconds between two looks, as uvicorn has them.
 _TICK = 0.1
 
@@ -76,17 +81,40 @@ def _listen(app: FastAPI, settings: Settings) -> Listener | None:
     return Listener(settings.metrics_host, settings.metrics_port, questions, settings.metrics_token)
 
 
+def _limits(settings: Settings) -> ConnectionLimits:
+    return ConnectionLimits(
+        max_connections=_connections_with(settings.max_connections),
+        head_timeout=settings.head_timeout.total_seconds(),
+        max_head_bytes=settings.max_head_bytes,
+        max_headers=settings.max_headers,
+        max_url_bytes=settings.max_url_bytes,
+        body_timeout=settings.body_timeout.total_seconds(),
+        send_timeout=settings.send_timeout.total_seconds(),
+    )
+
+
+def _connections_with(wanted: int) -> int:
+    """Return how many connections there can be: past the limit of open files, Redis could not be reached again."""
+    open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if open_files == resource.RLIM_INFINITY or wanted <= open_files - _OTHER_FILES:
+        return wanted
+    possible = max(1, open_files - _OTHER_FILES)
+    log.warning("limit of open files is low", open_files=open_files, connections=possible, wanted=wanted)
+    return possible
+
+
 class Server(uvicorn.Server):
     """uvicorn, with a drain: a stream that never ends would keep it from stopping."""
 
     def __init__(self, app: FastAPI, settings: Settings) -> None:
+        self._guard = guard = Connections(_limits(settings), app.state.counts.turned_away)
         super().__init__(
             uvicorn.Config(
                 app,
                 host=settings.host,
                 port=settings.port,
                 loop="uvloop",
-                http=GatheringProtocol,
+                http=cast(type[asyncio.Protocol], partial(GuardedProtocol, guard=guard)),
                 ws="none",
                 lifespan="on",
                 log_config=None,
@@ -130,6 +158,7 @@ class Server(uvicorn.Server):
         """
         if counter % 10 == 0:
             self._garbage.tick()
+            self._guard.look(asyncio.get_running_loop().time())
         return await super().on_tick(counter) or self._is_dead
 
     @property

@@ -59,6 +59,36 @@ class Settings(DeploymentSettings):
     max_body_bytes: int = Field(1024 * 1024, ge=1024)
     """The largest request body, in bytes. Inputs live in Redis' memory: larger data belongs in a store of its own."""
 
+    max_body_containers: int = Field(65_536, ge=16)
+    """How many lists and maps a request's body may have. Each takes up to 220 bytes of memory and one byte of a body:
+    without this bound, 1 MiB becomes 75 MB and takes half a second to read. So many are 15 MB."""
+
+    body_timeout: Duration = timedelta(seconds=10)
+    """How long a request's body may go without progress, which is 4 KiB; then the answer is 408."""
+
+    max_connections: int = Field(20_000, ge=1)
+    """How many connections this process takes; a further one is answered 503. Each takes memory, 160 KiB where its
+    client is slow, and a file: the process' limit of open files, less 100 for Redis and logs, counts where it is
+    lower."""
+
+    head_timeout: Duration = timedelta(seconds=10)
+    """How long a request's head may take, from its first byte, and how long a new connection may send nothing at all.
+    Slow links take a second; who sends a byte now and then, to hold a connection, gets 408."""
+
+    max_head_bytes: int = Field(48 * 1024, ge=1024)
+    """How long a request's head may be, its URL and headers; beyond that the answer is 431. The cursor of a session is
+    at most 16 KiB, and may be there twice, in the URL and as `Last-Event-ID`."""
+
+    max_headers: int = Field(100, ge=16)
+    """How many headers a request may have; beyond that the answer is 431. Browsers behind several proxies send 40."""
+
+    max_url_bytes: int = Field(20 * 1024, ge=256)
+    """How long a request's URL may be; beyond that the answer is 414. The cursor of a session is at most 16 KiB."""
+
+    send_timeout: Duration = timedelta(seconds=60)
+    """How long a client may leave an answer unread before its connection is cut off. Streams are not held to this: a
+    reader may take its time, costs 160 KiB at the most, and goes on from where it was."""
+
     max_queued: int = Field(100_000, ge=1)
     """How many tasks of one tenant and workflow may wait, where the tenant has no bound of its own; a submit beyond
     that is refused with 429. With small inputs so many take 0.6 GB of Redis' memory, and at 1,000 tasks a second their

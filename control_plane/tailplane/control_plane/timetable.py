@@ -5,6 +5,7 @@ hour begins with `*`, a time that the clocks leave out is due when they go on, a
 time only. All others follow the time that passes: what is left out is not due, and what comes twice is due twice.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +15,8 @@ from cronsim import CronSim, CronSimError
 
 from tailplane.broker.schedules import ScheduleSpec
 
+# How names of time zones are made: `America/Argentina/Buenos_Aires`, `Etc/GMT+1`.
+_ZONE = re.compile(r"[A-Za-z0-9_+-]{1,40}(?:/[A-Za-z0-9_+-]{1,40}){0,3}")
 # Of crontab(5); `@reboot` has no time.
 NAMED = {
     "@yearly": "0 0 1 1 *",
@@ -62,6 +65,9 @@ def find_zone(name: str) -> ZoneInfo:
         ValueError: there is none.
     """
     try:
+        # Python looks for other names in its packages, too, part by part, each time one level deeper.
+        if not _ZONE.fullmatch(name):
+            raise ValueError(name)
         return ZoneInfo(name)
     # OSError: a name that is a folder's.
     except (KeyError, ValueError, OSError):

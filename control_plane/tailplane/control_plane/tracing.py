@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from tailplane.broker import TaskRef, tracing
 from tailplane.protocol.ids import SessionId
+from tailplane.protocol.redaction import mask_credentials
 
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 # What the specification asks every participant to carry, at least.
@@ -50,7 +51,7 @@ def serving(request: Request, route: str) -> Iterator[Span]:
     attributes = {
         "http.request.method": request.method,
         "http.route": route,
-        "url.path": request.scope["path"],
+        "url.path": mask_credentials(request.scope["path"]),
         "url.scheme": request.scope["scheme"],
     }
     parent = tracing.context_of(trace_of(request.headers))

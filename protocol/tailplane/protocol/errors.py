@@ -631,6 +631,17 @@ def _tree(root: type[TailplaneError]) -> dict[str, type[TailplaneError]]:
 BY_CODE: Mapping[str, type[TailplaneError]] = _tree(TailplaneError)
 
 
+# Seconds: an hour. Nobody means to stay away for longer, and what comes may be anything.
+_LONGEST_WAIT = 3600
+
+
+def _wait_in(said: object) -> float:
+    if not isinstance(said, int | float) or said != said:
+        return 1.0
+    # Compared before it becomes a float, which the largest numbers can't.
+    return float(max(0, min(said, _LONGEST_WAIT)))
+
+
 def from_problem(document: Mapping[str, Any]) -> TailplaneError:
     """Return the error that a problem document describes; an unknown code gives its nearest root by status."""
     known = {"type", "title", "status", "detail", "code", "hint", "retry_after", "self"}
@@ -646,6 +657,5 @@ def from_problem(document: Mapping[str, Any]) -> TailplaneError:
     if issubclass(kind, TaskFailed):
         return TaskFailed(detail)
     if issubclass(kind, Unavailable):
-        after = document.get("retry_after")
-        return kind(detail, hint=hint, retry_after=float(after) if isinstance(after, int | float) else 1.0, **facts)
+        return kind(detail, hint=hint, retry_after=_wait_in(document.get("retry_after")), **facts)
     return kind(detail, hint=hint, **facts)

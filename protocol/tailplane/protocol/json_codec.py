@@ -7,14 +7,18 @@ Datetimes are shown as RFC 3339 text.
 import base64
 import json
 import math
+import re
 from datetime import datetime
 from typing import Any
 
 import msgpack
 import orjson
 
+from tailplane.protocol import codec
 from tailplane.protocol.errors import InvalidRequest
 
+# A string, as JSON has them; possessive, so that one without end takes no second look.
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z
 
 
@@ -51,6 +55,8 @@ def _key(key: object) -> str:
             return key
         case bytes():
             return base64.b64encode(key).decode()
+        case msgpack.ExtType():
+            return f"{key.code}:{base64.b64encode(key.data).decode()}"
         case _:
             # As orjson writes it: true, null, 1.5, 2024-01-01T00:00:00Z.
             return orjson.dumps(key, None, _OPTIONS).decode().strip('"')
@@ -74,3 +80,24 @@ def from_json(raw: bytes) -> Any:
         return orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"malformed JSON: {error}") from None
+
+
+def from_foreign_json(raw: bytes, max_containers: int) -> Any:
+    """Return the value of a JSON document that anybody may have sent: as `from_json`, with bounds.
+
+    Args:
+        raw: as long as the caller lets it be.
+        max_containers: how many lists and objects it may have.
+    Raises:
+        InvalidRequest: malformed, too many lists and objects, or too deep, as `codec.check_depth` has it.
+    """
+    begun = raw.count(b"[") + raw.count(b"{")
+    if begun > max_containers:
+        # In strings they are text.
+        bare = _STRING.sub(b"", raw)
+        if bare.count(b"[") + bare.count(b"{") > max_containers:
+            raise InvalidRequest(f"the value has over {max_containers:,} lists and objects")
+    value = from_json(raw)
+    if begun > codec.MAX_NESTING:
+        codec.check_depth(value)
+    return value

@@ -85,7 +85,8 @@ def _decode(text: str) -> SessionCursor:
     if not text.isascii() or len(text) > MAX_CHARACTERS:
         raise ValueError("too long, or no base 64")
     raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    top, mark, flat = codec.unpack(raw)
+    # A cursor is a list with one list in it.
+    top, mark, flat = codec.unpack_foreign(raw, 2)
     if not _is_count(top) or not isinstance(mark, str) or not isinstance(flat, list):
         raise ValueError("not what a cursor has")
     if len(flat) % 2 or not all(map(_is_count, flat)):

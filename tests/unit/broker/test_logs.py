@@ -74,3 +74,55 @@ def test_a_line_bears_the_facts_of_the_blocks_around_it() -> None:
         "outside": (None, None),
     }
     assert {line["where"] for line in lines.values()} == {"here"}
+
+
+SECRETS = """
+import asyncio, logging, structlog
+from tailplane.broker.logs import configure_logging
+configure_logging("info", {form!r})
+key = "tp_01jd3z0v9m6s8k2x4q7w5e1r0t_" + "S" * 43
+token = "tps_" + "T" * 60 + "." + "U" * 43
+ours, theirs = structlog.get_logger("ours"), logging.getLogger("theirs")
+ours.info("signed in", authorization="Bearer " + key, api_key=key, password="hunter2", depth={{"secret": "hunter2"}})
+ours.info("where", url="https://ada:hunter2@host/v1/tasks/t/events?token=" + token + "&from=1")
+theirs.warning("headers %r of %s", {{"Authorization": "Bearer hunter2hunter2", "X": key}}, token)
+theirs.warning("%d tasks of " + key, key)
+theirs.warning("options password='hunter2' {{'secret': 'hunter2'}}")
+ours.info("unharmed", tokens=3, key="a_key", cursor="tp", workflow="my_token_workflow")
+try:
+    raise ValueError(f"could not use {{key}} with token={{token!r}}")
+except ValueError:
+    ours.exception("failed")
+    theirs.exception("failed")
+
+async def main():
+    asyncio.get_running_loop().call_exception_handler(
+        {{"message": "in a callback of " + key, "exception": OSError("redis://:hunter2@host " + token)}}
+    )
+    asyncio.get_running_loop().create_task(fail())
+    await asyncio.sleep(0)
+
+async def fail():
+    raise RuntimeError("in a task of " + key)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
+def test_no_secret_gets_into_the_log_whatever_way_it_takes(form: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", SECRETS.format(form=form)], capture_output=True, text=True, check=True, timeout=60
+    )
+
+    for secret in ("hunter2", "S" * 20, "T" * 20, "U" * 20):
+        assert secret not in result.stderr
+    # It says that something was there; of a key, which one.
+    assert "tp_01jd3z0v9m6s8k2x4q7w5e1r0t_***" in result.stderr
+    assert "from=1" in result.stderr
+    assert "a line of the log can't be made: <class 'TypeError'>" in result.stderr
+    if form == "json":
+        lines = [orjson.loads(line) for line in result.stderr.splitlines() if line.startswith("{")]
+        unharmed = next(line for line in lines if line["event"] == "unharmed")
+        assert (unharmed["tokens"], unharmed["key"], unharmed["workflow"]) == (3, "a_key", "my_token_workflow")
+        assert sum("Traceback" in line.get("exception", "") for line in lines) >= 3

@@ -58,9 +58,26 @@ def test_an_answer_from_somebody_else_names_the_url_and_says_so(status: int, kin
         ("", None),
         ("12", 12.0),
         ("soon", None),
+        ("\x1c5", 5.0),
+        ("9" * 400, 3600.0),
+        ("Thu, 01 Jan 9999 00:01:00 GMT", 3600.0),
         ("Thu, 01 Jan 2026 00:01:00 GMT", 60.0),
         ("Wed, 31 Dec 2025 00:00:00 GMT", 0.0),
     ],
 )
 def test_retry_after_is_seconds_or_a_date(text: str | None, expected: float | None) -> None:
     assert retry_after(text, NOW) == expected
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [("1e999", 3600.0), ("-5", 0.0), ("9" * 400, 3600.0), ("NaN", 1.0), ('"5"', 1.0), ("null", 1.0), ("2.5", 2.5)],
+)
+def test_no_document_lets_a_client_wait_for_ever(said: str, expected: float) -> None:
+    error = error_of(503, {}, b'{"code": "unavailable", "retry_after": %b}' % said.encode(), URL)
+    assert isinstance(error, Unavailable)
+    assert error.retry_after == expected
+
+
+def test_a_document_of_any_depth_is_an_error_of_ours() -> None:
+    assert isinstance(error_of(503, {}, b"[" * 200_000, URL), Unavailable)

@@ -1,5 +1,6 @@
 """Due times: held against a crontab that is read anew here, minute by minute, and against what is known by heart."""
 
+import zoneinfo
 from datetime import UTC, datetime
 from itertools import islice
 
@@ -142,3 +143,18 @@ def test_what_is_no_cron_expression_is_refused_and_says_why(text: str, said: str
 def test_what_is_no_time_zone_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="there is no time zone"):
         find_zone(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["../" * 300 + "UTC", "." * 300, "a/" * 300, "", "\0", "Europe/../UTC", "/etc/localtime"]
+)
+def test_what_can_be_no_name_of_a_zone_is_none(name: str) -> None:
+    with pytest.raises(ValueError, match="no time zone"):
+        find_zone(name)
+
+
+def test_every_zone_there_is_is_found() -> None:
+    names = zoneinfo.available_timezones()
+
+    assert len(names) > 400
+    assert {find_zone(name).key for name in names} == names

@@ -126,3 +126,10 @@ def test_any_bytes_are_json_or_an_invalid_request(raw: bytes) -> None:
     except InvalidRequest:
         return
     assert strictly(json_codec.to_json(value)) == value
+
+
+def test_an_extension_can_be_a_key() -> None:
+    # As another library's msgpack may have it in an event.
+    value = codec.unpack(b"\x81\xd4\x05\x61\x01", extensions=True)
+
+    assert json_codec.to_json(value) == b'{"5:YQ==":1}'
