@@ -11,6 +11,9 @@ PATH_TO ?= .
 MINUTES ?= 5
 SEED    ?=
 
+# Of `make fuzz`, over all targets.
+INPUTS ?= 100000
+
 # What a caller has set for pip stays as it is.
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
@@ -20,7 +23,7 @@ DEV_STAMP   := $(VENV)/.installed-dev
 BENCH_STAMP := $(VENV)/.installed-bench
 
 # Tests without processes of their own, or with few.
-SIDE_BY_SIDE := -n 2 tests/unit tests/contract
+SIDE_BY_SIDE := -n 2 tests/unit tests/contract tests/fuzz
 
 # Tests that mostly wait for processes of their own: two files at a time, each with a cluster of its own.
 BY_FILE := -n 2 --dist loadfile
@@ -30,7 +33,7 @@ SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo dev test test-compose constraints check lint format docs build bench bench-peers profile chaos test-upgrade clean
+.PHONY: help venv demo dev test test-compose constraints check lint audit fuzz format docs build bench bench-peers profile chaos test-upgrade clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-20s%s\n", $$1, $$2 }'
@@ -55,7 +58,8 @@ constraints: $(DEV_STAMP) ## choose the packages in the container images anew
 	@$(BIN)/python deploy/image_requirements.py --newest > deploy/constraints.txt.new
 	@mv deploy/constraints.txt.new deploy/constraints.txt
 
-check: lint ## the linters, unit and contract tests: under a minute, before each commit
+check: lint ## the linters, the audit of dependencies, unit and contract tests: before each commit
+	@$(BIN)/python deploy/audit.py --tolerant
 	@$(BIN)/pytest -m "not slow" $(SIDE_BY_SIDE)
 
 lint: $(DEV_STAMP) ## ruff, mypy and the import contracts
@@ -64,6 +68,12 @@ lint: $(DEV_STAMP) ## ruff, mypy and the import contracts
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+
+audit: $(DEV_STAMP) ## ask the package index for advisories against what is installed and what goes into the images
+	@$(BIN)/python deploy/audit.py
+
+fuzz: $(DEV_STAMP) ## throw INPUTS inputs at everything that reads what others send, and print what came out; SEED repeats a run
+	@$(BIN)/python -m tests.fuzz --inputs $(INPUTS) $(if $(SEED),--seed $(SEED)) $(if $(REPORT),--report $(REPORT))
 
 format: $(DEV_STAMP) ## let ruff sort imports, fix what it can and format
 	@$(BIN)/ruff check --fix

@@ -127,7 +127,7 @@ async def _begin(url: str, task: Task) -> tuple[socket.socket, bytes]:
     sock.setblocking(False)
     loop = asyncio.get_running_loop()
     await loop.sock_connect(sock, (parts.hostname, parts.port))
-    request = f"GET /v1/tasks/{task.task_id}/events HTTP/1.1\r\nHost: tailplane\r\nAccept: text/event-stream\r\n\r\n"
+    request = f"GET /v1/tasks/{task.task_id}/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n"
     await loop.sock_sendall(sock, request.encode())
     return sock, await loop.sock_recv(sock, 4096)
 

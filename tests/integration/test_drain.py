@@ -24,7 +24,7 @@ async def _connect(url: str, task_id: str, receive_bytes: int | None = None) -> 
     sock.setblocking(False)
     loop = asyncio.get_running_loop()
     await loop.sock_connect(sock, (host, int(port)))
-    request = f"GET /v1/tasks/{task_id}/events HTTP/1.1\r\nHost: tailplane\r\nAccept: text/event-stream\r\n\r\n"
+    request = f"GET /v1/tasks/{task_id}/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n"
     await loop.sock_sendall(sock, request.encode())
     return sock
 

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from tailplane.client import Client
 from tailplane.deploy.cluster import LocalCluster
+from tests.fuzz import schemathesis_run
 
 NOBODY = "t_00000000000000000000000000"
 
@@ -93,23 +93,18 @@ async def test_both_programs_go_on_after_nonsense(cluster: LocalCluster, client:
     assert all(child.is_running for child in (*cluster.control_planes, *cluster.workers))
 
 
-async def test_schemathesis_finds_no_server_error(cluster: LocalCluster) -> None:
-    command = [
-        *(sys.executable, "-m", "schemathesis.cli", "run", f"{cluster.url}/openapi.json"),
-        *("--checks", "not_a_server_error", "--max-examples", "25", "--seed", "1", "--no-color"),
-        # Streams that never end, and the long poll for a result.
-        *("--exclude-path-regex", "/events$|/stream$"),
-        *("--request-timeout", "90"),
-    ]
-    done = await asyncio.to_thread(
-        subprocess.run,
-        command,
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-        cwd=Path(__file__).parent,
-        env=os.environ | {"SCHEMATHESIS_HOOKS": "schemathesis_hooks"},
-    )
+async def test_schemathesis_finds_no_server_error_and_no_open_door() -> None:
+    key = schemathesis_run.new_key()
+    with LocalCluster(schemathesis_run.plan(key)) as guarded:
+        done = await asyncio.to_thread(
+            subprocess.run,
+            schemathesis_run.command(guarded.url, key, examples=25, seed=1),
+            capture_output=True,
+            text=True,
+            timeout=400,
+            check=False,
+            cwd=Path(__file__).parent,
+            env=os.environ | {"SCHEMATHESIS_HOOKS": "schemathesis_hooks"},
+        )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert "38 passed" in done.stdout

@@ -9,6 +9,7 @@ from tailplane.protocol import errors, states
 
 ROOT = Path(__file__).parents[2]
 PROTOCOL = (ROOT / "PROTOCOL.md").read_text()
+SECURITY = (ROOT / "SECURITY.md").read_text()
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
 
 
@@ -28,8 +29,8 @@ def test_every_must_has_a_row_that_names_its_test() -> None:
     assert len(rows) == musts
 
 
-@pytest.mark.parametrize("test", sorted(set(re.findall(r"`(tests/[\w/]+\.py::\w+)`", PROTOCOL))))
-def test_a_test_that_the_protocol_names_exists(test: str) -> None:
+@pytest.mark.parametrize("test", sorted(set(re.findall(r"`(tests/[\w/]+\.py::\w+)`", PROTOCOL + SECURITY))))
+def test_a_test_that_the_documents_name_exists(test: str) -> None:
     path, _, name = test.partition("::")
     assert re.search(rf"^\s*(async )?def {name}\b", (ROOT / path).read_text(), re.MULTILINE), test
 
