@@ -126,7 +126,7 @@ def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
     routes = [route for router in routers.ALL for route in router.routes]
     problems.install(app, routes)
     app.express(routes, routers.BUSY)
-    documents.install(app)
+    documents.install(app, routes)
     return app
 
 

@@ -102,8 +102,8 @@ def takes(model: type[BaseModel] | None, *, required: bool) -> dict[str, Any]:
     return {"requestBody": {"required": required, "content": {JSON: media, MSGPACK: media}}}
 
 
-def install(app: FastAPI) -> None:
-    """Let the document of `app` name what the routes' extras refer to."""
+def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
+    """Let the document of `app`, whose routes these are, name what their extras refer to, and say what they demand."""
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -116,16 +116,16 @@ def install(app: FastAPI) -> None:
             )
             made["components"]["schemas"]["Problem"] = _PROBLEM_SCHEMA
             made["components"]["securitySchemes"] = _SCHEMES
-            _describe_access(app, made["paths"])
+            _describe_access(routes, made["paths"])
             app.openapi_schema = made
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]
 
 
-def _describe_access(app: FastAPI, paths: dict[str, Any]) -> None:
+def _describe_access(routes: Sequence[BaseRoute], paths: dict[str, Any]) -> None:
     """Say of each guarded operation which credentials it takes, and how it refuses."""
-    for route in _guarded(app.routes):
+    for route in _guarded(routes):
         need = need_of(route.endpoint)
         for method in () if need.is_open else route.methods or ():
             operation = paths[route.path_format][method.lower()]
