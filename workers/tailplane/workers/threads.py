@@ -19,12 +19,16 @@ async def in_thread(pool: Executor, call: Callable[[], T]) -> T:
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
+        # Nobody wants what it raises: looked at, or it would be logged as forgotten, also if this is cancelled twice.
+        running.add_done_callback(_look_at)
         # The thread goes on: whoever waits for it has ended only when it has.
         await asyncio.wait({running})
-        if not running.cancelled():
-            # Nobody wants what it raised: looked at, or it would be logged as forgotten.
-            running.exception()
         raise
+
+
+def _look_at(ended: "asyncio.Future[T]") -> None:
+    if not ended.cancelled():
+        ended.exception()
 
 
 def _without_stop_iteration(call: Callable[[], T]) -> T:
