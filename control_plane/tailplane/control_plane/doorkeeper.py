@@ -6,6 +6,7 @@ streams. Where nobody signs in, everybody is the default tenant, from this machi
 
 import asyncio
 import hmac
+import math
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -18,6 +19,7 @@ from tailplane.control_plane.access import ANYBODY, Caller, Need
 from tailplane.control_plane.known_keys import REFRESH, KnownKeys
 from tailplane.control_plane.open_streams import Credential, OpenStreams
 from tailplane.control_plane.periodic import repeat
+from tailplane.control_plane.proven import Proof, Proven
 from tailplane.control_plane.revocations import Revocations
 from tailplane.control_plane.same_machine import check_same_machine
 from tailplane.control_plane.settings import Settings
@@ -28,7 +30,7 @@ from tailplane.protocol.scopes import spread
 
 # With the time between two looks this makes less than two seconds.
 SWEEP = timedelta(seconds=0.5)
-_SCHEME = "bearer "
+_SCHEME = b"bearer "
 _HINT = "send Authorization: Bearer and an API key, which `tailplane keys create` makes"
 # What the secret of a key is compared with that nobody has.
 _NOBODYS = digest_of("")
@@ -47,12 +49,14 @@ class Doorkeeper:
         self, broker: Broker, settings: Settings, streams: OpenStreams, clock: Callable[[], float] = time.time
     ) -> None:
         self._broker = broker
-        self._settings = settings
+        self._demands_keys = settings.demands_keys
+        self._answers_this_machine_only = settings.auth is None
         self._origins = settings.origins
         self._streams = streams
         self.clock = clock
         self.known = KnownKeys(broker.api_keys)
         self.revocations = Revocations(broker.revoked_tokens)
+        self._proven = Proven(self.known)
 
     async def run(self) -> None:
         """Look after what became of credentials, and cut the streams of those that have ended, until cancelled."""
@@ -87,47 +91,61 @@ class Doorkeeper:
             TaskNotFound: a session's stream token asks for a task which is not of the session.
             StoreUnavailable: nobody can tell.
         """
-        if not self._settings.demands_keys:
-            if self._settings.auth is None:
+        if not self._demands_keys:
+            if self._answers_this_machine_only:
                 check_same_machine(request, self._origins)
             return ANYBODY
-        text = _credential_in(request, need)
-        if text.startswith(TOKEN_PREFIX):
-            return await self._admit_token(request, need, SignedToken.parse(text))
-        caller = await self._admit_key(ApiKey.parse(text))
-        if missing := need.scopes - caller.scopes:
-            names = ", ".join(sorted(missing))
-            raise Forbidden(f"the API key lacks the scope {names}", missing=sorted(missing))
+        credential, now = _credential_in(request, need), self.clock()
+        caller = self._proven.find(credential, now)
+        if caller is None:
+            proof = await self._prove(credential.decode("latin-1"), now)
+            self._proven.note(credential, proof)
+            caller = proof.caller
+        if caller.token is not None:
+            await self._check_token(request, need, caller.token)
+        elif not need.scopes <= caller.scopes:
+            missing = sorted(need.scopes - caller.scopes)
+            raise Forbidden(f"the API key lacks the scope {', '.join(missing)}", missing=missing)
         return caller
 
-    async def _admit_key(self, key: ApiKey) -> Caller:
+    async def _prove(self, text: str, now: float) -> Proof:
+        return await (self._token_of(text, now) if text.startswith(TOKEN_PREFIX) else self._key_of(text, now))
+
+    async def _key_of(self, text: str, now: float) -> Proof:
+        key = ApiKey.parse(text)
         record = await self.known.find(key.key_id)
-        now = self.clock()
-        if record is not None and not _is_secret_of(record, key, now):
+        good_until = _good_until(key, record, now)
+        if record is not None and good_until is None:
             # It may have got this one a moment ago. And so nobody learns by the time it takes which ids there are.
             record = await self.known.look(key.key_id)
-        if not _is_secret_of(record, key, now) or record is None:
+            good_until = _good_until(key, record, now)
+        if record is None or good_until is None:
             raise Unauthenticated("there is no such API key", hint=_HINT)
         self._check_lives(record, now)
-        return Caller(record.tenant, record.key_id, spread(record.scopes), None, record.expires_at)
+        caller = Caller(record.tenant, record.key_id, spread(record.scopes), None, record.expires_at)
+        return Proof(caller, record, min(good_until, _end_of(record)))
 
-    async def _admit_token(self, request: Request, need: Need, signed: SignedToken) -> Caller:
-        claimed, now = signed.claimed, self.clock()
+    async def _token_of(self, text: str, now: float) -> Proof:
+        signed = SignedToken.parse(text)
+        claimed = signed.claimed
         record = None if claimed.key_id is None else await self.known.find(claimed.key_id)
         if not signed.is_signed_with(b"" if record is None else record.signing) or record is None:
             raise Unauthenticated("nobody has issued that stream token")
         self._check_lives(record, now)
         if claimed.expires_ms <= now * 1000:
             raise CredentialExpired("the stream token has expired: fetch another one")
-        if await self.revocations.find(claimed.token_id):
-            raise Unauthenticated("the stream token was revoked")
         if claimed.tenant != record.tenant:
             raise Unauthenticated("nobody has issued that stream token")
-        if need.action is None or need.action not in claimed.actions:
+        until = min(claimed.expires_ms / 1000, _end_of(record))
+        return Proof(Caller(record.tenant, record.key_id, frozenset(), claimed, until), record, until)
+
+    async def _check_token(self, request: Request, need: Need, token: StreamToken) -> None:
+        # Each time: a token that has proved itself may have been revoked since.
+        if await self.revocations.find(token.token_id):
+            raise Unauthenticated("the stream token was revoked")
+        if need.action is None or need.action not in token.actions:
             raise Forbidden("the stream token is not for this")
-        await self._check_subject(request, claimed)
-        ends = [claimed.expires_ms / 1000] + ([] if record.expires_at is None else [record.expires_at])
-        return Caller(record.tenant, record.key_id, frozenset(), claimed, min(ends))
+        await self._check_subject(request, token)
 
     def _check_lives(self, record: KeyRecord, now: float) -> None:
         # Whoever has got so far knows the secret, and may know what became of it.
@@ -164,27 +182,35 @@ class Doorkeeper:
             raise TaskNotFound(f"there is no task {task.task_id}", task_id=task.task_id)
 
 
-def _is_secret_of(record: KeyRecord | None, key: ApiKey, now: float) -> bool:
+def _good_until(key: ApiKey, record: KeyRecord | None, now: float) -> float | None:
+    """Return until when a key's secret is good; None: it is not."""
     # Each in constant time, and one in any case: the time that it takes tells nothing of a secret.
-    good = [_NOBODYS] if record is None else record.digests(now)
-    return any(hmac.compare_digest(key.digest, each) for each in good)
+    if hmac.compare_digest(key.digest, _NOBODYS if record is None else record.digest):
+        return None if record is None else math.inf
+    old = () if record is None else record.previous
+    return next((each.until for each in old if now < each.until and hmac.compare_digest(key.digest, each.digest)), None)
 
 
-def _credential_in(request: Request, need: Need) -> str:
+def _end_of(record: KeyRecord) -> float:
+    return math.inf if record.expires_at is None else record.expires_at
+
+
+def _credential_in(request: Request, need: Need) -> bytes:
     """Return the credential of a request.
 
     Raises:
         Unauthenticated: it has none.
     """
-    said = request.headers.get("authorization")
-    if said is not None:
-        if said[: len(_SCHEME)].lower() != _SCHEME:
-            raise Unauthenticated("the Authorization is not of the scheme Bearer", hint=_HINT)
-        return said[len(_SCHEME) :].strip()
+    # Not by `request.headers`, which decodes each header until it comes to this one.
+    for name, said in request.scope["headers"]:
+        if name == b"authorization":
+            if said[: len(_SCHEME)].lower() != _SCHEME:
+                raise Unauthenticated("the Authorization is not of the scheme Bearer", hint=_HINT)
+            return bytes(said[len(_SCHEME) :].strip())
     token = request.query_params.get("token", "") if need.by_query else ""
     if not token:
         raise Unauthenticated("the request has no credential", hint=_HINT)
     if not token.startswith(TOKEN_PREFIX):
         # An API key does not belong into a URL, which ends up in histories and logs.
         raise Unauthenticated("?token= takes a stream token only", hint=_HINT)
-    return token
+    return token.encode()

@@ -73,6 +73,14 @@ class KnownKeys:
             self._known.pop(key_id, None)
         return record
 
+    def is_latest(self, record: KeyRecord) -> bool:
+        """Return whether a record is what `find` would give without asking Redis; each look brings another one."""
+        known, now = self._known.get(record.key_id), self._clock()
+        if known is None or known.record is not record or now - known.looked_at > TRUSTED:
+            return False
+        known.used_at = now
+        return True
+
     def latest(self, key_id: KeyId) -> tuple[bool, KeyRecord | None]:
         """Return whether a key is known, and what was kept of it when it was looked up last."""
         known = self._known.get(key_id)

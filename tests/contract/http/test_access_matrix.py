@@ -7,6 +7,7 @@ import re
 import statistics
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from redis.asyncio import Redis
 from starlette.routing import BaseRoute, Route
 
 from tailplane.broker import Broker, TaskRef
-from tailplane.control_plane import Settings
+from tailplane.control_plane import Settings, create_app
 from tailplane.deploy.embedded import EmbeddedServer
 from tailplane.protocol.credentials import ApiKey
 from tailplane.protocol.ids import new_key_id, new_session_id, new_task_id
@@ -104,6 +105,30 @@ async def test_both_secrets_of_a_key_that_was_rotated_are_good(row: Row, callers
         things = await things_for(row, callers)
         answer = await callers.call(row.method, things.url(row.path), headers, BODIES.get(row.place))
         assert answer.status == row.ok, (who, answer.body)
+
+
+async def test_a_secret_is_good_from_the_moment_on_in_which_it_was_made(callers: Callers, broker: Broker) -> None:
+    key = callers.keys[Scope.READ]
+    assert (await callers.call("GET", "/v1/tasks", bearer(key.text))).status == 200
+
+    new = await broker.api_keys.rotate(key.record, timedelta(minutes=10))
+
+    # The key is known here, as it was before.
+    for secret in (new.text, key.text):
+        assert (await callers.call("GET", "/v1/tasks", bearer(secret))).status == 200
+
+
+async def test_what_was_good_a_moment_ago_ends_with_its_key(callers: Callers, app: FastAPI, broker: Broker) -> None:
+    things = await callers.things()
+    key, url = callers.keys[Scope.ADMIN], f"/v1/tasks/{things.task}"
+    credentials = [key.text, callers.token(things.task, [Action.READ])]
+    for _ in range(2):
+        assert [(await callers.call("GET", url, bearer(each))).status for each in credentials] == [200, 200]
+
+    await broker.api_keys.revoke(key.record.key_id)
+    await app.state.services.doorkeeper.known.refresh()
+
+    assert [(await callers.call("GET", url, bearer(each))).status for each in credentials] == [401, 401]
 
 
 async def test_what_is_open_to_all_asks_nobody(app: FastAPI) -> None:
@@ -230,11 +255,13 @@ async def test_what_is_another_tenants_takes_as_long_to_be_refused_as_what_never
 
 
 @pytest.mark.parametrize("auth", [None, "none"])
-async def test_without_keys_every_route_serves_programs_of_this_machine(
-    auth: Any, app: FastAPI, broker: Broker, fleet: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    doorkeeper = app.state.services.doorkeeper
-    monkeypatch.setattr(doorkeeper, "_settings", doorkeeper._settings.model_copy(update={"auth": auth}))
+async def test_without_keys_every_route_serves_programs_of_this_machine(auth: Any, settings: Settings) -> None:
+    app = create_app(settings.model_copy(update={"auth": auth}))
+    async with app.router.lifespan_context(app):
+        await _serves_this_machine(app, auth)
+
+
+async def _serves_this_machine(app: FastAPI, auth: str | None) -> None:
     # The page of anybody's, and the name of anybody's that leads here (DNS rebinding).
     strangers = ({"Origin": "https://evil.example"}, {"Host": "evil.example"}, {"Origin": "null"})
     for row in ROWS:
