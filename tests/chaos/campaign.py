@@ -13,17 +13,17 @@ from pathlib import Path
 
 from redis.asyncio import Redis
 
-from tailplane.client import Client
 from tailplane.deploy import probe
 from tests.chaos import evidence, leftovers, logs
 from tests.chaos.attempts import divide
 from tests.chaos.checks import Violation, violations
+from tests.chaos.doors import fresh_clients, seen_by_others
 from tests.chaos.faults import OF_ONE_SERVER, Kind, schedule
 from tests.chaos.fleet import Fleet, fleet
 from tests.chaos.history import Inflicted, Leftover, TaskHistory
 from tests.chaos.inflict import inflict
 from tests.chaos.load import Load, complete, open_clients
-from tests.chaos.orders import WORKFLOWS, orders
+from tests.chaos.orders import TENANTS, WORKFLOWS, orders
 from tests.chaos.recovery import recoveries
 from tests.chaos.report import Report
 
@@ -41,6 +41,7 @@ class Plan:
 
     Attributes:
         has_shards: whether the streams are on a cluster; `kinds` may then have those of its faults.
+        signs_in: whether API keys are demanded, and the tasks are several tenants'; `kinds` may then have theirs.
         upheaval: what happens to the fleet instead of such faults, noted as it happens.
     """
 
@@ -52,6 +53,7 @@ class Plan:
     control_planes: int = 2
     kinds: tuple[Kind, ...] = OF_ONE_SERVER
     has_shards: bool = False
+    signs_in: bool = True
     upheaval: Callable[[Fleet, list[Inflicted]], Awaitable[None]] | None = None
 
 
@@ -59,7 +61,11 @@ async def run(plan: Plan, say: Say) -> Report:
     """Carry out a run, and say now and then how far it is, and where its evidence is if it broke a promise."""
     directory = Path(tempfile.mkdtemp(prefix="tailplane-chaos-"))
     async with fleet(
-        directory, workers=plan.workers, control_planes=plan.control_planes, has_shards=plan.has_shards
+        directory,
+        workers=plan.workers,
+        control_planes=plan.control_planes,
+        has_shards=plan.has_shards,
+        signs_in=plan.signs_in,
     ) as running:
         await _until_registered(running)
         say(f"seed {plan.seed}: {plan.seconds:g} s of faults, {plan.tasks} tasks")
@@ -73,20 +79,22 @@ async def run(plan: Plan, say: Say) -> Report:
 
 async def _run(plan: Plan, running: Fleet, directory: Path, say: Say) -> Report:
     inflicted: list[Inflicted] = []
-    async with open_clients(running.url) as clients:
-        load = Load(clients, plan.seed)
+    async with open_clients(running.url) as unsigned:
+        load = Load(running.doors or unsigned)
         whole_at = await _strain(plan, running, load, inflicted, say)
         settling = asyncio.get_running_loop().time() - whole_at
     histories = load.histories
     say(f"{load.ended} tasks have ended, {settling:.1f} s after the last fault: reading all again")
-    async with Client(running.direct_url) as fresh:
+    async with fresh_clients(running.direct_url, running.doors) as fresh:
         await complete(fresh, histories, running.ledger)
+        seen = await seen_by_others(fresh, histories) if plan.signs_in else []
+    let_in = await running.doors.violations(running.direct_url) if running.doors else []
     left, untidy = await _tidy(running, histories, plan.workers)
     found = [violation for history in histories for violation in violations(history)]
     said = [trouble for member in running.members for trouble in member.troubles]
     own = [Violation("", "a process starts, works and ends when it is told to", "that", one) for one in said]
     logged = logs.violations([member.log for member in running.members])
-    broken = [*found, *untidy, *own, *logged]
+    broken = [*found, *untidy, *own, *logged, *seen, *let_in]
     evidence.write(directory, broken, histories, inflicted)
     return Report(
         seed=plan.seed,
@@ -106,13 +114,14 @@ async def _strain(plan: Plan, running: Fleet, load: Load, inflicted: list[Inflic
     """Put load and faults on the fleet until every task has ended or is given up; return when the faults were over."""
     clock = asyncio.get_running_loop().time
     faults = schedule(plan.seed, plan.seconds, plan.workers, plan.control_planes, plan.kinds)
+    wanted = orders(plan.seed, plan.tasks, TENANTS if plan.signs_in else TENANTS[:1])
     minders = [
         asyncio.create_task(running.mind()),
         asyncio.create_task(_tell_progress(load, plan, inflicted, len(faults), say)),
     ]
     try:
         async with asyncio.TaskGroup() as group:
-            loading = group.create_task(load.run(orders(plan.seed, plan.tasks), plan.seconds, plan.at_once))
+            loading = group.create_task(load.run(wanted, plan.seconds, plan.at_once))
             # Each fault has deadlines of its own.
             await (plan.upheaval(running, inflicted) if plan.upheaval else inflict(running, faults, inflicted))
             whole_at = clock()
@@ -138,12 +147,13 @@ async def _tell_progress(load: Load, plan: Plan, inflicted: list[Inflicted], fau
 async def _tidy(running: Fleet, histories: list[TaskHistory], workers: int) -> tuple[list[Leftover], list[Violation]]:
     """Return what Redis holds once that is as it should be, or after a while; and what is wrong with it."""
     ends = {history.task_id: history.record.state if history.record else None for history in histories}
+    owners = {history.task_id: history.order.tenant for history in histories}
     deadline = time.monotonic() + _TIDY
     async with contextlib.AsyncExitStack() as stack:
         stores = [await stack.enter_async_context(Redis.from_url(store.url)) for store in running.stores]
         while True:
             left = [one for store in stores for one in await leftovers.read(store)]
-            untidy = leftovers.violations(left, ends, workers)
+            untidy = leftovers.violations(left, ends, workers, owners)
             if not untidy or time.monotonic() > deadline:
                 return left, untidy
             await asyncio.sleep(0.5)
@@ -152,7 +162,10 @@ async def _tidy(running: Fleet, histories: list[TaskHistory], workers: int) -> t
 async def _until_registered(running: Fleet) -> None:
     async with asyncio.timeout(30):
         while True:
-            registered = await asyncio.to_thread(partial(probe.list_items, running.direct_url, "workflows"))
+            key = running.doors.key_of(TENANTS[0]) if running.doors else None
+            registered = await asyncio.to_thread(
+                partial(probe.list_items, running.direct_url, "workflows", api_key=key)
+            )
             if {item["name"] for item in registered or ()} >= WORKFLOWS:
                 return
             await asyncio.sleep(0.1)

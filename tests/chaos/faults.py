@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from tests.chaos.orders import TENANTS
+
 
 class Kind(StrEnum):
     """What is done to the fleet."""
@@ -27,6 +29,8 @@ class Kind(StrEnum):
     STORE_RESTARTED = "Valkey restarted"
     SHARD_KILLED = "primary of a shard killed"
     SLOTS_MOVED = "slots moved to another shard"
+    KEY_ROTATED = "API key rotated"
+    KEY_REPLACED = "API key revoked and replaced"
 
 
 # What only a cluster suffers.
@@ -61,8 +65,8 @@ class Fault:
     Attributes:
         at: seconds from the beginning of the run.
         kind: what is done.
-        target: to which worker or control plane, from 0; always 0 for Valkey and for the way of the clients.
-        lasts: seconds for which a process is away or stopped, or a connection broken.
+        target: to which worker, control plane or tenant, from 0; always 0 for Valkey and for the way of the clients.
+        lasts: seconds for which a process is away or stopped, a connection broken, or an old secret good.
         how: of a cut or a restart; else empty.
     """
 
@@ -158,6 +162,10 @@ class _Timetable:
                 return draw.uniform(0.2, 1.5), "", 4.0
             case Kind.SLOTS_MOVED:
                 return 0.0, "", 2.0
+            case Kind.KEY_ROTATED:
+                return draw.uniform(0.2, 4.0), "", 0.5
+            case Kind.KEY_REPLACED:
+                return 0.0, "", 0.5
             case Kind.WORKER_CUT | Kind.CONTROL_PLANE_CUT | Kind.CLIENTS_CUT:
                 how = draw.choice(list(Cut))
                 return (0.0 if how is Cut.RESET else draw.choice((draw.uniform(0.3, 2), draw.uniform(2, 6)))), how, 0.5
@@ -179,3 +187,5 @@ class _Timetable:
             case Kind.SHARD_KILLED | Kind.SLOTS_MOVED:
                 # One at a time: a slot whose server dies on the way stays half moved.
                 return ["shards"] * SHARDS
+            case Kind.KEY_ROTATED | Kind.KEY_REPLACED:
+                return [f"key of {tenant}" for tenant in TENANTS]

@@ -5,7 +5,8 @@
 
 The shards of a cluster, where there is one, are reached without a link.
 
-Control planes keep their ports, so that the front finds them again. Everything ends with `Fleet`'s block.
+Control planes keep their ports, so that the front finds them again. They demand API keys, unless told otherwise.
+Everything ends with `Fleet`'s block.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ from tailplane.deploy.child import Child, tailplane_command
 from tailplane.deploy.cluster import stop_all
 from tailplane.deploy.embedded import EmbeddedServer
 from tailplane.deploy.ports import HOST, free_port
+from tests.chaos.doors import Doors, open_doors
 from tests.chaos.faults import SHARDS
 from tests.chaos.workflows import LEDGER
 from tests.proxy import Proxy, serving
@@ -103,6 +105,7 @@ class Fleet:
 
     Attributes:
         server: has the queue, and everything where there are no `shards`.
+        doors: who signs in; None: nobody does.
     """
 
     server: EmbeddedServer
@@ -111,6 +114,7 @@ class Fleet:
     front: Proxy
     ledger: Path
     shards: RedisCluster | None = None
+    doors: Doors | None = None
     server_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     shards_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -144,12 +148,13 @@ class Fleet:
 
 @contextlib.asynccontextmanager
 async def fleet(
-    directory: Path, *, workers: int, control_planes: int, has_shards: bool = False
+    directory: Path, *, workers: int, control_planes: int, has_shards: bool = False, signs_in: bool = True
 ) -> AsyncIterator[Fleet]:
     """Run a fleet for the length of a block; at its end all of it is taken down, whatever state it is in.
 
     Args:
         has_shards: whether the streams are on a cluster of their own.
+        signs_in: whether control planes demand API keys, of several tenants.
     """
     # always: a killed server has all that it acknowledged.
     server = EmbeddedServer(directory / "valkey", persist=True, config={"appendfsync": "always"})
@@ -162,6 +167,7 @@ async def fleet(
             stack.callback(shards.stop)
             await asyncio.to_thread(shards.start)
         env = {"TAILPLANE_STREAMS_URL": shards.url} if shards else {}
+        env |= {"TAILPLANE_AUTH": "keys" if signs_in else "none", "TAILPLANE_ADMIN_KEY": ""}
         links = [await stack.enter_async_context(serving(Proxy(server.port))) for _ in range(control_planes + workers)]
         ledger, one_at_a_time = directory / "ledger", asyncio.Lock()
         running = Fleet(
@@ -174,6 +180,9 @@ async def fleet(
             ledger=ledger,
             shards=shards,
         )
+        if signs_in:
+            # Before a control plane starts: without any key it would not.
+            running.doors = await stack.enter_async_context(open_doors(server.url, running.url))
         stack.push_async_callback(_take_down, running)
         await asyncio.gather(*(member.start() for member in running.members))
         yield running

@@ -9,6 +9,7 @@ from typing import assert_never
 from tests.chaos.faults import Cut, Fault, Kind, Restart
 from tests.chaos.fleet import Fleet, Member
 from tests.chaos.history import Inflicted
+from tests.chaos.orders import TENANTS
 from tests.proxy import Proxy
 
 
@@ -37,6 +38,8 @@ async def _carry_out(fleet: Fleet, fault: Fault, done: list[Inflicted]) -> None:
             await _restart_store(fleet, fault, done)
         case Kind.SHARD_KILLED | Kind.SLOTS_MOVED:
             await _disturb_shards(fleet, fault, done)
+        case Kind.KEY_ROTATED | Kind.KEY_REPLACED:
+            await _change_key(fleet, fault, done)
         case _:
             assert_never(fault.kind)
 
@@ -87,6 +90,16 @@ async def _restart_store(fleet: Fleet, fault: Fault, done: list[Inflicted]) -> N
         await asyncio.sleep(fault.lasts)
         await asyncio.to_thread(fleet.server.start)
         done.append(Inflicted(fault, began, time.time()))
+
+
+async def _change_key(fleet: Fleet, fault: Fault, done: list[Inflicted]) -> None:
+    assert fleet.doors is not None
+    began = time.time()
+    if fault.kind is Kind.KEY_ROTATED:
+        await fleet.doors.rotate(TENANTS[fault.target], fault.lasts)
+    else:
+        await fleet.doors.replace(TENANTS[fault.target])
+    done.append(Inflicted(fault, began, time.time()))
 
 
 async def _disturb_shards(fleet: Fleet, fault: Fault, done: list[Inflicted]) -> None:

@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 from tailplane.protocol.states import State
 from tests.chaos.checks import Violation
 from tests.chaos.history import Leftover
+from tests.chaos.orders import TENANTS
 
 # What is meant to stay for as long as the deployment does, and why that does not grow without bounds.
 LASTING = {
@@ -17,6 +18,9 @@ LASTING = {
     r"[^:]+:\{queue\}:dead:[^:]+": "the list of failed tasks: members leave when requeued, dropped or found gone",
     r"[^:]+:\{queue\}:gone:[^:]+": "tasks whose retention has passed: trimmed by age",
     r"[^:]+:\{queue\}:turns": "tenants' queues that have tasks: members leave when found empty; and a version",
+    r"[^:]+:\{queue\}:tenants": "who there is: a field for each tenant",
+    r"[^:]+:\{queue\}:api-keys": "who may come in: a member for each key",
+    r"[^:]+:\{queue\}:api-key:[^:]+": "the same: a revoked one must be known",
 }
 _TASK_KEY = re.compile(r"[^:]+:[^:]+:(?:task|stream):\{(.+)\}")
 _HOUR_MS = 3600 * 1000
@@ -37,31 +41,35 @@ async def read(redis: "Redis") -> list[Leftover]:
     return found
 
 
-def violations(leftovers: Sequence[Leftover], ends: Mapping[str, State | None], workers: int) -> list[Violation]:
+def violations(
+    leftovers: Sequence[Leftover],
+    ends: Mapping[str, State | None],
+    workers: int,
+    owners: Mapping[str, str] | None = None,
+) -> list[Violation]:
     """Return what should not be there, or is not as it should be.
 
     Args:
         leftovers: all keys.
         ends: how each task of the run ended; None where that is not known.
         workers: how many live.
+        owners: the tenant of each task; None: all are of `default`.
     """
     found = [broken for one in leftovers for broken in _of_key(one, ends)]
     members = {one.key.rpartition("{queue}:")[2]: one.members for one in leftovers}
     if len(members.get("workers", ())) != workers:
         found.append(Violation("", "leases are of the living", f"{workers} members", str(members.get("workers"))))
-    failed = {task_id for task_id, state in ends.items() if state is State.FAILED}
-    found += _compare("each submit makes one task", _listed(members, "tasks:"), set(ends))
-    found += _compare("dead letters are what failed", _listed(members, "dead:"), failed)
+    for tenant in {TENANTS[0], *(owners or {}).values()}:
+        own = {task_id for task_id in ends if (owners or {}).get(task_id, TENANTS[0]) == tenant}
+        failed = {task_id for task_id in own if ends[task_id] is State.FAILED}
+        found += _compare("each submit makes one task", set(members.get(f"tasks:{tenant}", ())), own)
+        found += _compare("dead letters are what failed", set(members.get(f"dead:{tenant}", ())), failed)
     return found
 
 
 def unqueued(leftovers: Sequence[Leftover], task_ids: Collection[str]) -> int:
     """Return how many records there are of submits that came no further: repeated under a new id, they expire."""
     return sum(one.kind == "hash" and _task_of(one.key) not in (None, *task_ids) for one in leftovers)
-
-
-def _listed(members: Mapping[str, tuple[str, ...]], index: str) -> set[str]:
-    return {name for key, names in members.items() if key.startswith(index) for name in names}
 
 
 def _compare(rule: str, listed: set[str], expected: set[str]) -> list[Violation]:

@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import json
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from tailplane.client import (
     Client,
@@ -18,21 +20,41 @@ from tailplane.client import (
     TaskError,
     TaskFailed,
 )
+from tailplane.protocol.errors import Unauthenticated
 from tests.chaos.history import Outcome, Run, TaskHistory
 from tests.chaos.orders import Order
 
+T = TypeVar("T")
+
 _CLIENTS = 4
 # A busy machine takes its time to start a control plane again.
-_PATIENT = ClientOptions(retry_for=timedelta(minutes=5))
+PATIENT = ClientOptions(retry_for=timedelta(minutes=5))
 # Seconds, for one task.
 _READ = 30.0
 
 
+class Clients(Protocol):
+    """Where the load comes from."""
+
+    def of(self, order: Order) -> Client:
+        """Return the client through which an order, and what follows of it, goes at present."""
+
+
+class Unsigned:
+    """The clients where nobody signs in."""
+
+    def __init__(self, clients: Sequence[Client]) -> None:
+        self._clients = clients
+
+    def of(self, order: Order) -> Client:
+        return self._clients[order.index % len(self._clients)]
+
+
 @contextlib.asynccontextmanager
-async def open_clients(url: str) -> AsyncIterator[list[Client]]:
-    """Open the clients that the load comes from."""
+async def open_clients(url: str) -> AsyncIterator[Clients]:
+    """Open the clients that the load comes from, where nobody signs in."""
     async with contextlib.AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(Client(url, options=_PATIENT)) for _ in range(_CLIENTS)]
+        yield Unsigned([await stack.enter_async_context(Client(url, options=PATIENT)) for _ in range(_CLIENTS)])
 
 
 class Load:
@@ -44,10 +66,9 @@ class Load:
         events: how many events the readers of whole streams have seen.
     """
 
-    def __init__(self, clients: Sequence[Client], seed: int) -> None:
-        """Submit through these clients, in turn."""
+    def __init__(self, clients: Clients) -> None:
+        """Submit through these clients."""
         self._clients = clients
-        self._seed = seed
         self.histories: list[TaskHistory] = []
         self.ended = 0
         self.events = 0
@@ -90,31 +111,53 @@ class Load:
         self.ended += 1
 
     async def _follow_through(self, history: TaskHistory) -> None:
-        task = await self._submit(history.order)
-        history.task_id = task.task_id
+        order = history.order
+        history.task_id = (await self._ask(order, partial(_submit, order))).task_id
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._follow(task, history))
-            group.create_task(_look(task, history))
-            group.create_task(_cancel(task, history))
+            group.create_task(self._follow(history))
+            group.create_task(self._look(history))
+            group.create_task(self._cancel(history))
 
-    async def _submit(self, order: Order) -> Task:
-        client = self._clients[order.index % len(self._clients)]
-        # The key makes one task of all tries.
-        key = f"{self._seed}-{order.index}"
-        return await client.run_workflow(order.workflow, order.script, idempotency_key=key)
+    async def _follow(self, history: TaskHistory) -> None:
+        await self._ask(history.order, partial(self._read_on, history))
+        history.outcome = await self._ask(history.order, lambda client: _outcome(client.task(history.task_id)))
 
-    async def _follow(self, task: Task, history: TaskHistory) -> None:
-        async for event in task.events():
+    async def _read_on(self, history: TaskHistory, client: Client) -> None:
+        """Read the whole stream, from where the reader before stood."""
+        async for event in client.task(history.task_id).events(history.live[-1].seq if history.live else "start"):
             history.live.append(event)
             self.events += 1
-        history.outcome = await _outcome(task)
+
+    async def _look(self, history: TaskHistory) -> None:
+        await asyncio.sleep(history.order.view_after)
+        await self._ask(history.order, lambda client: _look(client.task(history.task_id), history))
+
+    async def _cancel(self, history: TaskHistory) -> None:
+        if history.order.cancel_after is not None:
+            await asyncio.sleep(history.order.cancel_after)
+            cancelled = await self._ask(history.order, lambda client: client.task(history.task_id).cancel("chaos"))
+            history.cancelled = cancelled.state
+
+    async def _ask(self, order: Order, call: Callable[[Client], Awaitable[T]]) -> T:
+        """Return what a call comes to; made again by whoever has a good key, where its own was ended meanwhile.
+
+        Raises:
+            Unauthenticated: the key of the moment is refused.
+        """
+        while True:
+            client = self._clients.of(order)
+            try:
+                return await call(client)
+            except Unauthenticated:
+                if client is self._clients.of(order):
+                    raise
 
 
-async def complete(client: Client, histories: Sequence[TaskHistory], ledger: Path) -> None:
+async def complete(clients: Clients, histories: Sequence[TaskHistory], ledger: Path) -> None:
     """Add what only shows when all has ended: the runs in the ledger; streams and records, read anew.
 
     Args:
-        client: one that has seen nothing of the tasks.
+        clients: such as have seen nothing of the tasks.
         histories: of the load.
         ledger: where the workers' runs left their lines.
     """
@@ -125,7 +168,7 @@ async def complete(client: Client, histories: Sequence[TaskHistory], ledger: Pat
             continue
         try:
             async with asyncio.timeout(_READ):
-                await _read_again(client, history)
+                await _read_again(clients.of(history.order), history)
         except Exception as error:
             history.troubles.append(f"it can't be read again: {type(error).__name__}: {error}")
 
@@ -151,10 +194,14 @@ def _runs(ledger: Path) -> dict[str, list[Run]]:
     return by_task
 
 
+def _submit(order: Order, client: Client) -> Awaitable[Task]:
+    # The key makes one task of all tries.
+    return client.run_workflow(order.workflow, order.script, idempotency_key=order.key)
+
+
 async def _look(task: Task, history: TaskHistory) -> None:
     """Look at the task as its order says."""
     order = history.order
-    await asyncio.sleep(order.view_after)
     shown: list[object] = []
     try:
         match order.view:
@@ -178,12 +225,6 @@ async def _look(task: Task, history: TaskHistory) -> None:
         if order.view in ("collect", "text"):
             return
     history.shown = shown
-
-
-async def _cancel(task: Task, history: TaskHistory) -> None:
-    if history.order.cancel_after is not None:
-        await asyncio.sleep(history.order.cancel_after)
-        history.cancelled = (await task.cancel("chaos")).state
 
 
 async def _outcome(task: Task) -> Outcome:

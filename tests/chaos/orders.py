@@ -1,6 +1,7 @@
 """Which tasks a run submits, and how each is followed: all of it follows from the seed. No I/O."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -14,6 +15,8 @@ VIEWS: tuple[View, ...] = get_args(View)
 _SHARES = {"quick": 30, "slow": 15, "fallible": 15, "threaded": 15, "generated": 15, "once": 10}
 WORKFLOWS = frozenset(_SHARES)
 _CANCELLED = 0.12
+# Whose the tasks are, in turn. The first one is there in any deployment.
+TENANTS = ("default", "ada", "bob")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,8 @@ class Order:
 
     Attributes:
         index: its place among the orders, from 0.
+        tenant: on whose behalf it is submitted.
+        key: its idempotency key, which other tenants' orders have, too.
         workflow: the name of one of `workflows`.
         script: its input.
         view: how it is looked at beside the reader of its whole stream.
@@ -35,18 +40,20 @@ class Order:
     view: View
     view_after: float = 0.0
     cancel_after: float | None = None
+    tenant: str = TENANTS[0]
+    key: str = ""
 
     def result(self, attempt: int) -> object:
         """Return the result of the task, where this attempt succeeds."""
         return None if self.workflow == "generated" else self.script.result(attempt)
 
 
-def orders(seed: int, count: int) -> list[Order]:
+def orders(seed: int, count: int, tenants: Sequence[str] = TENANTS[:1]) -> list[Order]:
     """Return the orders of a run. More of them begin with the same ones."""
-    return [_order(seed, index) for index in range(count)]
+    return [_order(seed, index, tenants) for index in range(count)]
 
 
-def _order(seed: int, index: int) -> Order:
+def _order(seed: int, index: int, tenants: Sequence[str]) -> Order:
     draw = random.Random(f"order {seed} {index}")
     workflow = draw.choices(list(_SHARES), list(_SHARES.values()))[0]
     return Order(
@@ -56,6 +63,8 @@ def _order(seed: int, index: int) -> Order:
         view=draw.choice(VIEWS),
         view_after=draw.choice((0.0, draw.uniform(0, 8))),
         cancel_after=draw.uniform(0, 6) if draw.random() < _CANCELLED else None,
+        tenant=tenants[index % len(tenants)],
+        key=f"{seed}-{index // len(tenants)}",
     )
 
 

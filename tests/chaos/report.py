@@ -67,8 +67,10 @@ def markdown(report: Report) -> str:
     return f"""# Chaos
 
 `make chaos` runs a fleet of real processes under load: one Valkey with an append-only file, two control planes, three
-workers, and clients. It kills, stops, drains, cuts off and restarts them by a schedule that follows from a seed, and
-then checks every task. `tests/chaos/checks.py` and `leftovers.py` say what must be true.
+workers, and clients of three tenants, whose API keys the control planes demand. It kills, stops, drains, cuts off and
+restarts processes, and rotates, revokes and replaces keys, by a schedule that follows from a seed. Then it checks every
+task; also that no other tenant finds it, though all use the same idempotency keys. `tests/chaos/checks.py`,
+`leftovers.py` and `doors.py` say what must be true.
 `make chaos SEED={report.seed}` repeats this run's schedule and tasks. `make chaos KINDS=worker-killed` is of one kind
 of faults alone: then recovery takes what a lease takes, while among all kinds a control plane often has to wait until
 it may trust stale leases again.

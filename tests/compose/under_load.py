@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tailplane.client import Client
 from tailplane.protocol.events import PlatformType
 from tests.chaos import logs
 from tests.chaos.attempts import divide
@@ -50,14 +49,14 @@ async def under_load(
     """
     began = time.time()
     async with open_clients(cluster.url) as clients:
-        load = Load(clients, seed)
+        load = Load(clients)
         async with asyncio.TaskGroup() as group:
             loading = group.create_task(load.run(orders(seed, tasks), seconds, _AT_ONCE))
             await asyncio.sleep(_WARM)
             await asyncio.to_thread(disturb)
             await asyncio.wait({loading}, timeout=seconds + _SETTLE)
             load.give_up()
-    async with Client(cluster.url) as fresh:
+    async with open_clients(cluster.url) as fresh:
         await complete(fresh, load.histories, cluster.ledger)
     attempts = [attempt for history in load.histories for attempt in divide(history.again)[0]]
     assert all(history.again[0].time >= began for history in load.histories if history.again), "tasks of another load"

@@ -64,7 +64,9 @@ def main() -> int:
     parser.add_argument("--from", dest="commit", required=True, help="the commit whose fleet is replaced")
     parser.add_argument("--seconds", type=float, default=40.0, help="over which tasks are submitted (40)")
     given = parser.parse_args()
-    plan = Plan(seed=1, seconds=given.seconds, tasks=round(given.seconds * _TASKS_A_SECOND), upheaval=replace)
+    tasks = round(given.seconds * _TASKS_A_SECOND)
+    # The fleet that is replaced may know of no keys.
+    plan = Plan(seed=1, seconds=given.seconds, tasks=tasks, signs_in=False, upheaval=replace)
     with tempfile.TemporaryDirectory(prefix="tailplane-upgrade-") as directory:
         os.environ["PYTHONPATH"] = unpack(given.commit, Path(directory))
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

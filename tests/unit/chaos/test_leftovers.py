@@ -54,6 +54,15 @@ def test_a_task_too_many_or_too_few_is_noticed(ends: dict[str, State | None]) ->
     assert _rules(ends=ends) == ["each submit makes one task"]
 
 
+def test_a_task_in_another_tenants_index_is_noticed() -> None:
+    broken = [each.rule for each in violations(TIDY, ENDS, 2, {"t1": "default", "t2": "ada"})]
+    assert broken == ["each submit makes one task"] * 2
+    theirs = Leftover("tailplane:{queue}:tasks:ada", "zset", -1, ("t2",))
+    others = [each for each in TIDY if not each.key.endswith("tasks:default")]
+    ours = Leftover("tailplane:{queue}:tasks:default", "zset", -1, ("t1",))
+    assert violations([*others, ours, theirs], ENDS, 2, {"t2": "ada"}) == []
+
+
 def test_a_failed_task_is_a_dead_letter_and_kept_for_longer() -> None:
     dead = Leftover("tailplane:{queue}:dead:default", "zset", -1, ("t2",))
     record = Leftover("tailplane:default:task:{t2}", "hash", 160 * HOUR_MS)
