@@ -2,7 +2,8 @@
 
     python examples/browser/serve.py
 
-Then open http://127.0.0.1:8421. For this machine only: it listens on loopback and asks nobody who they are.
+Then open http://127.0.0.1:8421. For this machine only: it listens on loopback and asks nobody who they are. Where the
+control plane demands an API key, it signs what it passes on with that in TAILPLANE_API_KEY.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from starlette.responses import FileResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 
 CONTROL_PLANE = os.environ.get("TAILPLANE_URL", "http://127.0.0.1:8420").rstrip("/")
+API_KEY = os.environ.get("TAILPLANE_API_KEY", "")
 PASSED_ON = ("accept", "content-type", "last-event-id", "idempotency-key")
 PASSED_BACK = ("content-type", "cache-control", "location", "retry-after", "x-accel-buffering", "incremental")
 EVENT_STREAM = "text/event-stream"
@@ -60,7 +62,8 @@ async def pieces(answer: httpx2.Response) -> AsyncIterator[bytes]:
 async def lifespan(app: Starlette) -> AsyncIterator[dict[str, httpx2.AsyncClient]]:
     # No read timeout: a stream may be silent for as long as its workflow is.
     timeout = httpx2.Timeout(5, read=None)
-    async with httpx2.AsyncClient(timeout=timeout, headers={"Accept-Encoding": "identity"}) as http:
+    signed = {"Authorization": f"Bearer {API_KEY}"} if API_KEY else {}
+    async with httpx2.AsyncClient(timeout=timeout, headers={"Accept-Encoding": "identity"} | signed) as http:
         yield {"http": http}
 
 

@@ -1,4 +1,7 @@
-"""Runs the examples as users do: as processes, against a real cluster that each module starts once as `cluster`."""
+"""Runs the examples as users do: as processes, against a real cluster that each module starts once as `cluster`.
+
+Most of these clusters demand an API key, which the examples find in their environment; some ask nobody.
+"""
 
 import os
 import subprocess
@@ -44,6 +47,18 @@ class Script:
         while not seen.endswith(text.encode()) and (byte := self._process.stdout.read(1)):
             seen += byte
         return seen.decode()
+
+
+@pytest.fixture(scope="session")
+def api_key() -> Iterator[str]:
+    """A key that clusters may demand, and that programs and clients find in the environment meanwhile."""
+    from tailplane.protocol.credentials import ApiKey
+    from tailplane.protocol.ids import new_key_id
+
+    key = ApiKey.draw(new_key_id()).text
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("TAILPLANE_API_KEY", key)
+        yield key
 
 
 RunScript = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -16,9 +16,9 @@ pytestmark = [pytest.mark.process]
 
 
 @pytest.fixture(scope="module")
-def cluster(examples: Path) -> Iterator[LocalCluster]:
+def cluster(examples: Path, api_key: str) -> Iterator[LocalCluster]:
     env = {"TAILPLANE_PARK_AFTER": "0.3"}
-    with LocalCluster(Plan(target=str(examples / "approval/workflow.py"), env=env)) as running:
+    with LocalCluster(Plan(target=str(examples / "approval/workflow.py"), env=env, api_key=api_key)) as running:
         yield running
 
 

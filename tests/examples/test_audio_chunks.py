@@ -18,8 +18,8 @@ RATE = 24_000
 
 
 @pytest.fixture(scope="module")
-def cluster(examples: Path) -> Iterator[LocalCluster]:
-    with LocalCluster(Plan(target=str(examples / "audio_chunks/workflow.py"))) as running:
+def cluster(examples: Path, api_key: str) -> Iterator[LocalCluster]:
+    with LocalCluster(Plan(target=str(examples / "audio_chunks/workflow.py"), api_key=api_key)) as running:
         yield running
 
 

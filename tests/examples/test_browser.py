@@ -26,8 +26,8 @@ EVENT_STREAM = {"Accept": "text/event-stream"}
 
 
 @pytest.fixture(scope="module")
-def cluster(examples: Path) -> Iterator[LocalCluster]:
-    with LocalCluster(Plan(target=str(examples / "browser/workflow.py"))) as running:
+def cluster(examples: Path, api_key: str) -> Iterator[LocalCluster]:
+    with LocalCluster(Plan(target=str(examples / "browser/workflow.py"), api_key=api_key)) as running:
         yield running
 
 

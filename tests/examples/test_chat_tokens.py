@@ -94,9 +94,9 @@ def endpoint() -> Iterator[ChatEndpoint]:
 
 
 @pytest.fixture(scope="module")
-def cluster(examples: Path, endpoint: ChatEndpoint) -> Iterator[LocalCluster]:
+def cluster(examples: Path, endpoint: ChatEndpoint, api_key: str) -> Iterator[LocalCluster]:
     env = {"OPENAI_BASE_URL": endpoint.url, "OPENAI_MODEL": "small", "OPENAI_API_KEY": KEY, "NO_PROXY": "127.0.0.1"}
-    with LocalCluster(Plan(target=str(examples / "chat_tokens/workflow.py"), env=env)) as running:
+    with LocalCluster(Plan(target=str(examples / "chat_tokens/workflow.py"), env=env, api_key=api_key)) as running:
         yield running
 
 

@@ -63,10 +63,10 @@ def notes(tmp_path_factory: pytest.TempPathFactory) -> Notes:
 
 
 @pytest.fixture(scope="module")
-def cluster(notes: Notes) -> Iterator[LocalCluster]:
+def cluster(notes: Notes, api_key: str) -> Iterator[LocalCluster]:
     env = {"LLAMA_EXAMPLES": str(EXAMPLES), "LLAMA_NOTES": str(notes.folder), "TAILPLANE_PARK_AFTER": "200ms"}
     target = str(Path(__file__).with_name("noted_flows.py"))
-    with LocalCluster(Plan(target=target, workers=2, env=env)) as running:
+    with LocalCluster(Plan(target=target, workers=2, env=env, api_key=api_key)) as running:
         yield running
 
 

@@ -58,9 +58,10 @@ def test_the_workflow_needs_nothing_but_the_three_names_that_it_uses(examples: P
     assert imports == {"time"}
 
 
-@pytest.fixture(scope="module")
-def cluster(examples: Path) -> Iterator[LocalCluster]:
-    with LocalCluster(Plan(target=str(examples / "snippets/workflow.py"))) as running:
+@pytest.fixture(scope="module", params=["nobody signs in", "an API key is demanded"])
+def cluster(examples: Path, request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
+    key = request.getfixturevalue("api_key") if request.param == "an API key is demanded" else None
+    with LocalCluster(Plan(target=str(examples / "snippets/workflow.py"), api_key=key)) as running:
         yield running
 
 
