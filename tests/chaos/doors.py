@@ -83,7 +83,8 @@ class Doors:
         return found
 
     async def _rotate(self, key: KeyId, grace: float) -> ApiKey:
-        return await self._keys.rotate(await self._keys.read(key), timedelta(seconds=grace))
+        _, rotated = await self._keys.rotate(key, timedelta(seconds=grace))
+        return rotated
 
     async def _hand_out(self, tenant: str, key: ApiKey) -> None:
         client = Client(self._url, api_key=key.text, options=PATIENT)

@@ -13,8 +13,8 @@ from fastapi import FastAPI
 
 from tailplane.broker import Broker, SessionRef, TaskRef
 from tailplane.broker.api_keys import KeyRecord, NewKey
-from tailplane.protocol.credentials import ApiKey, SignedToken, StreamToken
-from tailplane.protocol.ids import SessionId, TaskId, new_key_id, new_session_id, new_task_id
+from tailplane.protocol.credentials import ApiKey, SignedToken, StreamToken, new_token_id
+from tailplane.protocol.ids import KeyId, SessionId, TaskId, new_key_id, new_session_id, new_task_id
 from tailplane.protocol.scopes import Action, Scope
 from tests.contract.http.bare_call import Answer, call
 
@@ -40,15 +40,28 @@ class Things:
     name: str
     other_task: TaskId
     other_session: SessionId
+    key: KeyId
+    token: str
 
     @classmethod
     def nobodys(cls) -> "Things":
-        return cls(new_task_id(), new_session_id(), fresh_name(), new_task_id(), new_session_id())
+        # In the order of the attributes.
+        return cls(
+            new_task_id(),
+            new_session_id(),
+            fresh_name(),
+            new_task_id(),
+            new_session_id(),
+            new_key_id(),
+            new_token_id(new_key_id()),
+        )
 
     def url(self, path: str) -> str:
         """Return where a route's path leads with these."""
         name = "echo" if path.startswith("/v1/workflows/") else self.name
-        return path.format(task_id=self.task, session_id=self.session, name=name, key="plan")
+        return path.format(
+            task_id=self.task, session_id=self.session, name=name, key="plan", key_id=self.key, token_id=self.token
+        )
 
 
 def fresh_name() -> str:
@@ -62,6 +75,7 @@ class Callers:
     app: FastAPI
     broker: Broker
     keys: dict[str, Key] = field(default_factory=dict)
+    revoked_token: str = ""
 
     async def prepare(self) -> None:
         """Make the keys."""
@@ -72,9 +86,11 @@ class Callers:
         self.keys["expired"] = await self._key(OURS, list(Scope), expires_in=timedelta(seconds=-1))
         self.keys["revoked"] = await self._key(OURS, list(Scope))
         await self.broker.api_keys.revoke(self.keys["revoked"].record.key_id)
+        self.revoked_token = new_token_id(self.keys[Scope.ADMIN].record.key_id)
+        await self.app.state.services.doorkeeper.revocations.revoke(self.revoked_token)
         for name, grace in (("in grace", timedelta(minutes=10)), ("after grace", timedelta(seconds=-1))):
             old = self.keys[name] = await self._key(OURS, list(Scope))
-            new = await self.broker.api_keys.rotate(old.record, grace)
+            _, new = await self.broker.api_keys.rotate(old.record.key_id, grace)
             self.keys[f"rotated, {name}"] = Key(old.record, new.text)
 
     async def things(self) -> Things:
@@ -87,7 +103,10 @@ class Callers:
             tasks.append(TaskId(made["task_id"]))
         name = fresh_name()
         await self.ask("PUT", f"/v1/schedules/{name}", {"workflow": "echo", "cron": "0 4 * * *"})
-        return Things(tasks[0], sessions[0], name, tasks[1], sessions[1])
+        key = (await self._key(OURS, [Scope.READ])).record.key_id
+        return Things(
+            tasks[0], sessions[0], name, tasks[1], sessions[1], key, new_token_id(self.keys[Scope.ADMIN].record.key_id)
+        )
 
     async def fail(self, task: TaskId) -> None:
         """Let a task be a dead letter."""
@@ -113,6 +132,7 @@ class Callers:
             await self.broker.catalogue.dead_letter_ids(OURS, None, 1000),
             await self.broker.states.all(SessionRef(things.session, OURS)),
             await self.broker.schedules.read_many(OURS, [things.name]),
+            await self.broker.api_keys.read(things.key),
             await self.broker.catalogue.task_ids(OURS, None, None, 10_000),
         ]
 
@@ -158,6 +178,7 @@ class Callers:
             "a malformed token": "tps_x.y",
             "an expired token": self.token(subject, EVERYTHING, lasts=-1.0),
             "a token whose claims were changed": _altered(good),
+            "a revoked token": self.token(subject, EVERYTHING, token_id=self.revoked_token),
             "a token of a revoked key": self.token(subject, EVERYTHING, key="revoked"),
             "a token of an expired key": self.token(subject, EVERYTHING, key="expired"),
             "a token for this tenant, signed with another one's key": self.token(
@@ -179,12 +200,13 @@ class Callers:
         *,
         key: str | None = Scope.ADMIN,
         tenant: str | None = None,
+        token_id: str | None = None,
         lasts: float = 600.0,
     ) -> str:
         """Return a stream token that one of the keys has signed; `lasts` in seconds; no `key`: nobody has."""
         record = None if key is None else self.keys[key].record
         said = StreamToken(
-            token_id=uuid.uuid4().hex,
+            token_id=token_id or new_token_id(record.key_id if record else None),
             tenant=tenant or (record.tenant if record else OURS),
             key_id=record.key_id if record else None,
             subject=subject,

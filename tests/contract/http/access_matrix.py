@@ -54,6 +54,16 @@ POST   /v1/schedules/{name}/trigger      201 +      -    -      +     +   - - - 
 GET    /v1/workflows                     200 -      +    -      +     +   - - -  - - -  -   -       -      401   +
 GET    /v1/workers                       200 -      -    -      +     -   - - -  - - -  -   -       -      401   +
 GET    /v1/fleet                         200 -      -    -      +     -   - - -  - - -  -   -       -      401   +
+POST   /v1/keys                          201 -      -    -      +     -   - - -  - - -  -   -       -      401   +
+GET    /v1/keys                          200 -      -    -      +     -   - - -  - - -  -   -       -      401   +
+GET    /v1/keys/{key_id}                 200 -      -    -      +     -   - - -  - - -  -   -       -      401   404
+POST   /v1/keys/{key_id}/rotate          200 -      -    -      +     -   - - -  - - -  -   -       -      401   404
+DELETE /v1/keys/{key_id}                 204 -      -    -      +     -   - - -  - - -  -   -       -      401   404
+GET    /v1/whoami                        200 +      +    +      +     +   - - -  - - -  -   -       -      401   +
+POST   /v1/sessions/{session_id}/tokens  201 -      +    -      +     +   - - -  - - -  -   -       -      401   404
+POST   /v1/tasks/{task_id}/tokens        201 -      +    -      +     +   - - -  - - -  -   -       -      401   404
+DELETE /v1/tokens/{token_id}             204 -      -    -      +     -   - - -  - - -  -   -       -      401   404
+GET    /v1/limits                        200 +      +    +      +     +   - - -  - - -  -   -       -      401   +
 """
 
 # Touch nobody's data; what they say of the deployment is whether it works, and what its routes are.
@@ -67,6 +77,12 @@ OPEN = {
     ("GET", "/openapi.json"): 200,
     ("HEAD", "/openapi.json"): 200,
 }
+
+# Whose body says which scopes the caller needs: it is read of every API key's holder.
+DECIDED_BY_BODY = {("POST", "/v1/sessions/{session_id}/tokens"), ("POST", "/v1/tasks/{task_id}/tokens")}
+
+# Where nothing is looked up of a key that is known already: key ids are random, and open nothing.
+TOLD_FROM_MEMORY = {("DELETE", "/v1/tokens/{token_id}")}
 
 # Callers whom no guarded route lets in: all get 401, with this code.
 REFUSED = {
@@ -84,6 +100,7 @@ REFUSED = {
     "an expired token": "credential_expired",
     "a token whose claims were changed": "unauthenticated",
     "a token of a revoked key": "unauthenticated",
+    "a revoked token": "unauthenticated",
     "a token of an expired key": "credential_expired",
     "a token for this tenant, signed with another one's key": "unauthenticated",
     "a token of no key": "unauthenticated",
@@ -99,6 +116,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/v1/tasks"): {"workflow": "echo"},
     ("POST", "/v1/tasks/{task_id}/events"): {"type": "Answer", "data": 1},
     ("POST", "/v1/workflows/{name}/stream"): {"n": 1},
+    ("POST", "/v1/keys"): {"name": "matrix", "scopes": ["read"]},
     ("PUT", "/v1/schedules/{name}"): {"workflow": "echo", "cron": "0 3 * * *"},
 }
 

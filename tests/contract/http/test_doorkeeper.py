@@ -13,6 +13,7 @@ from tailplane.control_plane import Settings, known_keys
 from tailplane.control_plane.access import Need
 from tailplane.control_plane.doorkeeper import Doorkeeper
 from tailplane.control_plane.known_keys import IDLE, TRUSTED, KnownKeys
+from tailplane.control_plane.open_streams import OpenStreams
 from tailplane.protocol.credentials import ApiKey
 from tailplane.protocol.errors import CredentialExpired, Forbidden, StoreUnavailable, Unauthenticated
 from tailplane.protocol.ids import KeyId, new_key_id
@@ -157,7 +158,7 @@ def bearing(text: str) -> Request:
 
 @pytest.fixture
 def door(broker: Broker, settings: Settings) -> Doorkeeper:
-    return Doorkeeper(broker, settings.model_copy(update={"auth": "keys"}))
+    return Doorkeeper(broker, settings.model_copy(update={"auth": "keys"}), OpenStreams())
 
 
 async def test_a_key_opens_what_it_is_for(broker: Broker, door: Doorkeeper) -> None:
@@ -210,7 +211,7 @@ async def test_a_key_that_has_expired_opens_nothing_also_with_a_secret_before(
     broker: Broker, settings: Settings
 ) -> None:
     clock = Hand(time.time())
-    door = Doorkeeper(broker, settings.model_copy(update={"auth": "keys"}), clock)
+    door = Doorkeeper(broker, settings.model_copy(update={"auth": "keys"}), OpenStreams(), clock)
     new = NewKey(tenant="acme", name="app", scopes=frozenset({Scope.READ}), expires_in=timedelta(hours=2))
     record, before = await broker.api_keys.create(new)
     _, after = await broker.api_keys.rotate(record.key_id, timedelta(hours=1))
@@ -226,14 +227,14 @@ async def test_a_key_that_has_expired_opens_nothing_also_with_a_secret_before(
 
 
 async def test_where_nobody_signs_in_a_credential_is_not_even_read(broker: Broker, settings: Settings) -> None:
-    door = Doorkeeper(broker, settings.model_copy(update={"auth": "none"}))
+    door = Doorkeeper(broker, settings.model_copy(update={"auth": "none"}), OpenStreams())
     for asked in (request(), bearing("tp_of another deployment"), request(("authorization", "Basic x"))):
         caller = await door.admit(asked, Need(frozenset({Scope.ADMIN})))
         assert (caller.tenant, caller.key_id) == ("default", None)
 
 
 async def test_on_loopback_pages_from_elsewhere_do_not_come_in(broker: Broker, settings: Settings) -> None:
-    door = Doorkeeper(broker, settings.model_copy(update={"auth": None, "host": "127.0.0.1"}))
+    door = Doorkeeper(broker, settings.model_copy(update={"auth": None, "host": "127.0.0.1"}), OpenStreams())
     assert (await door.admit(request(("host", "localhost:8420")), READ)).tenant == "default"
     for headers in ([("host", "evil.example")], [("host", "localhost"), ("origin", "https://evil.example")]):
         with pytest.raises(Forbidden):

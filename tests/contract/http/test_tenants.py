@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from tailplane.broker import Begun, Broker, Closing, TaskRef
 from tailplane.broker.api_keys import NewKey
+from tailplane.broker.claims import Order, Turn
 from tailplane.control_plane import Settings, create_app
 from tailplane.control_plane.housekeeping import Housekeeper
 from tailplane.protocol import codec
@@ -22,6 +23,8 @@ from tailplane.protocol.states import Trigger
 from tests.contract.http.access_callers import bearer
 from tests.contract.http.bare_call import Answer, call
 
+NAMES = ("ada", "bob")
+LIMIT = 20
 NOON = 1_780_000_000_000
 ERROR = {"code": "workflow_error", "type": "builtins.ValueError", "message": "no"}
 
@@ -44,7 +47,7 @@ def clock() -> SetClock:
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     first = SecretStr(ApiKey.draw(new_key_id()).text)
-    return settings.model_copy(update={"auth": "keys", "admin_key": first})
+    return settings.model_copy(update={"auth": "keys", "admin_key": first, "max_queued": LIMIT})
 
 
 @pytest.fixture
@@ -132,14 +135,16 @@ class Tenant:
 
 async def claimed(tenant: Tenant, most: int = 10) -> set[tuple[str, str]]:
     """Return the tasks that the one worker gets, whosever they are, with their tenants."""
-    claims = await tenant.broker.queue.claim(tenant.fleet.worker_id, most, {"echo": most})
+    # All tenants' queues, whatever the worker knows of them.
+    order = Order([Turn(), *(Turn(name, ["echo"]) for name in NAMES)], version=None)
+    claims = await tenant.broker.queue.claim(tenant.fleet.worker_id, most, {"echo": most}, order)
     return {(claim.task.tenant, claim.task.task_id) for claim in claims.taken}
 
 
 @pytest.fixture
 async def tenants(app: FastAPI, broker: Broker, fleet: Any) -> tuple[Tenant, Tenant]:
     made = []
-    for name in ("ada", "bob"):
+    for name in NAMES:
         await broker.tenants.note(name)
         _, key = await broker.api_keys.create(NewKey(tenant=name, name="test", scopes=frozenset({Scope.ADMIN})))
         made.append(Tenant(name, app, fleet, key.text))
@@ -296,6 +301,20 @@ async def test_a_concurrency_key_of_the_same_name_holds_up_nobody_elses_tasks(te
     # And the limit that the newest task of a key sets is that of its own tenant's.
     await bob.submit(concurrency_key="model", concurrency_limit=5)
     assert second not in {task for _, task in await claimed(ada)}
+
+
+async def test_a_full_queue_is_its_tenants_and_tells_nothing_of_others(tenants: Two) -> None:
+    ada, bob = tenants
+    for _ in range(LIMIT):
+        await ada.submit()
+    refused = await ada.call("POST", "/v1/tasks", {"workflow": "echo"})
+    assert (refused.status, refused.json()["code"], refused.json()["depth"]) == (429, "queue_full", LIMIT)
+
+    for place in range(LIMIT):
+        task = await bob.ask("POST", "/v1/tasks", {"workflow": "echo"})
+        assert task["position"] == place
+    refused = await bob.call("POST", "/v1/tasks", {"workflow": "echo"})
+    assert (refused.status, refused.json()["depth"]) == (429, LIMIT)
 
 
 async def test_a_stream_that_its_tenant_reads_is_none_for_others(tenants: Two) -> None:

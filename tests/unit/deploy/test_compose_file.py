@@ -109,7 +109,7 @@ def test_the_load_balancer_logs_no_query_and_no_header() -> None:
     assert "httplog" not in settings
     assert "capture" not in settings
     assert not {"%r", "%{+Q}r", "%HU", "%HQ", "%hrl", "%hsl"} & set(format_.split())
-    assert "%HP" in format_.split()
+    assert "%HPO" in format_.split()
 
 
 def test_without_a_password_redis_is_asked_without_one() -> None:

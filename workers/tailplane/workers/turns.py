@@ -157,7 +157,8 @@ class Turns:
                 tenant.taken += count
                 tenant.served = self._claims
         for claim in claims.taken:
-            tenant = self._tenants[claim.task.tenant]
+            # A member that names no tenant is no task: somebody has put it there by hand, and its claim will fail.
+            tenant = self._tenants.get(claim.task.tenant, self._default)
             self._slots[claim.task.member] = _Slot(tenant, now, tenant.expected)
         for name, workflow in claims.empty:
             self._tenants[name].workflows.discard(workflow)
