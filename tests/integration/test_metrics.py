@@ -192,6 +192,15 @@ def test_a_reader_who_comes_too_late(cluster: LocalCluster, scrapes: Scrapes, cl
         next(client.get_task_result_stream(task.task_id))
 
 
+def test_a_connection_that_says_nothing_clear(cluster: LocalCluster, scrapes: Scrapes) -> None:
+    host, port = cluster.url.removeprefix("http://").split(":")
+    malformed = moves([scrapes.control_plane], scrapes, "tailplane_connections_ended_total:malformed")
+    with malformed, socket.socket() as peer:
+        peer.connect((host, int(port)))
+        peer.sendall(b"nonsense\r\n\r\n")
+        assert peer.recv(4096).startswith(b"HTTP/1.1 400")
+
+
 def test_a_reader_who_does_not_read(cluster: LocalCluster, scrapes: Scrapes, client: SyncClient) -> None:
     task = client.run_workflow("count", {"n": 300_000})
     host, port = cluster.url.removeprefix("http://").split(":")

@@ -1,6 +1,7 @@
 """The stream of a session, whatever is cut, killed and late: every event of every task, once and in its order."""
 
 import asyncio
+import contextlib
 import json
 from collections import defaultdict
 from urllib.parse import quote
@@ -40,7 +41,11 @@ async def follow(session: Session, proxy: Proxy) -> Seen:
         seen[item.task_id].append((item.event.seq, item.event.data))
         count += 1
         if count % (TASKS * EVENTS // (CUTS + 1)) == 0:
-            proxy.cut()
+            # What it read ahead may bring it here before it is connected again.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(2):
+                    while not proxy.cut():
+                        await asyncio.sleep(0.01)
     return seen
 
 

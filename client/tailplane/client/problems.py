@@ -6,10 +6,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from tailplane.protocol.errors import ConnectionLost, TailplaneError, Unavailable, from_problem
+from tailplane.protocol.errors import LONGEST_WAIT, ConnectionLost, TailplaneError, Unavailable, from_problem
 
-# Seconds: an hour. What a broken peer asks for may be for ever.
-_LONGEST_WAIT = 3600.0
 # Asking again later can help: a control plane that restarts, drains or is busy, or a proxy that finds none.
 RETRIED_STATUSES = frozenset({429, 502, 503, 504})
 
@@ -53,13 +51,13 @@ def retry_after(text: str | None, now: datetime) -> float | None:
         return None
     # Not all that `strip` takes off does `float`.
     if (digits := text.strip()).isdecimal():
-        return min(float(digits), _LONGEST_WAIT)
+        return min(float(digits), LONGEST_WAIT)
     try:
         when = parsedate_to_datetime(text)
     except (ValueError, OverflowError):
         return None
     wait = (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() - now.timestamp()
-    return max(0.0, min(wait, _LONGEST_WAIT))
+    return max(0.0, min(wait, LONGEST_WAIT))
 
 
 def with_hint(error: ConnectionLost, hint: str | None) -> ConnectionLost:

@@ -95,11 +95,15 @@ def _limits(settings: Settings) -> ConnectionLimits:
 
 def _connections_with(wanted: int) -> int:
     """Return how many connections there can be: past the limit of open files, Redis could not be reached again."""
-    open_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if open_files == resource.RLIM_INFINITY or wanted <= open_files - _OTHER_FILES:
+    open_files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + _OTHER_FILES
+    if open_files != resource.RLIM_INFINITY and open_files < needed:
+        open_files = needed if most == resource.RLIM_INFINITY else min(needed, most)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (open_files, most))
+    if open_files == resource.RLIM_INFINITY or open_files >= needed:
         return wanted
     possible = max(1, open_files - _OTHER_FILES)
-    log.warning("limit of open files is low", open_files=open_files, connections=possible, wanted=wanted)
+    log.info("fewer connections than wanted: the limit of open files", open_files=most, connections=possible)
     return possible
 
 

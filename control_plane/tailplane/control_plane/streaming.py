@@ -212,10 +212,8 @@ class EventStream(Response):
         push = None if self._transport is None else self._push
         self._sent_at = self._clock()
         while not (reader.is_at_end or leaving.done() or self._must_end):
-            if self._is_slow:
-                self._counts.slow += 1
-                # Waits until the client has read: nothing is made for it before that, and held meanwhile.
-                await send({"type": "http.response.body", "body": b"", "more_body": True})
+            # Nothing is made for a client before it has read what there was, and held meanwhile.
+            await self._wait_if_slow(send)
             patience = max(0.0, self._sent_at + self._patience - self._clock())
             try:
                 chunk = await reader.chunk(form, patience, push)
@@ -232,6 +230,8 @@ class EventStream(Response):
                 if not chunk:
                     # Drawn anew: what fell due together, as while the loop was busy, would else do so for ever.
                     self._patience = self._keep_alive_s * random.uniform(_SOONEST, 1.0)
+                # What was pushed while it waited for this chunk may have filled the client's socket.
+                await self._wait_if_slow(send)
                 await send({"type": "http.response.body", "body": chunk or form.keep_alive, "more_body": True})
                 self._sent_at = self._clock()
                 if not reader.is_caught_up:
@@ -240,6 +240,11 @@ class EventStream(Response):
         if self._must_end and not reader.is_at_end:
             hint = form.reconnect(random.randint(*RECONNECT_MS))
             await send({"type": "http.response.body", "body": hint, "more_body": True})
+
+    async def _wait_if_slow(self, send: Send) -> None:
+        if self._is_slow:
+            self._counts.slow += 1
+            await send({"type": "http.response.body", "body": b"", "more_body": True})
 
     def _push(self) -> bool:
         """Send what has come from within the callback that brought it, as the HTTP chunk that the server would make of

@@ -631,15 +631,15 @@ def _tree(root: type[TailplaneError]) -> dict[str, type[TailplaneError]]:
 BY_CODE: Mapping[str, type[TailplaneError]] = _tree(TailplaneError)
 
 
-# Seconds: an hour. Nobody means to stay away for longer, and what comes may be anything.
-_LONGEST_WAIT = 3600
+# Seconds: 30 days. A quota may be used up for as long as ended tasks are kept; beyond that, what comes may be anything.
+LONGEST_WAIT = 30 * 86400
 
 
 def _wait_in(said: object) -> float:
     if not isinstance(said, int | float) or said != said:
         return 1.0
     # Compared before it becomes a float, which the largest numbers can't.
-    return float(max(0, min(said, _LONGEST_WAIT)))
+    return float(max(0, min(said, LONGEST_WAIT)))
 
 
 def from_problem(document: Mapping[str, Any]) -> TailplaneError:
