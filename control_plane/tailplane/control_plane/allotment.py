@@ -61,7 +61,7 @@ async def allotment(services: Services, caller: Caller) -> Limits:
     limits = Limits(
         tenant=tenant.tenant,
         weight=tenant.weight,
-        max_queued=tenant.max_queued or services.settings.max_queued,
+        max_queued=await services.tenants.max_queued(tenant.tenant),
         queued=await _queued(services, tenant.tenant),
         running=(await services.survey.standing()).running.get(tenant.tenant, 0),
         readers=services.turnstile.readers(tenant.tenant),

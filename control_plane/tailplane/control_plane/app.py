@@ -30,7 +30,6 @@ from tailplane.control_plane.limiter import Limiter
 from tailplane.control_plane.open_streams import OpenStreams
 from tailplane.control_plane.parked import ParkedMinder
 from tailplane.control_plane.queue import TaskQueue, open_queue
-from tailplane.control_plane.queue_bounds import QueueBounds
 from tailplane.control_plane.readiness import Vitals
 from tailplane.control_plane.rosters import Rosters
 from tailplane.control_plane.scheduler import Scheduler
@@ -160,12 +159,11 @@ def _build(
     queue.tasks = broker.queue
     ends = Ends(broker)
     registry = WorkflowRegistry(broker.queue)
-    bounds = QueueBounds(broker.tenants, settings.max_queued)
     streams = OpenStreams()
     doorkeeper = Doorkeeper(broker, settings, streams)
-    tenants, stored = KnownTenants(broker.tenants), StoredBytes(broker.usage)
+    tenants, stored = KnownTenants(broker.tenants, settings.max_queued), StoredBytes(broker.usage)
     limiter = Limiter(broker, tenants, doorkeeper.known, stored)
-    submitter = Submitter(broker, queue, registry, limiter, stored, bounds, counts)
+    submitter = Submitter(broker, queue, registry, limiter, stored, tenants, counts)
     canceller = Canceller(broker, ends)
     clock = clock or ServerClock(broker.queue.wire)
     return Services(
@@ -188,7 +186,7 @@ def _build(
         clock=clock,
         schedules=Schedules(broker, submitter, clock),
         keys=KeyAdmin(broker.api_keys),
-        scheduler=Scheduler(broker, registry, canceller, clock, counts, bounds),
+        scheduler=Scheduler(broker, registry, canceller, clock, counts, tenants),
         minder=FleetMinder(broker.queue),
         parked=ParkedMinder(broker, clock),
         housekeeper=Housekeeper(broker),

@@ -19,12 +19,16 @@ _UNASKED = 60.0
 class KnownTenants:
     """Knows the tenants' limits.
 
+    Args:
+        max_queued: how many tasks of a tenant may wait in a workflow's queue, where it has no bound of its own.
+
     Attributes:
         outage: whether Redis can't be asked.
     """
 
-    def __init__(self, tenants: Tenants, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, tenants: Tenants, max_queued: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._tenants = tenants
+        self._max_queued = max_queued
         self._clock = clock
         self._records: dict[str, TenantRecord] | None = None
         self._version = 0
@@ -49,6 +53,14 @@ class KnownTenants:
         if self._records is None:
             await self.refresh()
         return self.records.get(tenant) or TenantRecord(tenant)
+
+    async def max_queued(self, tenant: str) -> int:
+        """Return how many tasks of a tenant may wait in a workflow's queue.
+
+        Raises:
+            StoreUnavailable: nothing is known yet, and Redis does not answer.
+        """
+        return (await self.find(tenant)).max_queued or self._max_queued
 
     async def refresh(self) -> None:
         """Read the limits, if they may have changed.

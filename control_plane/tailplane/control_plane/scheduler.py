@@ -27,8 +27,8 @@ from tailplane.control_plane.cancel import Canceller
 from tailplane.control_plane.clock import Clock, ServerClock
 from tailplane.control_plane.counts import Counts
 from tailplane.control_plane.firing import next_move
+from tailplane.control_plane.known_tenants import KnownTenants
 from tailplane.control_plane.periodic import repeat
-from tailplane.control_plane.queue_bounds import QueueBounds
 from tailplane.control_plane.rounds import Rounds
 from tailplane.control_plane.tracing import enqueuing
 from tailplane.control_plane.workflow_registry import WorkflowRegistry
@@ -53,7 +53,7 @@ class Scheduler:
     """Fires the schedules of one deployment, for as long as it runs.
 
     Args:
-        bounds: tell how many tasks of a tenant may wait for a workflow; what is due waits, too, while so many do.
+        tenants: tell how many tasks of a tenant may wait for a workflow; what is due waits, too, while so many do.
 
     Attributes:
         outage: whether Redis can't be asked.
@@ -66,7 +66,7 @@ class Scheduler:
         canceller: Canceller,
         clock: Clock,
         counts: Counts,
-        bounds: QueueBounds,
+        tenants: KnownTenants,
     ) -> None:
         self._broker = broker
         self._registry = registry
@@ -74,7 +74,7 @@ class Scheduler:
         self._clock = clock
         self._server_clock = ServerClock(broker.queue.wire)
         self._counts = counts
-        self._bounds = bounds
+        self._tenants = tenants
         self._pause = EVERY
         self._rounds = Rounds(TENANTS_AT_ONCE)
         # Schedules that wait for room, each told of once.
@@ -188,7 +188,7 @@ class Scheduler:
     async def _is_full(self, schedule: ScheduleRecord) -> bool:
         """Whether the queue has no room. Asked before anything is recorded: nothing can be taken back then."""
         whose = schedule.tenant, schedule.name
-        bound = await self._bounds.of(schedule.tenant)
+        bound = await self._tenants.max_queued(schedule.tenant)
         if await self._broker.queue.depth(queue_name(schedule.tenant, schedule.spec.workflow)) < bound:
             self._waiting.discard(whose)
             return False

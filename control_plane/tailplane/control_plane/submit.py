@@ -12,10 +12,10 @@ from tailplane.broker.logs import whose
 from tailplane.broker.records import SUMMARY_FIELDS, Fired
 from tailplane.control_plane.counts import Counts
 from tailplane.control_plane.depths import Depth, Depths
+from tailplane.control_plane.known_tenants import KnownTenants
 from tailplane.control_plane.limiter import Allowance, Limiter
 from tailplane.control_plane.lookup import find_task
 from tailplane.control_plane.queue import TaskQueue
-from tailplane.control_plane.queue_bounds import QueueBounds
 from tailplane.control_plane.stored import StoredBytes
 from tailplane.control_plane.tracing import enqueuing
 from tailplane.control_plane.validation import InputValidation
@@ -68,7 +68,7 @@ class Submitter:
     """Takes tasks of one deployment.
 
     Args:
-        bounds: tell how many tasks may wait.
+        tenants: tell how many tasks may wait.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Submitter:
         registry: WorkflowRegistry,
         limiter: Limiter,
         stored: StoredBytes,
-        bounds: QueueBounds,
+        tenants: KnownTenants,
         counts: Counts,
     ) -> None:
         self._broker = broker
@@ -86,7 +86,7 @@ class Submitter:
         self._registry = registry
         self._limiter = limiter
         self._stored = stored
-        self._bounds = bounds
+        self._tenants = tenants
         self._counts = counts
         self._depths = Depths(broker.queue)
         self._validation = InputValidation()
@@ -113,7 +113,7 @@ class Submitter:
                 return await find_task(self._broker, standing, SUMMARY_FIELDS)
             raise
         await self._take(wanted, tenant)
-        depth = await self._depths.of(tenant, workflow.name, await self._bounds.of(tenant))
+        depth = await self._depths.of(tenant, workflow.name, await self._tenants.max_queued(tenant))
         ref = wanted.task or self._broker.tasks.draw(tenant)
         with depth.joining() as position, enqueuing(ref, workflow.name, wanted.session, wanted.trace) as trace:
             task = NewTask(

@@ -5,6 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 
 from tailplane.broker import Broker, TaskRef, TenantRecord
 from tailplane.control_plane import Settings
@@ -81,8 +82,11 @@ async def test_a_known_request_is_answered_when_the_queue_is_full(http: Any, fle
     assert (again.status_code, again.json()) == (202, first.json())
 
 
-async def test_a_tenants_own_bound_goes_before_the_deployments(http: Any, broker: Broker, submit: Any) -> None:
+async def test_a_tenants_own_bound_goes_before_the_deployments(
+    http: Any, app: FastAPI, broker: Broker, submit: Any
+) -> None:
     await broker.tenants.set_limits(TenantRecord("default", max_queued=LIMIT - 1))
+    await app.state.services.tenants.refresh()
     await submit()
     problem = (await http.post("/v1/tasks", json={"workflow": "echo"})).json()
     assert (problem["code"], problem["limit"]) == ("queue_full", LIMIT - 1)

@@ -15,7 +15,7 @@ class Clock:
 
 
 async def test_a_tenant_that_is_not_in_the_registry_has_no_limits(broker: Broker) -> None:
-    known = KnownTenants(broker.tenants)
+    known = KnownTenants(broker.tenants, 100)
     assert await known.find("nobody") == TenantRecord("nobody")
     assert set(known.records) == {"default"}
 
@@ -30,7 +30,7 @@ async def test_all_are_read_only_where_somebody_has_set_limits(broker: Broker, m
 
     read_all = Tenants.all
     monkeypatch.setattr(Tenants, "all", counted)
-    known = KnownTenants(broker.tenants, clock)
+    known = KnownTenants(broker.tenants, 100, clock)
     for _ in range(3):
         await known.refresh()
     assert reads == 1
@@ -45,9 +45,20 @@ async def test_all_are_read_only_where_somebody_has_set_limits(broker: Broker, m
     assert reads == 3
 
 
+async def test_a_tenants_own_bound_of_its_queues_goes_before_the_deployments(broker: Broker) -> None:
+    await broker.tenants.set_limits(TenantRecord("acme", max_queued=7))
+    await broker.tenants.note("blue")
+    known = KnownTenants(broker.tenants, 100)
+    assert [await known.max_queued(name) for name in ("acme", "blue", "default", "unknown")] == [7, 100, 100, 100]
+    await broker.tenants.set_limits(TenantRecord("acme", max_queued=8))
+    assert await known.max_queued("acme") == 7
+    await known.refresh()
+    assert await known.max_queued("acme") == 8
+
+
 async def test_what_is_known_holds_while_redis_is_away(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     await broker.tenants.set_limits(TenantRecord("acme", max_readers=2))
-    known = KnownTenants(broker.tenants)
+    known = KnownTenants(broker.tenants, 100)
     await known.refresh()
 
     async def away(_self: Tenants) -> int:
@@ -58,4 +69,4 @@ async def test_what_is_known_holds_while_redis_is_away(broker: Broker, monkeypat
         await known.refresh()
     assert (await known.find("acme")).max_readers == 2
     with pytest.raises(StoreUnavailable):
-        await KnownTenants(broker.tenants).find("acme")
+        await KnownTenants(broker.tenants, 100).find("acme")

@@ -11,7 +11,7 @@ from tailplane.control_plane.cancel import Canceller
 from tailplane.control_plane.clock import ServerClock
 from tailplane.control_plane.counts import Counts
 from tailplane.control_plane.ends import Ends
-from tailplane.control_plane.queue_bounds import QueueBounds
+from tailplane.control_plane.known_tenants import KnownTenants
 from tailplane.control_plane.scheduler import Scheduler
 from tailplane.control_plane.workflow_registry import WorkflowRegistry
 from tailplane.protocol import codec
@@ -21,8 +21,8 @@ EVERY_HOUR = ScheduleSpec("a", codec.pack(None), {}, None, 3600_000, None, "UTC"
 
 
 def scheduler_of(broker: Broker) -> Scheduler:
-    clock, bounds = ServerClock(broker.queue.wire), QueueBounds(broker.tenants, 100)
-    return Scheduler(broker, WorkflowRegistry(broker.queue), Canceller(broker, Ends(broker)), clock, Counts(), bounds)
+    clock, tenants = ServerClock(broker.queue.wire), KnownTenants(broker.tenants, 100)
+    return Scheduler(broker, WorkflowRegistry(broker.queue), Canceller(broker, Ends(broker)), clock, Counts(), tenants)
 
 
 async def put(broker: Broker, tenants: Sequence[str]) -> None:

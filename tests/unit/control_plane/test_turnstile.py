@@ -13,7 +13,7 @@ from tailplane.protocol.errors import StoreUnavailable, TooManyReaders
 
 
 def turnstile_of(broker: Broker) -> Turnstile:
-    return Turnstile(OpenStreams(), broker.usage, KnownTenants(broker.tenants), KnownKeys(broker.api_keys))
+    return Turnstile(OpenStreams(), broker.usage, KnownTenants(broker.tenants, 100), KnownKeys(broker.api_keys))
 
 
 @pytest.fixture
