@@ -283,6 +283,19 @@ def test_a_worker_of_one_tenant_looks_at_it_alone() -> None:
     assert not bench.turns.note(bench.turns.order([FLOW]), Claims([], None))
 
 
+@pytest.mark.parametrize("queues", [[], [("a", FLOW)]])
+def test_queues_are_asked_for_once_in_a_while_whatever_the_version(queues: list[tuple[str, str]]) -> None:
+    now = 0.0
+    turns = Turns(lambda: now)
+    told = Turned(3, False, queues, [TenantRecord(name) for name in ("default", *(name for name, _ in queues))])
+    for _ in range(3):
+        turns.learn(told)
+        now += 5
+        assert turns.order([FLOW]).version == 3
+        now += 6
+        assert turns.order([FLOW]).version == -1
+
+
 def test_limits_that_were_changed_hold_from_the_next_claim_on() -> None:
     turns = Turns(lambda: 0.0)
     turns.learn(Turned(3, False, [("a", FLOW)], [TenantRecord("default"), TenantRecord("a", weight=4, max_running=2)]))

@@ -28,10 +28,14 @@ _SHORTEST = 0.001
 _UNKNOWN = 1.0
 # How much the newest task says of the next one.
 _NEWEST = 0.2
-# Seconds between two looks at what runs longer than expected, and between two questions for queues where there are more
-# of them than one answer tells of.
+# Seconds between two looks at what runs longer than expected, and between two questions for queues: where there are
+# more than one answer tells of; and where the version is the one that is known, for a failover that loses the last
+# queues gives their versions to others.
 _SETTLE_EVERY = 0.05
 _ASK_EVERY = 1.0
+_ASK_ANYWAY_EVERY = 10.0
+# The version that there never is: who claims with it is told of the queues.
+_NO_VERSION = -1
 
 
 @dataclass(slots=True, eq=False)
@@ -108,10 +112,12 @@ class Turns:
 
     def order(self, workflows: Collection[str]) -> Order:
         """Return what a claim of these workflows is to look at, and in which order."""
+        now = self._clock()
+        is_old = now - self._asked_at > (_ASK_EVERY if self._is_cut else _ASK_ANYWAY_EVERY)
+        version = _NO_VERSION if is_old else self._version
         if len(self._tenants) == 1:
             # Most deployments have no others.
-            return Order([self._turn(self._default, ())], self._version)
-        now = self._clock()
+            return Order([self._turn(self._default, ())], version)
         self._settle(now)
         known = [(each, each.workflows.intersection(workflows)) for each in self._tenants.values()]
         there = [(each, names) for each, names in known if names]
@@ -119,7 +125,6 @@ class Turns:
         chosen = there if self._is_all else _choose(there)
         # Among equals, who was served least recently.
         turns = sorted([(self._default, set[str]()), *chosen], key=lambda turn: turn[0].served)
-        version = -1 if self._is_cut and now - self._asked_at > _ASK_EVERY else self._version
         return Order([self._turn(*turn) for turn in turns], version, self._is_all, self._after)
 
     def learn(self, turned: Turned) -> None:
