@@ -345,7 +345,8 @@ def _parse(key_id: KeyId, row: dict[str, bytes]) -> KeyRecord | None:
         key_id=key_id,
         tenant=row["tenant"].decode(),
         name=row["name"].decode(),
-        scopes=frozenset(Scope(each) for each in row["scopes"].decode().split(",") if each),
+        # A newer program may have given more than this one knows.
+        scopes=frozenset(scope for scope in Scope if scope in row["scopes"].decode().split(",")),
         created_at=float(row["created_at"]),
         expires_at=number("expires_at"),
         revoked_at=number("revoked_at"),

@@ -55,6 +55,14 @@ async def _all_of(redis: Redis, prefix: str) -> list[bytes]:
     return found
 
 
+async def test_what_a_newer_program_lets_a_key_do_is_passed_over(broker: Broker, redis: Redis) -> None:
+    record, _ = await broker.api_keys.create(new("acme", Scope.READ))
+    await redis.hset(broker.keys.api_key(record.key_id), "scopes", "audit,read")
+    assert (await broker.api_keys.read(record.key_id)).scopes == {Scope.READ}
+    await redis.hset(broker.keys.api_key(record.key_id), "scopes", "audit")
+    assert (await broker.api_keys.read(record.key_id)).scopes == frozenset()
+
+
 async def test_a_key_notes_its_tenant(broker: Broker) -> None:
     await broker.api_keys.create(new("acme"))
     assert await broker.tenants.names() == ["acme", "default"]
