@@ -17,6 +17,11 @@ from tailplane.protocol import codec
 from tailplane.protocol.ids import DEFAULT_TENANT, check_tenant
 
 MAX_WEIGHT = 1000
+# Submits per second that a tenant or an API key may be given: one in eleven days, and more than a server takes. Beyond
+# them times and counts are no integers any more.
+SLOWEST, FASTEST = 0.000_001, 1_000_000.0
+# What integers are exact in Lua.
+_MOST = 2**53 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +32,7 @@ class TenantRecord:
         weight: its share of the workers' slots beside other tenants' weights, 1-1000.
         max_running: how many of its tasks may run at once in the whole fleet.
         max_queued: how many of its tasks may wait in the queue of one workflow.
-        submits_per_second: how many tasks it may submit.
+        submits_per_second: how many tasks it may submit: from `SLOWEST` to `FASTEST`.
         max_readers: how many streams it may read at once.
         max_stored_bytes: how much its tasks may keep in Redis.
         created_at: seconds since the epoch; 0 of one that was never noted.
@@ -46,9 +51,12 @@ class TenantRecord:
         check_tenant(self.tenant)
         if not 1 <= self.weight <= MAX_WEIGHT:
             raise ValueError(f"a weight is 1-{MAX_WEIGHT}, not {self.weight}")
-        for name in ("max_running", "max_queued", "submits_per_second", "max_readers", "max_stored_bytes"):
+        rate = self.submits_per_second
+        if rate is not None and not SLOWEST <= rate <= FASTEST:
+            raise ValueError(f"submits_per_second is from {SLOWEST:g} to {FASTEST:g}, or None, and not {rate}")
+        for name in ("max_running", "max_queued", "max_readers", "max_stored_bytes"):
             bound = getattr(self, name)
-            if bound is not None and bound <= 0:
+            if bound is not None and not 0 < bound <= _MOST:
                 raise ValueError(f"{name} is above 0, or None for no bound, and not {bound}")
 
     def pack(self) -> bytes:

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, StringConstraints, with_config
 from typing_extensions import TypedDict
 
 from tailplane.broker.api_keys import KeyRecord, NewKey
+from tailplane.broker.tenants import FASTEST, SLOWEST
 from tailplane.control_plane import examples
 from tailplane.control_plane.access import Caller
 from tailplane.control_plane.models import Body
@@ -37,7 +38,7 @@ class NewApiKey(Body):
         None, ge=_LEAST_LIFE_MS, le=_MOST_LIFE_MS, description="When it ends by itself; null: never."
     )
     submits_per_second: float | None = Field(
-        None, gt=0, le=1_000_000, description="How many tasks it may submit; null: as its tenant."
+        None, ge=SLOWEST, le=FASTEST, description="How many tasks it may submit; null: as its tenant."
     )
     max_readers: int | None = Field(
         None, ge=1, le=1_000_000, description="How many streams it may read at once; null: as its tenant."

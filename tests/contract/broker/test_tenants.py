@@ -1,5 +1,6 @@
 """The registry of tenants: noted once, limits put as a whole, `default` always there."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -50,8 +51,11 @@ async def test_the_default_tenant_takes_limits_too(broker: Broker) -> None:
     assert await broker.tenants.all() == {"default": put}
 
 
-@pytest.mark.parametrize("limits", [{"weight": 0}, {"weight": 1001}, {"max_running": 0}, {"submits_per_second": -1.0}])
-def test_limits_that_mean_nothing_are_refused(limits: dict[str, int]) -> None:
+@pytest.mark.parametrize("limits", [
+    {"weight": 0}, {"weight": 1001}, {"max_running": 0}, {"max_running": 2**53}, {"submits_per_second": -1.0},
+    {"submits_per_second": math.nan}, {"submits_per_second": math.inf}, {"submits_per_second": 1e-9},
+])  # fmt: skip
+def test_limits_that_mean_nothing_are_refused(limits: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="is"):
         TenantRecord("acme", **limits)  # type: ignore[arg-type]
 

@@ -14,6 +14,7 @@ from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 
 from tailplane.broker import Broker, Request, TaskRef, connect, scripts
+from tailplane.broker.tenants import FASTEST, SLOWEST
 from tailplane.broker.usage import BELIEVED_MS, Rate, Stored
 from tailplane.deploy.embedded import EmbeddedServer
 from tailplane.protocol.ids import new_task_id
@@ -58,6 +59,15 @@ class TestSubmits:
             taken += sum(may for may, _ in answers)
         last = time.monotonic() - began
         assert 0.9 * (100 + 100 * 1.0) <= taken <= 100 + 100 * last + 1
+
+    @pytest.mark.parametrize("per_second", [SLOWEST, FASTEST])
+    async def test_the_slowest_and_the_fastest_rates_are_exact(self, broker: Broker, per_second: float) -> None:
+        rate = Rate("acme", per_second)
+        for may_be in (True, per_second > 1):
+            may, (left,) = await broker.usage.take_submit("acme", [rate], None)
+            assert may is may_be
+        assert left.submits in (rate.burst - 1, rate.burst - 2) if may else left.submits == 0
+        assert left.until_all <= 1 / SLOWEST
 
     async def test_of_two_accounts_both_must_have_one_left(self, broker: Broker) -> None:
         usage, many = broker.usage, Rate("k_many", 50)

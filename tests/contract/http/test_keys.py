@@ -96,6 +96,7 @@ async def test_a_key_has_what_it_was_given(http: httpx2.AsyncClient) -> None:
         {"name": "a" * 101, "scopes": ["read"]},
         {"name": "app", "scopes": ["read"], "expires_in_ms": 0},
         {"name": "app", "scopes": ["read"], "submits_per_second": 0},
+        {"name": "app", "scopes": ["read"], "submits_per_second": 1e-300},
         {"name": "app", "scopes": ["read"], "max_readers": 0},
         {"name": "app", "scopes": ["read"], "tenant": "other"},
         {"name": "app", "scopes": ["read"], "key": "tp_mine"},

@@ -66,16 +66,16 @@ def set_limits(
 
 
 def _bound(field: str, said: str, kind: type) -> float | None:
+    from tailplane.broker import TenantRecord
+
     if said == "none":
         return None
     try:
         bound: float = kind(said)
+        TenantRecord("any", **{field: bound})  # type: ignore[arg-type]
     except ValueError:
-        bound = 0
-    # 1e999 is infinite, and nan is nothing.
-    if not 0 < bound < 2**53:
         option = f"--{field.replace('_', '-')}"
-        raise typer.BadParameter(f"{said!r} is no number above 0, and not none", param_hint=option)
+        raise typer.BadParameter(f"{said!r} is no number that it can be, and not none", param_hint=option) from None
     return bound
 
 
