@@ -18,12 +18,12 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Message, Receive, Scope, Send
 
 from tailplane.broker import tracing
+from tailplane.control_plane import security_headers
 from tailplane.control_plane.access import Need, let_in, need_of
 from tailplane.control_plane.cors import is_of_page, with_cors
 from tailplane.control_plane.counts import Counts
 from tailplane.control_plane.problems import answer_to
 from tailplane.control_plane.request_log import REQUEST
-from tailplane.control_plane.security_headers import secure
 from tailplane.control_plane.streaming import EventStream, StreamingApp
 from tailplane.control_plane.tracing import note_answer, serving
 
@@ -74,12 +74,11 @@ class ExpressApp(StreamingApp):
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return
-        send = secure(scope, send)
         # The server makes a task of each request: it ends with it.
         REQUEST.set(scope)
         began, lane = time.monotonic(), self._find(scope)
         if lane is None:
-            await super().__call__(scope, receive, self._counting(scope, send, began))
+            await super().__call__(scope, receive, self._counting(scope, security_headers.secure(scope, send), began))
             return
         # Where FastAPI leaves them.
         scope["app"], scope["route"] = self, lane.route
@@ -87,6 +86,8 @@ class ExpressApp(StreamingApp):
         if response is not None:
             took = time.monotonic() - began
             self._counts.note_request(scope["method"], lane.route.path, response.status_code, took)
+            # Into its head, not by a `send` of ours: each message of a stream would pass through that.
+            security_headers.add(response.raw_headers)
         if isinstance(response, EventStream):
             await response.run(scope, receive, send)
         elif response is not None:

@@ -1,11 +1,9 @@
 """Headers that every answer bears, whoever makes it: they tell browsers to take it for nothing but data.
 
-One place: the ASGI application is wrapped where all requests pass, and heads that the server writes itself take
-`RAW_HEADERS`. What an answer says of its own counts more: streams and listings have a `Cache-Control`, the page for
-people at `/docs` needs scripts.
+One place puts them, where all requests pass (`express.py`); heads that the server writes itself take `RAW_HEADERS`.
+What an answer says of its own counts more: streams and listings have a `Cache-Control`, the page for people at `/docs`
+needs scripts.
 """
-
-from typing import Any
 
 from starlette.types import Message, Scope, Send
 
@@ -40,16 +38,15 @@ def secure(scope: Scope, send: Send) -> Send:
 
     async def send_securely(message: Message) -> None:
         if message["type"] == "http.response.start":
-            add(message, ours)
+            message["headers"] = headers = list(message.get("headers", ()))
+            add(headers, ours)
         await send(message)
 
     return send_securely
 
 
-def add(message: Message, ours: list[tuple[bytes, bytes]]) -> None:
-    """Add headers to the message that begins a response."""
-    headers: list[tuple[Any, Any]] = list(message.get("headers", ()))
+def add(headers: list[tuple[bytes, bytes]], ours: list[tuple[bytes, bytes]] = RAW_HEADERS) -> None:
+    """Add those of ours to a response's headers that are not there."""
     said = {name for name, _ in headers}
     # ASGI has names in lower case.
     headers += [each for each in ours if each[0] not in said]
-    message["headers"] = headers
