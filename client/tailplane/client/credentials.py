@@ -50,6 +50,11 @@ class Credentials:
         self._lock = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
 
+    @property
+    def has_source(self) -> bool:
+        """Whether requests are signed here."""
+        return self._source is not None
+
     async def current(self) -> str | None:
         """Return what signs a request; None: nothing here does.
 

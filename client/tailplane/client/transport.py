@@ -87,9 +87,9 @@ class Transport:
         Args:
             url: the control plane's; may have a path.
             options: timeouts and retry times.
-            headers: sent with every request, such as an Authorization; their names in lower case. One that goes in
-                plain text to another machine is warned of.
-            credentials: what signs requests instead; None: nothing does.
+            headers: sent with every request, such as an Authorization; their names in lower case.
+            credentials: what signs requests instead; None: nothing does. A credential that goes in plain text to
+                another machine is warned of.
         Raises:
             ValueError: `url` is not one of http or https.
         """
@@ -104,7 +104,7 @@ class Transport:
         self.credentials = credentials or Credentials()
         self.outage = Outage(self.shown_url)
         self._headers = dict(headers or {})
-        if "authorization" in self._headers and is_exposed(url):
+        if ("authorization" in self._headers or self.credentials.has_source) and is_exposed(url):
             # No error: inside a cluster, where others mind the wire, plain http is what there is.
             logger.warning("%s is not https: who is on the way can read the credential", self.shown_url)
         self._opened: Http | None = None
