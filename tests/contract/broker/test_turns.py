@@ -224,6 +224,20 @@ class TestOrder:
         await tenants.claim(1, Turn(), Turn("acme", ["a"]))
         assert await tenants.tokens() == 0
 
+    async def test_nor_by_who_had_enough_before_it_came_to_all(self, tenants: Tenants) -> None:
+        await tenants.enqueue("acme", "a", count=2)
+        await tenants.enqueue("blue", "b")
+        turns = [Turn(at=2), Turn("acme", ["a"], cost=0.1), Turn("blue", ["b"], at=1)]
+        claims = await tenants.claim(2, *turns, a=2, b=2)
+        assert (whose(claims), claims.passed_over) == ("aa", ["default", "blue"])
+        assert await tenants.tokens("b") == 1
+
+    async def test_nor_by_who_may_not_know_of_all(self, tenants: Tenants, broker: Broker) -> None:
+        await tenants.enqueue("acme", "a")
+        order = Order([Turn()], None)
+        assert (await broker.queue.claim(tenants.deployment.worker, 1, {"a": 1}, order)).taken == []
+        assert await tenants.tokens() == 1
+
 
 class TestMaxRunning:
     BOUND = Turn("acme", ["a", "b"], max_running=2)
@@ -266,6 +280,14 @@ class TestMaxRunning:
         assert await tenants.tokens("b") >= 1
         claims = await tenants.claim(9, Turn(), Turn("acme", ["b"], max_running=2), worker=other, b=9)
         assert len(claims.taken) == (2 if way == "reap" else 1)
+
+    async def test_who_fills_a_bound_calls_workers_for_what_is_left(self, tenants: Tenants, broker: Broker) -> None:
+        await tenants.enqueue("acme", "a", count=3)
+        first, _ = (await tenants.claim(9, Turn(), self.BOUND, a=9, b=9)).taken
+        await tenants.hear()
+        # Nobody has looked in vain in between.
+        await broker.queue.acknowledge(tenants.deployment.worker, first)
+        assert await tenants.tokens() == 1
 
     async def test_the_default_tenant_may_be_bound_too(self, tenants: Tenants) -> None:
         await tenants.enqueue("default", count=3)
