@@ -106,8 +106,10 @@ class Keys:
 
     prefix: str = "tailplane"
 
-    # The member of `turns` whose score is the version: behind all names of queues, whose score is 0.
+    # Members of `turns` whose scores are versions, behind all names of queues, whose score is 0: of all that workers
+    # are told, and of the tenants' limits alone, for who minds no queues.
     TURNS_VERSION: ClassVar = "~"
+    LIMITS_VERSION: ClassVar = "~limits"
 
     def __post_init__(self) -> None:
         if not _PREFIX.fullmatch(self.prefix):
@@ -156,7 +158,7 @@ class Keys:
 
     @property
     def turns(self) -> str:
-        """The queues of tenants other than the default one that have tasks, as `workflow/tenant`, and a version."""
+        """The queues of tenants other than the default one that have tasks, as `workflow/tenant`, and versions."""
         return f"{self.prefix}:{{queue}}:turns"
 
     @property

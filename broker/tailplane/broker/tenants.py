@@ -106,7 +106,7 @@ class Tenants:
 
     async def version(self) -> int:
         """Return what grows when the limits of any tenant are set."""
-        return int(float(await self.wire.run("ZSCORE", self.keys.turns, self.keys.TURNS_VERSION) or 0))
+        return int(float(await self.wire.run("ZSCORE", self.keys.turns, self.keys.LIMITS_VERSION) or 0))
 
     async def names(self) -> list[str]:
         """Return the names of all tenants, sorted; `default` is one of them."""
@@ -125,8 +125,9 @@ class Tenants:
             [
                 ("MULTI",),
                 ("HSET", self.keys.tenants, record.tenant, standing.pack()),
-                # Workers ask anew when it has grown.
+                # Workers ask anew when the one has grown, control planes when the other has.
                 ("ZADD", self.keys.turns, "INCR", 1, self.keys.TURNS_VERSION),
+                ("ZADD", self.keys.turns, "INCR", 1, self.keys.LIMITS_VERSION),
                 ("EXEC",),
             ]
         )

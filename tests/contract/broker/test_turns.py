@@ -125,6 +125,7 @@ class TestTurned:
     async def test_limits_that_are_set_are_told(self, tenants: Tenants, broker: Broker) -> None:
         assert (await broker.queue.claim(tenants.deployment.worker, 1, {"a": 1})).turned is None
         put = await broker.tenants.set_limits(TenantRecord("default", max_running=1))
+        assert await broker.queue.queues(9) == []
         told = (await broker.queue.claim(tenants.deployment.worker, 1, {"a": 1})).turned
         assert told is not None
         assert (told.tenants, told.queues) == ([put], [])

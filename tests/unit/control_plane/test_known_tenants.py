@@ -2,9 +2,10 @@
 
 import pytest
 
-from tailplane.broker import Broker, TenantRecord, Tenants
+from tailplane.broker import Broker, TaskRef, TenantRecord, Tenants
 from tailplane.control_plane.known_tenants import KnownTenants
 from tailplane.protocol.errors import StoreUnavailable
+from tailplane.protocol.ids import new_task_id
 
 
 class Clock:
@@ -39,6 +40,10 @@ async def test_all_are_read_only_where_somebody_has_set_limits(broker: Broker, m
         await known.refresh()
     assert reads == 2
     assert (await known.find("acme")).max_readers == 2
+    # Tenants whose queues come and go are none of it.
+    await broker.queue.enqueue(TaskRef(new_task_id(), "acme"), "a")
+    await known.refresh()
+    assert reads == 2
     # A failover may have lost the version, too.
     clock.now += 61
     await known.refresh()

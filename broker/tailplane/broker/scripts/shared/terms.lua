@@ -6,7 +6,7 @@
 --         and `//` and its name a tenant's
 --       4 limits (hash): key -> limit, and the queues that have tasks of it
 --       5 turns (zset): `workflow/tenant` of each queue of another tenant than the default one that has tasks, due, later
---         or blocked; and `~`, the version, which grows with each that is added
+--         or blocked; `~`, the version, which grows with each that is added; and `~limits`, which grows with limits only
 --       and somewhere behind for each queue: due of class 0 (high), 1 (normal) and 2 (low) (zsets), doorbell (list)
 -- A queue is of one tenant and workflow. Its name is the workflow for the default tenant, else `tenant/workflow`. The
 -- doorbell is the workflow's.
