@@ -96,6 +96,27 @@ async def test_a_change_is_seen_at_the_next_look(broker: Broker, known: KnownKey
     assert record.revoked_at is not None
 
 
+async def test_what_a_request_has_found_while_all_are_looked_up_stays(
+    broker: Broker, known: KnownKeys, store: Watched, clock: Hand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = await made(broker)
+    await known.find(key.key_id)
+
+    async def overtaken(key_ids: list[KeyId]) -> list[KeyRecord | None]:
+        found = await broker.api_keys.read_many(key_ids)
+        monkeypatch.undo()
+        await broker.api_keys.revoke(key.key_id)
+        clock.now += 0.1
+        await known.look(key.key_id)
+        return found
+
+    monkeypatch.setattr(store, "read_many", overtaken)
+    await known.refresh()
+    _, record = known.latest(key.key_id)
+    assert record is not None
+    assert record.revoked_at is not None
+
+
 async def test_while_redis_is_away_what_was_known_is_good_for_a_while(
     broker: Broker, known: KnownKeys, store: Watched, clock: Hand
 ) -> None:
