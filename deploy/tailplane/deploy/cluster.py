@@ -38,7 +38,7 @@ class Plan:
             control planes first. None: none, whatever the environment says.
         data_dir: of Valkey, which then keeps an append-only file; None for a temporary directory and no persistence.
         api_key: what the control planes demand of their callers, with all rights of the tenant `default`, see
-            `TAILPLANE_ADMIN_KEY`; None: nobody signs in.
+            `TAILPLANE_ADMIN_KEY`; None: nobody signs in. Workers are not told it.
         env: variables for control planes and workers, over those of this process.
         cwd: directory of the processes, where the target is looked up; None for this process' own.
         sink: takes what the processes write, line by line; None for log files in `LocalCluster.log_dir`.
@@ -220,7 +220,7 @@ class LocalCluster:
 
     def _control_plane(self, index: int, port: int) -> Child:
         name = "control-plane" if self.plan.control_planes == 1 else f"control-plane-{index + 1}"
-        env = {"TAILPLANE_HOST": HOST, "TAILPLANE_PORT": str(port)}
+        env = {"TAILPLANE_HOST": HOST, "TAILPLANE_PORT": str(port), **_doors(self.plan.api_key)}
         return self._child(name, index, ("control-plane",), env)
 
     def _worker(self, index: int) -> Child:
@@ -242,7 +242,7 @@ class LocalCluster:
             "TAILPLANE_METRICS_HOST": HOST,
             "TAILPLANE_METRICS_TOKEN": "",
             **metrics_variable(self.plan.metrics_port, index),
-            **_signing_in(self.plan.api_key),
+            **_CLOSED,
         }
         return Child(
             name,
@@ -253,11 +253,14 @@ class LocalCluster:
         )
 
 
-def _signing_in(api_key: str | None) -> dict[str, str]:
-    if api_key is None:
-        # What the environment of this process says of other control planes is not meant for these.
-        return {"TAILPLANE_AUTH": "", "TAILPLANE_ADMIN_KEY": "", "TAILPLANE_API_KEY": ""}
-    return {"TAILPLANE_AUTH": "keys", "TAILPLANE_ADMIN_KEY": api_key, "TAILPLANE_API_KEY": api_key}
+# No door, and no key to one: what the environment of this process says of other control planes is not meant for these,
+# and workers have none. Workflows of all tenants run in them, and read their environment.
+_CLOSED = {"TAILPLANE_AUTH": "", "TAILPLANE_ADMIN_KEY": "", "TAILPLANE_API_KEY": ""}
+
+
+def _doors(api_key: str | None) -> dict[str, str]:
+    """Return what a control plane is told of its callers."""
+    return {} if api_key is None else {"TAILPLANE_AUTH": "keys", "TAILPLANE_ADMIN_KEY": api_key}
 
 
 def stop_all(children: Sequence[Child], grace: float, in_a_hurry: Callable[[], bool] = lambda: False) -> None:

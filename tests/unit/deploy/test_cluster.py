@@ -158,3 +158,21 @@ def test_a_plan_with_a_key_demands_it(flows: Path) -> None:
         assert client.run_workflow("greet", "you").result(timeout=30) == "greeted you"
         with SyncClient(cluster.url, api_key="") as nobody, pytest.raises(Unauthenticated):
             nobody.workflows()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads environments and command lines in /proc")
+def test_workflows_are_not_told_the_key_of_the_control_planes(flows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = ApiKey.draw(new_key_id())
+    monkeypatch.setenv("TAILPLANE_API_KEY", key.text)
+    monkeypatch.setenv("TAILPLANE_ADMIN_KEY", key.text)
+    with LocalCluster(Plan(target=str(flows), api_key=key.text)) as cluster:
+        told = {
+            child.name: Path(f"/proc/{child.pid}/environ").read_bytes().decode()
+            for child in (*cluster.control_planes, *cluster.workers)
+        }
+        lines = [
+            Path(f"/proc/{child.pid}/cmdline").read_bytes().decode()
+            for child in (*cluster.control_planes, *cluster.workers)
+        ]
+    assert [name for name, environment in told.items() if key.secret in environment] == ["control-plane"]
+    assert key.secret not in "".join(lines)
