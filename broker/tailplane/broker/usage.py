@@ -110,13 +110,16 @@ class Usage:
         replies = await scripts.TELL_READERS.run_many(self.wire, calls)
         return dict(zip(counts, replies, strict=True))
 
-    async def running(self, workers: Sequence[WorkerId]) -> dict[str, int]:
-        """Return how many tasks of each tenant these workers run; of one that has none, nothing."""
+    async def running(self, workers: Sequence[WorkerId]) -> dict[WorkerId, Counter[str]]:
+        """Return how many tasks of each tenant each of these workers runs."""
         if not workers:
             return {}
         rows = await self.wire.call([("HKEYS", self.keys.running(worker)) for worker in workers])
         raise_refusals(rows)
-        return Counter(TaskRef.from_member(member).tenant for row in rows for member in row)
+        return {
+            worker: Counter(TaskRef.from_member(member).tenant for member in row)
+            for worker, row in zip(workers, rows, strict=True)
+        }
 
     async def note_stored(self, written: Mapping[str, int]) -> None:
         """Add what the tasks of each tenant have written, in bytes."""

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tailplane.protocol.credentials import StreamToken
+from tailplane.protocol.errors import Forbidden
 from tailplane.protocol.ids import DEFAULT_TENANT, KeyId
 from tailplane.protocol.scopes import Action, Scope
 
@@ -107,6 +108,16 @@ class GuardedRoute(APIRoute):
             return await handle(request)
 
         return guarded
+
+
+def check_scopes(caller: Caller, *scopes: Scope) -> None:
+    """Let an API key's holder pass who has these: what a route demands, or more where the request asks for more.
+
+    Raises:
+        Forbidden: the key lacks one.
+    """
+    if missing := sorted(frozenset(scopes) - caller.scopes):
+        raise Forbidden(f"the API key lacks the scope {', '.join(missing)}", missing=missing)
 
 
 async def let_in(request: Request, need: Need) -> None:

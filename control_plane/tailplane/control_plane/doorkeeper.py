@@ -15,7 +15,7 @@ from starlette.requests import Request
 
 from tailplane.broker import Broker, Outage, TaskRef
 from tailplane.broker.api_keys import KeyRecord
-from tailplane.control_plane.access import ANYBODY, Caller, Need
+from tailplane.control_plane.access import ANYBODY, Caller, Need, check_scopes
 from tailplane.control_plane.known_keys import REFRESH, KnownKeys
 from tailplane.control_plane.open_streams import Credential, OpenStreams
 from tailplane.control_plane.periodic import repeat
@@ -103,9 +103,8 @@ class Doorkeeper:
             caller = proof.caller
         if caller.token is not None:
             await self._check_token(request, need, caller.token)
-        elif not need.scopes <= caller.scopes:
-            missing = sorted(need.scopes - caller.scopes)
-            raise Forbidden(f"the API key lacks the scope {', '.join(missing)}", missing=missing)
+        else:
+            check_scopes(caller, *need.scopes)
         return caller
 
     async def _prove(self, text: str, now: float) -> Proof:

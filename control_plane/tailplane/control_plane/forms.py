@@ -4,12 +4,13 @@ TypedDicts, so that the type checker, OpenAPI and the wire have one source, and 
 ourselves. An optional field that is not there is left out, never null.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, NotRequired
 
 from pydantic import ConfigDict, Field, with_config
 from typing_extensions import TypedDict
 
-from tailplane.broker import SessionRecord, TaskRecord, WorkerRecord, WorkflowRecord
+from tailplane.broker import Backlog, SessionRecord, TaskRecord, WorkerRecord, WorkflowRecord
 from tailplane.broker.memory import StepRecord
 from tailplane.control_plane import examples
 from tailplane.control_plane.survey import Standing
@@ -188,12 +189,12 @@ class Worker(TypedDict):
     """A process that runs workflows."""
 
     worker_id: str
-    host: str
-    pid: int
+    host: NotRequired[Annotated[str, Field(description="Told to admins of the tenant `default` alone, as `pid`.")]]
+    pid: NotRequired[int]
     version: str
     workflows: list[str]
     concurrency: int
-    running: int
+    running: Annotated[int, Field(description="Tasks that it holds: the tenant's; of all for the tenant `default`.")]
     started_at: float
     lease_ms: Annotated[int, Field(description="What is left of its lease; below 0 it has run out.")]
 
@@ -372,8 +373,16 @@ def worker_form(record: WorkerRecord) -> Worker:
     )
 
 
-def fleet_form(standing: Standing, tenant: str) -> Fleet:
-    """Return how the deployment stands, and how many dead letters a tenant has."""
+def worker_form_for_others(record: WorkerRecord, running: int) -> Worker:
+    """Return a worker's form for tenants to whom it is not told where it runs; `running` is of the tenant's tasks."""
+    form = worker_form(record)
+    del form["host"], form["pid"]
+    form["running"] = running
+    return form
+
+
+def fleet_form(standing: Standing, backlogs: Mapping[str, Backlog], workers: list[Worker], dead_letters: int) -> Fleet:
+    """Return how the deployment stands for who may know of these queues and workers."""
     workers_of = standing.workers_of
     return Fleet(
         queues=[
@@ -383,8 +392,8 @@ def fleet_form(standing: Standing, tenant: str) -> Fleet:
                 oldest_age_ms=int(backlog.oldest_s * 1000),
                 workers=workers_of[name],
             )
-            for name, backlog in standing.backlogs.items()
+            for name, backlog in backlogs.items()
         ],
-        workers=[worker_form(worker) for worker in standing.workers],
-        dead_letters=standing.dead_letters.get(tenant, 0),
+        workers=workers,
+        dead_letters=dead_letters,
     )

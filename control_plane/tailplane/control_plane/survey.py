@@ -13,6 +13,7 @@ from datetime import timedelta
 
 from tailplane.broker import Backlog, Broker, Outage, WorkerRecord, tenant_of, workflow_of
 from tailplane.control_plane.periodic import repeat
+from tailplane.protocol.ids import WorkerId
 
 # Seconds for which a look is believed by who asks, and for which the metrics show it when no newer one succeeds.
 FRESH = 1.0
@@ -33,7 +34,8 @@ class Standing:
         backlogs: by workflow, of all that workers have registered: what waits there of all tenants.
         workers: those that hold a lease.
         dead_letters: by tenant, failed tasks that nobody has requeued or dropped.
-        queued, running: tasks that wait, and that those workers run, by tenant.
+        queued: tasks that wait, by tenant.
+        running_on: tasks that each of those workers runs, by tenant.
         at: when, by the monotonic clock.
     """
 
@@ -41,8 +43,13 @@ class Standing:
     workers: list[WorkerRecord]
     dead_letters: Mapping[str, int]
     queued: Mapping[str, int]
-    running: Mapping[str, int]
+    running_on: Mapping[WorkerId, Counter[str]]
     at: float = field(default_factory=time.monotonic)
+
+    @property
+    def running(self) -> Counter[str]:
+        """Return how many tasks those workers run, by tenant."""
+        return sum(self.running_on.values(), Counter[str]())
 
     @property
     def workers_of(self) -> dict[str, int]:
@@ -119,7 +126,7 @@ class Survey:
             backlogs=backlogs,
             queued=queued,
             workers=workers,
-            running=await broker.usage.running([worker.worker_id for worker in workers]),
+            running_on=await broker.usage.running([worker.worker_id for worker in workers]),
             dead_letters=await broker.catalogue.dead_letter_counts(tenants),
         )
 

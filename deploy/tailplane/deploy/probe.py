@@ -58,8 +58,12 @@ def list_items(url: str, what: str, timeout: float = 1.0, api_key: str | None = 
 
 
 def worker_pids(url: str, timeout: float = 1.0, api_key: str | None = None) -> set[int]:
-    """Return the process ids of the workers that the control plane knows; empty if it doesn't say."""
-    return {worker["pid"] for worker in list_items(url, "workers", timeout, api_key) or ()}
+    """Return the process ids of the workers that the control plane knows; empty if it doesn't say.
+
+    Args:
+        api_key: an admin's of the tenant `default`: others are not told.
+    """
+    return {worker["pid"] for worker in list_items(url, "workers", timeout, api_key) or () if "pid" in worker}
 
 
 def main(arguments: list[str]) -> int:

@@ -68,6 +68,33 @@ async def test_a_key_is_told_once_and_opens_what_its_scopes_say(http: httpx2.Asy
     assert looked_at.headers["cache-control"] == "no-store"
 
 
+@pytest.mark.usefixtures("fleet")
+async def test_to_submit_is_neither_to_cancel_nor_to_read_what_came_of_it(http: httpx2.AsyncClient) -> None:
+    made = await create(http, "submit")
+    once = signed(made["key"]) | {"Idempotency-Key": "k", "Prefer": "wait=1"}
+    session = (await http.post("/v1/sessions", headers=signed(made["key"]))).json()["session_id"]
+    submitted = await http.post(f"/v1/sessions/{session}/tasks", json={"workflow": "echo"}, headers=once)
+    assert (submitted.status_code, "preference-applied" in submitted.headers) == (202, False)
+
+    refused = await http.delete(f"/v1/sessions/{session}?cancel=true", headers=signed(made["key"]))
+    assert (refused.status_code, refused.json()["missing"]) == (403, ["cancel"])
+    # It was refused before anything was done.
+    task = (await http.get(submitted.headers["location"])).json()
+    assert task["state"] == "queued"
+    assert (await http.get(f"/v1/sessions/{session}")).json()["closed"] is False
+    both = await create(http, "submit", "cancel")
+    assert (await http.delete(f"/v1/sessions/{session}?cancel=true", headers=signed(both["key"]))).status_code == 200
+    assert (await http.get(submitted.headers["location"])).json()["state"] == "cancelled"
+
+    # Nor is the end of it told to who asks again.
+    again = await http.post(f"/v1/sessions/{session}/tasks", json={"workflow": "echo"}, headers=once)
+    assert (again.status_code, again.json()["task_id"]) == (202, task["task_id"])
+    told = await create(http, "submit", "read")
+    asked = once | signed(told["key"])
+    end = await http.post(f"/v1/sessions/{session}/tasks", json={"workflow": "echo"}, headers=asked)
+    assert (end.status_code, end.json()["state"]) == (200, "cancelled")
+
+
 async def test_a_key_has_what_it_was_given(http: httpx2.AsyncClient) -> None:
     made = await create(http, "admin", expires_in_ms=3_600_000, submits_per_second=0.5, max_readers=3)
     assert made["expires_at"] == pytest.approx(made["created_at"] + 3600, abs=1)

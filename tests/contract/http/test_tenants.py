@@ -289,6 +289,40 @@ async def test_dead_letters_are_listed_counted_requeued_and_dropped_each_alone(
     assert set(failed["bob"]) <= await bob.task_ids()
 
 
+async def test_the_fleet_shows_a_tenant_its_own_tasks_and_no_machines(tenants: Two, app: FastAPI) -> None:
+    ada, bob = tenants
+    waiting = [await ada.submit() for _ in range(3)]
+    running = [await bob.submit() for _ in range(2)]
+    await claimed(ada)
+    for task in waiting:
+        await ada.begin(task)
+    await ada.submit()
+
+    shown = {}
+    for tenant in tenants:
+        (worker,) = (await tenant.ask("GET", "/v1/workers"))["workers"]
+        fleet = await tenant.ask("GET", "/v1/fleet")
+        assert fleet["workers"][0].keys() == worker.keys()
+        assert worker.keys().isdisjoint({"host", "pid"})
+        assert (worker["worker_id"], worker["workflows"]) == (tenant.fleet.worker_id, ["echo", "count"])
+        depths = {queue["workflow"]: queue["depth"] for queue in fleet["queues"]}
+        assert {queue["workers"] for queue in fleet["queues"]} == {1}
+        shown[tenant.name] = (depths, worker["running"], fleet["workers"][0]["running"])
+    assert shown == {"ada": ({"count": 0, "echo": 1}, 3, 3), "bob": ({"count": 0, "echo": 0}, len(running), 2)}
+
+    # Who runs the deployment is told how it stands.
+    first = app.state.services.settings.admin_key.get_secret_value()
+    await app.state.services.broker.api_keys.put(
+        NewKey(tenant="default", name="", scopes=frozenset({Scope.ADMIN})), ApiKey.parse(first)
+    )
+    operator = Tenant("default", app, ada.fleet, first)
+    (worker,) = (await operator.ask("GET", "/v1/workers"))["workers"]
+    fleet = await operator.ask("GET", "/v1/fleet")
+    assert (worker["host"], worker["pid"], worker["running"]) == ("host-1", 42, 5)
+    assert fleet["workers"][0]["running"] == 5
+    assert {queue["workflow"]: queue["depth"] for queue in fleet["queues"]} == {"count": 0, "echo": 1}
+
+
 async def test_a_concurrency_key_of_the_same_name_holds_up_nobody_elses_tasks(tenants: Two) -> None:
     ada, bob = tenants
     key = {"concurrency_key": "model", "concurrency_limit": 1}

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from tailplane.control_plane.access import GuardedRoute, needs
+from tailplane.control_plane.access import GuardedRoute, caller_of, check_scopes, needs
 from tailplane.control_plane.answers import answer
 from tailplane.control_plane.bodies import parse
 from tailplane.control_plane.documents import BODY_PROBLEMS, also_msgpack, problems, reads, takes
@@ -68,7 +68,9 @@ async def get_session(request: Request) -> Response:
 async def close_session(
     request: Request, cancel: Annotated[bool, Query(description="Cancel its unfinished tasks, too.")] = False
 ) -> Response:
-    """Close a session: it takes no more tasks. Its tasks go on, unless `cancel` is true."""
+    """Close a session: it takes no more tasks. Its tasks go on, unless `cancel` is true: that takes `cancel`, too."""
+    if cancel:
+        check_scopes(caller_of(request), Scope.CANCEL)
     services, tenant, session = services_of(request), tenant_of(request), session_of(request)
     # Closed first: what comes in after that is refused, so no task escapes the cancelling.
     closed = await services.broker.catalogue.close_session(tenant, session)

@@ -82,7 +82,8 @@ async def submit(request: Request, session: SessionId | None) -> Response:
     )
     if wanted.is_put_off:
         submission = submission._replace(delay=wanted.delay_from(await services.clock.now_ms()))
-    if not seconds:
+    if not seconds or Scope.READ not in allowance.caller.scopes:
+        # What came of it is told to who may read. A preference that is not met is no error (RFC 7240).
         task = await services.submitter.submit(tenant, submission)
         return answer(request, task_form(task), status=202, headers=_headers(task, allowance))
     task = await submit_and_wait(services, tenant, submission, seconds)

@@ -14,6 +14,7 @@ from rich.text import Text
 from tailplane.client import Client, FleetInfo, QueueInfo, TaskStatus
 from tailplane.deploy.cli import terminal
 from tailplane.deploy.cli.progress import describe_age, describe_count
+from tailplane.deploy.cli.tables import describe_place
 from tailplane.protocol.states import State
 
 # Tasks that are looked at, the newest ones: two pages of the API.
@@ -116,7 +117,7 @@ def _workers(seen: Overview) -> Table:
     for worker in sorted(seen.fleet.workers, key=lambda each: (-each.running, each.worker_id)):
         left = worker.lease_ms / 1000
         lease = Text(f"{left:.1f} s left") if left > 0 else Text("run out", style="red")
-        where = terminal.printable(f"{worker.host}:{worker.pid}")
+        where = terminal.printable(describe_place(worker))
         up = describe_age(max(0.0, seen.at - worker.started_at))
         rows.append(
             [Text(worker.worker_id), Text(where), Text(f"{worker.running}/{worker.concurrency}"), lease, Text(up),

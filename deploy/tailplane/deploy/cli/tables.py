@@ -160,7 +160,7 @@ def print_workers(workers: Iterable[WorkerInfo], now: float) -> None:
     rows: list[list[str | Text]] = [
         [
             worker.worker_id,
-            f"{worker.host}:{worker.pid}",
+            describe_place(worker),
             f"{worker.running}/{worker.concurrency}",
             describe_age(max(0.0, now - worker.started_at)),
             ", ".join(worker.workflows),
@@ -168,6 +168,11 @@ def print_workers(workers: Iterable[WorkerInfo], now: float) -> None:
         for worker in workers
     ]
     _print(["worker", "host:pid", "tasks", "up", "workflows"], rows, wraps="workflows")
+
+
+def describe_place(worker: WorkerInfo) -> str:
+    """Return where a worker runs; of the tenant `default` alone admins are told."""
+    return f"{worker.host}:{worker.pid}" if worker.host else "-"
 
 
 def print_limits(found: LimitsInfo) -> None:
