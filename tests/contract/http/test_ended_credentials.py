@@ -257,6 +257,26 @@ async def test_a_key_that_expires_ends_its_streams(planes: list[Plane], author: 
     assert await code_of(there, key.text, path) == (401, "credential_expired")
 
 
+async def test_an_answer_that_is_held_back_is_not_for_whose_key_was_revoked_meanwhile(
+    planes: list[Plane], author: Author
+) -> None:
+    here, there = planes
+    key, path = await make_key(here.broker.api_keys, Scope.READ), f"/v1/tasks/{author.task.task_id}"
+    held = [
+        asyncio.ensure_future(there.http.get(f"{path}/result?wait=60", headers=bearer(text)))
+        for text in (key.text, ADMIN.text)
+    ]
+    async with asyncio.timeout(DEADLINE):
+        while there.app.state.services.ends.waiting_count < len(held):
+            await asyncio.sleep(0.01)
+    await here.broker.api_keys.revoke(key.key_id)
+    await there.app.state.services.doorkeeper.look()
+    assert (await here.http.post(f"{path}/cancel")).json()["state"] == "cancelled"
+    refused, told = await asyncio.wait_for(asyncio.gather(*held), DEADLINE)
+    assert (refused.status_code, refused.json()["code"]) == (401, "unauthenticated")
+    assert (told.status_code, told.json()["state"]) == (200, "cancelled")
+
+
 class Backend:
     """An application's backend: gives its pages tokens, each of which ends when the test says so."""
 

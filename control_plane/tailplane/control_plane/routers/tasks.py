@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic.json_schema import SkipJsonSchema
 
 from tailplane.broker import TaskRecord
-from tailplane.control_plane.access import GuardedRoute, caller_of, needs
+from tailplane.control_plane.access import GuardedRoute, caller_of, let_in_still, needs
 from tailplane.control_plane.answers import answer
 from tailplane.control_plane.bodies import parse
 from tailplane.control_plane.documents import BODY_PROBLEMS, also_msgpack, problems, reads, takes
@@ -158,11 +158,13 @@ async def cancel_task(request: Request) -> Response:
 @needs(Scope.READ, action=Action.READ)
 async def get_result(request: Request) -> Response:
     """Return a task once it has ended, with its result or error; 202 if it has not ended after `wait` seconds."""
-    services, task = services_of(request), task_of(request)
+    services, task, seconds = services_of(request), task_of(request), wait_of(request)
     try:
-        record = await wait_for_outcome(services, task, wait_of(request))
+        record = await wait_for_outcome(services, task, seconds)
     except TaskNotFound as error:
         raise await why_missing(services.broker, task, error) from None
+    if seconds:
+        await let_in_still(request)
     return answer(request, outcome_form(record), status=_outcome_status(record))
 
 
