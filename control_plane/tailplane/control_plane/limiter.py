@@ -56,17 +56,30 @@ class Limiter:
             StoreUnavailable: nobody can tell.
         """
         tenant, rates = await self.rates_of(allowance.caller)
-        if tenant.max_stored_bytes is not None:
-            stored = await self._stored.find(tenant.tenant)
-            if stored.count >= tenant.max_stored_bytes:
-                if request is not None and await self._broker.queue.made_by(tenant.tenant, request) is not None:
-                    return
-                raise _exceeded(tenant, stored)
+        await self._check_stored(tenant, request)
         if not rates:
             return
         may, allowance.left = await self._broker.usage.take_submit(tenant.tenant, rates, request)
         if not may:
             raise _limited(max(allowance.left, key=lambda each: each.until_one))
+
+    async def check_stored(self, caller: Caller, request: Request | None = None) -> None:
+        """Let a caller keep something, if its tenant has not written too much: what is no task takes no submit.
+
+        Raises:
+            QuotaExceeded: it has; and `request` was not answered before.
+            StoreUnavailable: nobody can tell.
+        """
+        await self._check_stored(await self._tenants.find(caller.tenant), request)
+
+    async def _check_stored(self, tenant: TenantRecord, request: Request | None) -> None:
+        if tenant.max_stored_bytes is None:
+            return
+        stored = await self._stored.find(tenant.tenant)
+        if stored.count < tenant.max_stored_bytes:
+            return
+        if request is None or await self._broker.queue.made_by(tenant.tenant, request) is None:
+            raise _exceeded(tenant, stored)
 
     async def rates_of(self, caller: Caller) -> tuple[TenantRecord, list[Rate]]:
         """Return a caller's tenant, and how many tasks that, and its API key, may submit, where either has a limit.

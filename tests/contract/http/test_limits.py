@@ -191,6 +191,33 @@ class TestStored:
         await app.state.services.stored.refresh()
         assert 1200 < (await broker.usage.stored(["default"]))["default"].count < 1300
 
+    async def test_what_is_kept_beside_tasks_counts_and_is_refused_as_well(
+        self, http: Any, app: FastAPI, broker: Broker, fleet: Fleet, limit: Limit
+    ) -> None:
+        await limit(max_stored_bytes=2000)
+        hourly = {"workflow": "echo", "every_ms": 3_600_000, "input": "x" * 600}
+        opened = await http.post("/v1/sessions", json={"metadata": {"note": "x" * 500}}, headers=KEY)
+        value = f"/v1/sessions/{opened.json()['session_id']}/state/plan"
+        assert (await http.put(value, json={"value": "x" * 600})).status_code == 200
+        assert (await http.put("/v1/schedules/hourly", json=hourly)).status_code == 201
+        await app.state.services.stored.refresh()
+        written = (await broker.usage.stored(["default"]))["default"].count
+        assert 1700 < written < 1800
+
+        await limit(max_stored_bytes=written)
+        refused = [
+            await http.post("/v1/sessions", json={}),
+            await http.put(value, json={"value": "y"}),
+            await http.put("/v1/schedules/daily", json=hourly),
+        ]
+
+        assert [(each.status_code, each.json()["code"]) for each in refused] == [(429, "quota_exceeded")] * 3
+        assert (await http.get(value)).json()["version"] == 1
+        assert (await http.get("/v1/schedules/daily")).status_code == 404
+        # What was answered is answered again.
+        again = await http.post("/v1/sessions", json={"metadata": {"note": "x" * 500}}, headers=KEY)
+        assert again.json()["session_id"] == opened.json()["session_id"]
+
     async def test_a_known_request_gets_its_answer(self, http: Any, fleet: Fleet, limit: Limit, broker: Broker) -> None:
         first = await submit(http, headers=KEY)
         await limit(max_stored_bytes=1)

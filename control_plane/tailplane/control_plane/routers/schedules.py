@@ -32,15 +32,18 @@ router = APIRouter(prefix="/v1/schedules", tags=["schedules"], route_class=Guard
     response_model=Schedule,
     responses=also_msgpack(200, "Schedule")
     | {201: {"model": Schedule, "description": "There was none of that name."}}
-    | problems(404, *BODY_PROBLEMS, 503),
+    | problems(404, *BODY_PROBLEMS, 429, 503),
     openapi_extra=reads(SCHEDULE_NAME) | takes(NewSchedule, required=True),
 )
 @needs(Scope.SUBMIT)
 async def put_schedule(request: Request) -> Response:
     """Create a schedule, or replace the one of that name. What says the same changes nothing."""
     name = schedule_of(request)
-    wanted = parse(NewSchedule, await body_of(request, empty={}))
-    schedule, is_new = await services_of(request).schedules.put(tenant_of(request), name, wanted.spec())
+    services, wanted = services_of(request), parse(NewSchedule, await body_of(request, empty={}))
+    await services.limiter.check_stored(caller_of(request))
+    spec = wanted.spec()
+    schedule, is_new = await services.schedules.put(tenant_of(request), name, spec)
+    services.stored.note(tenant_of(request), len(spec.input))
     return answer(request, schedule_form(schedule), status=201 if is_new else 200)
 
 

@@ -22,6 +22,7 @@ from tailplane.control_plane.parameters import (
 )
 from tailplane.control_plane.routers.tasks import submit
 from tailplane.control_plane.services import services_of
+from tailplane.protocol import codec
 from tailplane.protocol.scopes import Action, Scope
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"], route_class=GuardedRoute)
@@ -31,7 +32,7 @@ router = APIRouter(prefix="/v1/sessions", tags=["sessions"], route_class=Guarded
     "",
     status_code=201,
     response_model=Session,
-    responses=also_msgpack(201, "Session", "Location") | problems(409, *BODY_PROBLEMS, 503),
+    responses=also_msgpack(201, "Session", "Location") | problems(409, *BODY_PROBLEMS, 429, 503),
     openapi_extra=reads(IDEMPOTENCY_KEY) | takes(NewSession, required=False),
 )
 @needs(Scope.SUBMIT)
@@ -39,8 +40,10 @@ async def create_session(request: Request) -> Response:
     """Open a session."""
     key, body = idempotency_key_of(request), await body_of(request, empty={})
     asked = request_of(key, method="POST", path=request.scope["path"], body=body)
-    catalogue = services_of(request).broker.catalogue
-    session = await catalogue.create_session(tenant_of(request), parse(NewSession, body).metadata, asked)
+    services, metadata = services_of(request), parse(NewSession, body).metadata
+    await services.limiter.check_stored(caller_of(request), asked)
+    session = await services.broker.catalogue.create_session(tenant_of(request), metadata, asked)
+    services.stored.note(tenant_of(request), len(codec.pack(metadata)))
     headers = {"Location": f"/v1/sessions/{session.session_id}"}
     return answer(request, session_form(session), status=201, headers=headers)
 

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from tailplane.broker import SessionRef
 from tailplane.broker.session_state import check_key, pack_value
-from tailplane.control_plane.access import GuardedRoute, needs
+from tailplane.control_plane.access import GuardedRoute, caller_of, needs
 from tailplane.control_plane.answers import answer
 from tailplane.control_plane.bodies import parse
 from tailplane.control_plane.documents import BODY_PROBLEMS, also_msgpack, problems, reads, takes
@@ -59,7 +59,7 @@ async def get_state_value(request: Request) -> Response:
 @router.put(
     "/{key}",
     response_model=StateValue,
-    responses=also_msgpack(200, "StateValue", "ETag") | problems(404, 412, *BODY_PROBLEMS, 503),
+    responses=also_msgpack(200, "StateValue", "ETag") | problems(404, 412, *BODY_PROBLEMS, 429, 503),
     openapi_extra=reads(SESSION_ID, STATE_KEY, IF_MATCH, IDEMPOTENCY_KEY) | takes(SetState, required=True),
 )
 @needs(Scope.SUBMIT)
@@ -70,7 +70,10 @@ async def set_state_value(request: Request) -> Response:
     version = expected_version_of(request, wanted.version)
     packed = pack_value(wanted.value)
     ref = await _session(request)
-    made = await services_of(request).broker.states.set(ref, key, packed, version, call)
+    services = services_of(request)
+    await services.limiter.check_stored(caller_of(request))
+    made = await services.broker.states.set(ref, key, packed, version, call)
+    services.stored.note(ref.tenant, len(packed))
     return _answered(request, key, Versioned(wanted.value, made))
 
 
