@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
 from tailplane.broker.keys import Keys
 from tailplane.broker.store import Command
@@ -22,6 +23,13 @@ _OVERLAP_MS = 10_000
 _PAGE = 10_000
 
 
+class Revoked(NamedTuple):
+    """A token that was revoked, and whose it was."""
+
+    tenant: str
+    token_id: str
+
+
 @dataclass(frozen=True, slots=True)
 class RevokedTokens:
     """The revoked tokens of one deployment. Every method raises StoreUnavailable when Redis does not answer."""
@@ -29,14 +37,14 @@ class RevokedTokens:
     wire: Wire
     keys: Keys
 
-    async def add(self, token_id: str) -> None:
+    async def add(self, token: Revoked) -> None:
         """Let a token be good for nothing from now on; a second time does nothing more."""
         kept_ms = int(KEPT.total_seconds() * 1000)
         oldest = f"{int(time.time() * 1000) - kept_ms}-0"
         where = self.keys.revoked_tokens
         commands: Sequence[Command] = [
             ("MULTI",),
-            ("XADD", where, "MINID", oldest, "*", "t", token_id),
+            ("XADD", where, "MINID", oldest, "*", "t", f"{token.tenant}/{token.token_id}"),
             ("PEXPIRE", where, kept_ms),
             ("EXEC",),
         ]
@@ -44,18 +52,19 @@ class RevokedTokens:
         raise_refusals(replies)
         raise_refusals(replies[-1])
 
-    async def since(self, last_ms: int) -> tuple[list[str], int]:
-        """Return the ids of those that were revoked since, and what to ask with the next time.
+    async def since(self, last_ms: int) -> tuple[list[Revoked], int]:
+        """Return those that were revoked since, and what to ask with the next time.
 
         Some come again. Revocations of one moment can't be told apart by it.
 
         Args:
             last_ms: what the call before has returned; 0: all are wanted.
         """
-        first, found = f"{max(0, last_ms - _OVERLAP_MS)}-0", []
+        first = f"{max(0, last_ms - _OVERLAP_MS)}-0"
+        found: list[Revoked] = []
         while True:
             rows = await self.wire.run("XRANGE", self.keys.revoked_tokens, first, "+", "COUNT", _PAGE)
-            found += [fields[1].decode() for _, fields in rows]
+            found += [Revoked(*fields[1].decode().split("/", 1)) for _, fields in rows]
             if rows:
                 newest = rows[-1][0].decode()
                 last_ms, first = max(last_ms, int(newest.partition("-")[0])), f"({newest}"

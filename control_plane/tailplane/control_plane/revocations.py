@@ -8,12 +8,12 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from tailplane.broker.revoked_tokens import KEPT, RevokedTokens
+from tailplane.broker.revoked_tokens import KEPT, Revoked, RevokedTokens
 from tailplane.control_plane.known_keys import TRUSTED
 from tailplane.protocol.errors import Unavailable
 
-# Tokens that one API key may have revoked at a time: all control planes keep them in memory, 200 bytes each.
-MOST_OF_A_KEY = 10_000
+# Tokens that one tenant may have revoked at a time: all control planes keep them in memory, 250 bytes each.
+MOST_OF_A_TENANT = 20_000
 
 
 class Revocations:
@@ -22,9 +22,9 @@ class Revocations:
     def __init__(self, tokens: RevokedTokens, clock: Callable[[], float] = time.monotonic) -> None:
         self._tokens = tokens
         self._clock = clock
-        # By id, the oldest first: until when it is kept, which is longer than it could live.
-        self._known: dict[str, float] = {}
-        self._by_key: Counter[str] = Counter()
+        # By id, the oldest first: whose it is, and until when it is kept, which is longer than it could live.
+        self._known: dict[str, tuple[str, float]] = {}
+        self._by_tenant: Counter[str] = Counter()
         self._asked_ms = 0
         self._looked_at = float("-inf")
 
@@ -50,42 +50,37 @@ class Revocations:
         """
         began = self._clock()
         revoked, self._asked_ms = await self._tokens.since(self._asked_ms)
-        for token_id in revoked:
-            self._note(token_id)
+        for token in revoked:
+            self._note(token)
         self._looked_at = began
         self._forget(began)
 
-    async def revoke(self, token_id: str) -> None:
+    async def revoke(self, token: Revoked) -> None:
         """Let a token be good for nothing from now on.
 
         Raises:
-            Unavailable: its API key has too many revoked already.
+            Unavailable: its tenant has too many revoked already.
             StoreUnavailable: Redis does not answer.
         """
-        if self.has(token_id):
+        if self.has(token.token_id):
             return
-        if self._by_key[_signer_in(token_id)] >= MOST_OF_A_KEY:
+        if self._by_tenant[token.tenant] >= MOST_OF_A_TENANT:
             raise Unavailable(
-                f"{MOST_OF_A_KEY} stream tokens of the API key were revoked within the hour",
+                f"{MOST_OF_A_TENANT} stream tokens of the tenant were revoked within the hour",
                 retry_after=60.0,
-                hint="revoke the API key: all its stream tokens end with it",
+                hint="revoke the API key that issued it: all its stream tokens end with it",
             )
-        await self._tokens.add(token_id)
-        self._note(token_id)
+        await self._tokens.add(token)
+        self._note(token)
 
-    def _note(self, token_id: str) -> None:
-        if token_id not in self._known:
-            self._known[token_id] = self._clock() + KEPT.total_seconds()
-            self._by_key[_signer_in(token_id)] += 1
+    def _note(self, token: Revoked) -> None:
+        if token.token_id not in self._known:
+            self._known[token.token_id] = token.tenant, self._clock() + KEPT.total_seconds()
+            self._by_tenant[token.tenant] += 1
 
     def _forget(self, now: float) -> None:
-        while (oldest := next(iter(self._known), None)) is not None and self._known[oldest] <= now:
-            del self._known[oldest]
-            signer = _signer_in(oldest)
-            self._by_key[signer] -= 1
-            if not self._by_key[signer]:
-                del self._by_key[signer]
-
-
-def _signer_in(token_id: str) -> str:
-    return token_id.partition(".")[0]
+        while (oldest := next(iter(self._known), None)) is not None and self._known[oldest][1] <= now:
+            tenant, _ = self._known.pop(oldest)
+            self._by_tenant[tenant] -= 1
+            if not self._by_tenant[tenant]:
+                del self._by_tenant[tenant]

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from datetime import timedelta
 
 from tailplane.broker import Broker, TaskRef
+from tailplane.broker.revoked_tokens import Revoked
 from tailplane.control_plane.access import Caller
 from tailplane.control_plane.doorkeeper import Doorkeeper
 from tailplane.control_plane.lookup import find_task
@@ -66,14 +67,14 @@ class StreamTokens:
             InvalidId: it has not the form of one.
             Forbidden: it was issued for another API key, and the caller is no admin.
             KeyNotFound: it was issued for a key that the tenant does not have.
-            Unavailable: too many of the key's are revoked; or Redis does not answer.
+            Unavailable: too many of the tenant's are revoked; or Redis does not answer.
         """
         signer = signer_of(token_id)
         if caller.key_id is None:
             return
         if signer != caller.key_id:
             await self._check_admin(caller, signer)
-        await self._doorkeeper.revocations.revoke(token_id)
+        await self._doorkeeper.revocations.revoke(Revoked(caller.tenant, token_id))
 
     async def _check_admin(self, caller: Caller, signer: KeyId | None) -> None:
         if Scope.ADMIN not in caller.scopes:

@@ -30,7 +30,7 @@ from tailplane.broker.api_keys import ApiKeys, KeyRecord, NewKey
 from tailplane.broker.catalogue import Catalogue
 from tailplane.broker.inbox import Inbox
 from tailplane.broker.parking import Parked, Parking
-from tailplane.broker.revoked_tokens import RevokedTokens
+from tailplane.broker.revoked_tokens import Revoked, RevokedTokens
 from tailplane.broker.session_state import SessionStates
 from tailplane.broker.usage import Rate, Usage
 from tailplane.deploy.embedded import EmbeddedServer
@@ -116,7 +116,7 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "joins.named": (SessionRef(SESSION), [1]),
     "states.get": (SessionRef(SESSION), "key"),
     "states.all": (SessionRef(SESSION),),
-    "revoked_tokens.add": ("nobody.0123456789abcdef",),
+    "revoked_tokens.add": (Revoked("acme", "nobody.0123456789abcdef"),),
     "revoked_tokens.since": (0,),
     "states.set": (SessionRef(SESSION), "key", b"\xc0", None, "call"),
     "api_keys.create": (NEW_KEY,),

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from tailplane.broker import Broker, SessionRef, TaskRef
 from tailplane.broker.api_keys import KeyRecord, NewKey
+from tailplane.broker.revoked_tokens import Revoked
 from tailplane.protocol.credentials import ApiKey, SignedToken, StreamToken, new_token_id
 from tailplane.protocol.ids import KeyId, SessionId, TaskId, new_key_id, new_session_id, new_task_id
 from tailplane.protocol.scopes import Action, Scope
@@ -87,7 +88,7 @@ class Callers:
         self.keys["revoked"] = await self._key(OURS, list(Scope))
         await self.broker.api_keys.revoke(self.keys["revoked"].record.key_id)
         self.revoked_token = new_token_id(self.keys[Scope.ADMIN].record.key_id)
-        await self.app.state.services.doorkeeper.revocations.revoke(self.revoked_token)
+        await self.app.state.services.doorkeeper.revocations.revoke(Revoked(OURS, self.revoked_token))
         for name, grace in (("in grace", timedelta(minutes=10)), ("after grace", timedelta(seconds=-1))):
             old = self.keys[name] = await self._key(OURS, list(Scope))
             _, new = await self.broker.api_keys.rotate(old.record.key_id, grace)
