@@ -1,4 +1,4 @@
-"""The turnstile without Redis: what was told last holds, and who has no limit does not notice."""
+"""The turnstile: no one is refused by what was told long ago, unless Redis is away; without a limit nobody is asked."""
 
 import pytest
 
@@ -47,6 +47,23 @@ async def test_while_redis_is_away_what_was_told_last_holds(broker: Broker, monk
         await here.enter(ANYBODY)
     assert here.outage.is_on
     first.leave()
+    await here.enter(ANYBODY)
+
+
+async def test_a_place_that_came_free_elsewhere_is_found_before_anybody_is_refused(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tailplane.control_plane.turnstile._FRESH", 0.0)
+    await broker.tenants.set_limits(TenantRecord("default", max_readers=2))
+    here, there = turnstile_of(broker), turnstile_of(broker)
+    place = await there.enter(ANYBODY)
+    await there.exchange()
+    await here.enter(ANYBODY)
+    with pytest.raises(TooManyReaders):
+        await here.enter(ANYBODY)
+    place.leave()
+    await there.exchange()
+    assert here.readers("default") == 2
     await here.enter(ANYBODY)
 
 
