@@ -157,13 +157,18 @@ async def test_what_can_t_be_renewed_early_is_used_to_its_end(
     server: Any, wire: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     source = Source("a", RuntimeError("my secret"), "b")
-    server.play(*[wire.answers(WORKERS)] * 3)
+    server.play(*[wire.answers(WORKERS)] * 4)
     async with source.client(server, wire) as client:
         await client.workers()
-        for _ in range(2):
-            client._link.transport.credentials._renew_at = time.time()
-            await client.workers()
-    assert sent(server) == ["a", "a", "b"]
+        credentials = client._link.transport.credentials
+        credentials._renew_at = time.time()
+        await client.workers()
+        # A source that fails is not asked with each request.
+        assert credentials._renew_at > time.time()
+        await client.workers()
+        credentials._renew_at = time.time()
+        await client.workers()
+    assert sent(server) == ["a", "a", "a", "b"]
     assert "RuntimeError" in caplog.text
     assert "my secret" not in caplog.text
 
