@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 from redis.asyncio import Redis
 
-from tailplane.broker import Broker, Shards, connect, connect_cluster
+from tailplane.broker import Broker, Shards, connect, connect_cluster, scripts
 from tailplane.deploy.embedded import EmbeddedServer
 
 from .lossy_proxy import LossyProxy
@@ -104,10 +104,13 @@ def lose_next_reply(proxy: LossyProxy) -> Callable[[], None]:
 
 @pytest.fixture
 async def lossy_broker(proxy: LossyProxy, prefix: str) -> AsyncIterator[Broker]:
-    """The stores of this test's deployment, through the proxy; their connections stand already."""
+    """The stores of this test's deployment, through the proxy; connections stand and scripts are known."""
     client = connect(f"redis://127.0.0.1:{proxy.port}/0", Redis)
     broker = Broker.over(client, prefix=prefix, retention=RETENTION, start_within=START_WITHIN)
     await broker.log.wire.run("PING")
-    await client.ping()
+    for script in vars(scripts).values():
+        if isinstance(script, scripts.Script):
+            # Or the reply that a test loses may be that the server does not know it, and nothing was done.
+            await client.script_load(script.text)
     yield broker
     await client.aclose(close_connection_pool=True)

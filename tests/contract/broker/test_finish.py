@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from redis.asyncio import Redis
 
-from tailplane.broker import Broker, Closing, TailMismatch, scripts
+from tailplane.broker import Broker, Closing, TailMismatch
 from tailplane.protocol import codec
 from tailplane.protocol.errors import StoreUnavailable, TaskLost
 from tailplane.protocol.events import PlatformType, pack_event, pack_platform_event
@@ -66,8 +66,6 @@ async def test_sent_again_after_a_lost_reply_it_changes_nothing(
 ) -> None:
     begun = await deployment.begin()
     task, last = begun.record.ref, closing(begun, trigger, "x")
-    # Else the reply that is lost may be that the server does not know the script.
-    await lossy_broker.redis.script_load(scripts.FINISH.text)
     lose_next_reply()
     with pytest.raises(StoreUnavailable):
         await lossy_broker.tasks.finish(task, last)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from redis.asyncio import Redis
 
-from tailplane.broker import Broker, SessionRef, scripts
+from tailplane.broker import Broker, SessionRef
 from tailplane.broker import session_state as module
 from tailplane.broker.session_state import MAX_VALUE_BYTES, pack_value
 from tailplane.protocol.errors import InvalidRequest, StateConflict, StoreUnavailable, TooLarge, Unserialisable
@@ -59,7 +59,6 @@ async def test_a_call_that_comes_again_changes_nothing(broker: Broker) -> None:
 async def test_a_reply_that_is_lost_is_asked_for_again(
     broker: Broker, lossy_broker: Broker, lose_next_reply: Callable[[], None]
 ) -> None:
-    await lossy_broker.redis.script_load(scripts.SET_STATE.text)
     await lossy_broker.states.all(REF)
     lose_next_reply()
     with pytest.raises(StoreUnavailable):

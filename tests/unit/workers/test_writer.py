@@ -11,7 +11,7 @@ import pytest
 import structlog
 from redis.asyncio import Redis
 
-from tailplane.broker import Append, Broker, Cut, Entry, EventLog, NewTask, Refusal, TaskRef, connect, scripts
+from tailplane.broker import Append, Broker, Cut, Entry, EventLog, NewTask, Refusal, TaskRef, connect
 from tailplane.deploy.embedded import EmbeddedServer
 from tailplane.protocol.errors import TailplaneError, TaskLost
 from tailplane.protocol.events import Event, unpack_payload
@@ -150,8 +150,6 @@ async def test_a_cut_whose_reply_is_lost_costs_nothing(
         return await trim(log, cuts)
 
     monkeypatch.setattr(EventLog, "trim", lose_and_trim)
-    # Or what is lost is that the server does not know the script: then nothing was cut.
-    await lossy_broker.redis.script_load(scripts.TRIM.text)
     desk.writer = Writer(lossy_broker.log, kept_over(lossy_broker))
     running = asyncio.ensure_future(desk.writer.run())
     emitter = await desk.emitter(keep_last=8)
