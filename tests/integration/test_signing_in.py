@@ -154,10 +154,19 @@ def test_a_command_without_a_good_key_says_what_to_do(tailplane: Tailplane) -> N
         assert "set TAILPLANE_API_KEY" in none.stderr, none.stderr
         other = tailplane(*command, key=ApiKey.draw(new_key_id()).text)
         assert other.returncode == 1
-        assert "the key in TAILPLANE_API_KEY is none of http://127.0.0.1" in other.stderr, other.stderr
+        assert "does not take the key in TAILPLANE_API_KEY: is it another deployment's" in other.stderr, other.stderr
         assert "Traceback" not in none.stderr + other.stderr
     broken = tailplane("ps", key="tp_not\na-key")
     assert (broken.returncode, "not\na-key" in broken.stderr) == (2, False), broken.stderr
+
+
+def test_a_command_beyond_a_limit_says_when_to_come_again(tailplane: Tailplane) -> None:
+    made = tailplane("keys", "create", "--name", "rare", "--submits-per-second", "0.01")
+    first, second = (tailplane("run", "count", '{"n": 2}', key=made.stdout.strip()) for _ in range(2))
+    assert first.returncode == 0, first.stderr
+    assert second.returncode == 1
+    assert "error: the API key may submit at most 0.01 a second, and 1 at once\n" in second.stderr
+    assert re.search(r"hint:  come again in \d+ s; `tailplane limits` says", second.stderr)
 
 
 def test_keys_at_the_command_line(tailplane: Tailplane, cluster: LocalCluster) -> None:
@@ -170,7 +179,7 @@ def test_keys_at_the_command_line(tailplane: Tailplane, cluster: LocalCluster) -
     assert (short.returncode, "`tailplane whoami`" in short.stderr) == (1, True)
     assert f"{key.key_id} (app), tenant default: cancel, read, until 20" in tailplane("whoami", key=key.text).stdout
     doctor = tailplane("doctor", key=key.text)
-    assert "not looked at: an admin's key may" in doctor.stdout
+    assert "not looked at: that takes a key with the scope admin" in doctor.stdout
     rotated = json.loads(tailplane("keys", "rotate", key.key_id, "--grace", "0", "--json").stdout)
     assert rotated["key_id"] == key.key_id
     assert knows(cluster.url, rotated["key"])

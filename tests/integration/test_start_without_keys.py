@@ -96,7 +96,7 @@ def test_keys_can_be_demanded_on_loopback_too(program: Callable[..., Child]) -> 
 def test_a_key_that_is_none_is_refused_without_being_shown(program: Callable[..., Child]) -> None:
     child = program("control-plane", HOST="0.0.0.0", ADMIN_KEY="tp_hunter2")
     assert child.wait(60) == 2
-    assert "error: TAILPLANE_ADMIN_KEY: " in child.log_tail()
+    assert "error: TAILPLANE_ADMIN_KEY: that is no API key: one begins with tp_" in child.log_tail()
     assert "hunter2" not in child.log_tail()
 
 

@@ -62,10 +62,10 @@ class Client:
 
         Args:
             url: the control plane's; None: the environment's TAILPLANE_URL, else http://127.0.0.1:8420.
-            api_key: what signs every request: an API key, a stream token, or a function, also a coroutine function,
+            api_key: what goes with every request: an API key, a stream token, or a function, also a coroutine function,
                 that returns one: it is asked at the first request, shortly before a stream token expires, and when the
-                control plane refuses what it returned before. None: the environment's TAILPLANE_API_KEY, else requests
-                are not signed; "": they are not, whatever the environment says.
+                control plane refuses what it returned before. None: the environment's TAILPLANE_API_KEY, else nothing;
+                "": nothing, whatever the environment says.
             event_models: pydantic models that events are turned back into, told by the names of their classes.
             options: timeouts, reconnecting, buffers.
             headers: sent with every request; an Authorization of yours goes before `api_key`.

@@ -31,7 +31,10 @@ from tailplane.protocol.scopes import spread
 # With the time between two looks this makes less than two seconds.
 SWEEP = timedelta(seconds=0.5)
 _SCHEME = b"bearer "
-_HINT = "send Authorization: Bearer and an API key, which `tailplane keys create` makes"
+_HINT = (
+    "send Authorization: Bearer and an API key, which `tailplane keys create` makes; "
+    "clients find it in TAILPLANE_API_KEY"
+)
 # What the secret of a key is compared with that nobody has.
 _NOBODYS = digest_of("")
 

@@ -100,7 +100,7 @@ def _limited(left: Left) -> RateLimited:
     # Drawn up to twice as late, or a second: what was refused at once does not come back at once.
     wait = random.uniform(left.until_one, left.until_one + max(left.until_one, 1.0))
     return RateLimited(
-        f"the {whose} may submit {rate.per_second:g} tasks a second, and {rate.burst} at once",
+        f"the {whose} may submit at most {rate.per_second:g} a second, and {rate.burst} at once",
         limit=rate.burst,
         window=rate.burst / rate.per_second,
         of="key" if rate.is_of_key else "tenant",

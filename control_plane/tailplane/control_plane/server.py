@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import math
-import resource
 import signal
 import socket
 import threading
@@ -24,6 +23,7 @@ from tailplane.broker.logs import configure_logging
 from tailplane.control_plane.app import create_app
 from tailplane.control_plane.connections import ConnectionLimits, Connections
 from tailplane.control_plane.guarding import GuardedProtocol
+from tailplane.control_plane.open_files import raise_open_files
 from tailplane.control_plane.readiness import Vitals
 from tailplane.control_plane.request_log import add_request
 from tailplane.control_plane.settings import Settings
@@ -95,15 +95,11 @@ def _limits(settings: Settings) -> ConnectionLimits:
 
 def _connections_with(wanted: int) -> int:
     """Return how many connections there can be: past the limit of open files, Redis could not be reached again."""
-    open_files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = wanted + _OTHER_FILES
-    if open_files != resource.RLIM_INFINITY and open_files < needed:
-        open_files = needed if most == resource.RLIM_INFINITY else min(needed, most)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (open_files, most))
-    if open_files == resource.RLIM_INFINITY or open_files >= needed:
+    open_files = raise_open_files(wanted + _OTHER_FILES)
+    if wanted <= open_files - _OTHER_FILES:
         return wanted
     possible = max(1, open_files - _OTHER_FILES)
-    log.info("fewer connections than wanted: the limit of open files", open_files=most, connections=possible)
+    log.info("fewer connections than wanted: the limit of open files", open_files=open_files, connections=possible)
     return possible
 
 

@@ -68,8 +68,8 @@ class Settings(DeploymentSettings):
 
     max_connections: int = Field(20_000, ge=1)
     """How many connections this process takes; a further one is answered 503. Each takes memory, 160 KiB where its
-    client is slow, and a file: the process' limit of open files, less 100 for Redis and logs, counts where it is
-    lower."""
+    client is slow, and a file: the process raises its limit of open files as far as it may (`ulimit -Hn`), and
+    that, less 100 for Redis and logs, counts where it is lower."""
 
     head_timeout: Duration = timedelta(seconds=10)
     """How long a request's head may take, from its first byte, and how long a new connection may send nothing at all.

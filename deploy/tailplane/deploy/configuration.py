@@ -36,8 +36,8 @@ variable. What stands on the command line counts more than the environment.
 
 # Read elsewhere than in a class of settings.
 _CLIENT_VARIABLES = {
-    "TAILPLANE_API_KEY": "The API key, for `Client()` without one and for all commands. None, or empty: requests are "
-    "not signed.",
+    "TAILPLANE_API_KEY": "The API key, for `Client()` without one and for all commands. None, or empty: requests "
+    "have no credential.",
     "TAILPLANE_URL": "The control plane, for `Client()` without a URL and for all commands without `--url`. "
     "The default is `http://127.0.0.1:8420`.",
     "TAILPLANE_DEBUG": "Commands show the traceback of what they did not foresee; anything but empty turns it on.",

@@ -60,12 +60,21 @@ def ask(url: str | None, question: Callable[["Client"], Coroutine[Any, Any, T]])
     """Run `question` with a client of the control plane at `url` (None: TAILPLANE_URL, else this machine's 8420).
 
     Raises:
-        TailplaneError: what the client raises; ConnectionLost, UnknownWorkflow, Unauthenticated and Forbidden with the
-            command line's own hint.
+        TailplaneError: what the client raises; ConnectionLost, UnknownWorkflow, Unauthenticated, Forbidden and what
+            goes beyond a limit with the command line's own hint.
         typer.BadParameter: `url` is none, or the API key in the environment.
     """
     from tailplane.client import Client, ClientOptions
-    from tailplane.protocol.errors import ConnectionLost, Forbidden, Unauthenticated, UnknownWorkflow
+    from tailplane.protocol.errors import (
+        ConnectionLost,
+        Forbidden,
+        QueueFull,
+        QuotaExceeded,
+        RateLimited,
+        TooManyReaders,
+        Unauthenticated,
+        UnknownWorkflow,
+    )
     from tailplane.protocol.urls import mask_url
 
     async def run(client: "Client") -> T:
@@ -93,6 +102,9 @@ def ask(url: str | None, question: Callable[["Client"], Coroutine[Any, Any, T]])
     except (Unauthenticated, Forbidden) as error:
         error.hint = _hint_of(error, mask_url(client.url))
         raise
+    except (QueueFull, QuotaExceeded, RateLimited, TooManyReaders) as error:
+        error.hint = f"come again in {error.retry_after:.0f} s; `tailplane limits` says what may be taken, and what is"
+        raise
 
 
 def _hint_of(error: "RequestError", url: str) -> str:
@@ -106,4 +118,7 @@ def _hint_of(error: "RequestError", url: str) -> str:
         return "`tailplane whoami` says what the key in TAILPLANE_API_KEY may do; `tailplane keys create` makes others"
     if isinstance(error, CredentialExpired):
         return "the time of the key in TAILPLANE_API_KEY has passed: `tailplane keys create` makes another one"
-    return f"the key in TAILPLANE_API_KEY is none of {url}; is it another deployment's, or has it been revoked?"
+    return (
+        f"{url} does not take the key in TAILPLANE_API_KEY: is it another deployment's, or was it revoked or rotated? "
+        "`tailplane keys` tells an admin"
+    )

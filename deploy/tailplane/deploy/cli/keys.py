@@ -67,7 +67,7 @@ def list_keys(
         return
     from tailplane.deploy.cli.tables import print_keys
 
-    print_keys(found)
+    print_keys(found, with_tenants=direct)
     if not found:
         terminal.say("there are no API keys", stderr=True)
 
@@ -82,7 +82,7 @@ def create(
             parser=parse_duration, metavar="DURATION", help="When it ends by itself: 90d.", show_default="never"
         ),
     ] = None,
-    submits_per_second: Annotated[float | None, typer.Option(help="How many tasks it may submit.")] = None,
+    submits_per_second: Annotated[float | None, typer.Option(help="How many tasks it may submit a second.")] = None,
     max_readers: Annotated[int | None, typer.Option(min=1, help="How many streams it may read at once.")] = None,
     direct: Direct = False,
     tenant: Tenant = None,
@@ -127,7 +127,12 @@ def rotate(
     key_id: KeyId,
     grace: Annotated[
         timedelta,
-        typer.Option(parser=parse_grace, metavar="DURATION", help="How long the secrets before are good, too: 24h, 0."),
+        typer.Option(
+            parser=parse_grace,
+            metavar="DURATION",
+            help="How long the secrets before are good, too: 1h, 0.",
+            show_default="24h",
+        ),
     ] = _DAY,
     direct: Direct = False,
     as_json: AsJson = False,

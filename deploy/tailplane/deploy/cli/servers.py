@@ -121,7 +121,7 @@ def read_settings(kind: type[S], **given: object) -> S:
     except ValidationError as error:
         for item in error.errors(include_url=False, include_input=False):
             name = "_".join(str(part) for part in item["loc"]).upper()
-            terminal.say(f"error: TAILPLANE_{name}: {item['msg']}", stderr=True)
+            terminal.say(f"error: TAILPLANE_{name}: {item['msg'].removeprefix('Value error, ')}", stderr=True)
         raise typer.Exit(2) from None
 
 

@@ -117,8 +117,8 @@ def describe_times(schedule: ScheduleInfo) -> str:
     return f"at {describe_moment(schedule.run_at)}" if schedule.run_at is not None else ""
 
 
-def print_keys(keys: Iterable[ApiKeyInfo]) -> None:
-    """Print API keys; times are of this machine's zone."""
+def print_keys(keys: Iterable[ApiKeyInfo], with_tenants: bool) -> None:
+    """Print API keys, with their tenants where these may differ; times are of this machine's zone."""
     now = time.time()
     rows: list[list[str | Text]] = []
     for each in keys:
@@ -130,9 +130,12 @@ def print_keys(keys: Iterable[ApiKeyInfo]) -> None:
             stands = Text(f"expired {describe_moment(each.expires_at)}", style="red")
         else:
             stands = Text(f"good until {describe_moment(each.expires_at)}", style="green")
-        created = describe_moment(each.created_at)
-        rows.append([each.key_id, each.tenant, each.name, ", ".join(each.scopes), created, stands])
-    _print(["key", "tenant", "name", "scopes", "created", "state"], rows)
+        # The day is enough, and lets most keys have a line of 80 columns.
+        created = describe_moment(each.created_at).partition(" ")[0]
+        tenant = [each.tenant] if with_tenants else []
+        rows.append([each.key_id, *tenant, each.name, ", ".join(each.scopes), created, stands])
+    titles = ["key", *(["tenant"] if with_tenants else []), "name", "scopes", "created", "state"]
+    _print(titles, rows, wraps="name")
 
 
 def print_tenants(tenants: Iterable[TenantRecord]) -> None:

@@ -14,12 +14,14 @@ if TYPE_CHECKING:
 
 app = typer.Typer(rich_markup_mode=None, cls=ListByDefault)
 
-Bound = Annotated[str | None, typer.Option(metavar="NUMBER|none", show_default="as it is")]
+
+def _bound_option(what: str) -> Any:
+    return typer.Option(metavar="NUMBER|none", help=what, show_default="as it is")
 
 
 @app.callback()
 def tenants() -> None:
-    """List the tenants of the deployment, and set what each may take; straight in Redis, as the operator."""
+    """List the tenants, and set what each may take; in Redis, as the operator. Without a command: list them."""
 
 
 @app.command("list")
@@ -34,11 +36,11 @@ def set_limits(
     weight: Annotated[
         int | None, typer.Option(min=1, max=1000, help="Its share beside others' weights.", show_default="as it is")
     ] = None,
-    max_running: Bound = None,
-    max_queued: Bound = None,
-    submits_per_second: Bound = None,
-    max_readers: Bound = None,
-    max_stored_bytes: Bound = None,
+    max_running: Annotated[str | None, _bound_option("Tasks that run at once.")] = None,
+    max_queued: Annotated[str | None, _bound_option("Tasks of a workflow that wait.")] = None,
+    submits_per_second: Annotated[str | None, _bound_option("Tasks submitted a second.")] = None,
+    max_readers: Annotated[str | None, _bound_option("Streams read at once.")] = None,
+    max_stored_bytes: Annotated[str | None, _bound_option("Bytes kept of its tasks.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Set what a tenant may take. What is not given stays as it is; `none` takes a limit away."""

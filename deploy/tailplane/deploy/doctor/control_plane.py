@@ -51,7 +51,7 @@ def _check_version(url: str) -> Finding:
 def _check_fleet(url: str, api_key: str | None) -> Iterator[Finding]:
     answer = probe.get_json(url, "/v1/workers", 8.0, api_key)
     if answer is not None and answer[0] in (401, 403):
-        yield Finding("workers", Verdict.SKIPPED, "not looked at: an admin's key may")
+        yield Finding("workers", Verdict.SKIPPED, "not looked at: that takes a key with the scope admin")
         return
     workers = probe.list_items(url, "workers", 8.0, api_key)
     workflows = probe.list_items(url, "workflows", 8.0, api_key)

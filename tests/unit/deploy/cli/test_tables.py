@@ -3,9 +3,26 @@ import re
 import pytest
 from rich.console import Console
 
-from tailplane.client import ErrorInfo, KeyLimits, LimitsInfo, StepInfo, TaskStatus, WorkerInfo, WorkflowInfo
+from tailplane.client import (
+    ApiKeyInfo,
+    ErrorInfo,
+    KeyLimits,
+    LimitsInfo,
+    StepInfo,
+    TaskStatus,
+    WorkerInfo,
+    WorkflowInfo,
+)
 from tailplane.deploy.cli import terminal
-from tailplane.deploy.cli.tables import print_limits, print_steps, print_tasks, print_workers, print_workflows
+from tailplane.deploy.cli.tables import (
+    print_keys,
+    print_limits,
+    print_steps,
+    print_tasks,
+    print_workers,
+    print_workflows,
+)
+from tailplane.protocol.scopes import Scope
 from tailplane.protocol.states import State
 
 NAME = "summarise_all_the_quarterly_reports"
@@ -40,6 +57,22 @@ def test_the_workflows_of_a_worker_wrap_and_its_id_does_not(capsys: pytest.Captu
     row = capsys.readouterr().out.splitlines()[1]
     assert row.startswith(worker.worker_id)
     assert row.rstrip().endswith(f"{NAME}_4")
+
+
+def test_a_key_has_a_line_of_80_columns_and_its_tenant_where_there_are_others(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    key = ApiKeyInfo(
+        key_id="k_" + "0" * 26, tenant="acme", name="billing", scopes=[Scope.READ, Scope.SUBMIT], created_at=1.8e9
+    )
+    print_keys([key], with_tenants=False)
+    head, row = capsys.readouterr().out.splitlines()
+    assert head.split() == ["key", "name", "scopes", "created", "state"]
+    assert row.split() == [key.key_id, "billing", "read,", "submit", "2027-01-15", "good"]
+    assert len(row) <= 80
+    print_keys([key], with_tenants=True)
+    head, row = capsys.readouterr().out.splitlines()
+    assert (head.split()[1], row.split()[1]) == ("tenant", "acme")
 
 
 def test_limits_are_told_beside_what_is_taken(capsys: pytest.CaptureFixture[str]) -> None:

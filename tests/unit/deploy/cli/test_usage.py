@@ -32,6 +32,7 @@ COMMANDS = (
     "workers",
     "keys",
     "tenants",
+    "limits",
     "whoami",
     "top",
     "reconcile",
