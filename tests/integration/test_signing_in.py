@@ -166,7 +166,7 @@ def test_a_command_beyond_a_limit_says_when_to_come_again(tailplane: Tailplane) 
     assert first.returncode == 0, first.stderr
     assert second.returncode == 1
     assert "error: the API key may submit at most 0.01 a second, and 1 at once\n" in second.stderr
-    assert re.search(r"hint:  come again in \d+ s; `tailplane limits` says", second.stderr)
+    assert re.search(r"hint:  come again in \d+ min; `tailplane limits` says", second.stderr)
 
 
 def test_keys_at_the_command_line(tailplane: Tailplane, cluster: LocalCluster) -> None:

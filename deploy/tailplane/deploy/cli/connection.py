@@ -103,7 +103,10 @@ def ask(url: str | None, question: Callable[["Client"], Coroutine[Any, Any, T]])
         error.hint = _hint_of(error, mask_url(client.url))
         raise
     except (QueueFull, QuotaExceeded, RateLimited, TooManyReaders) as error:
-        error.hint = f"come again in {error.retry_after:.0f} s; `tailplane limits` says what may be taken, and what is"
+        from tailplane.deploy.cli.progress import describe_age
+
+        wait = describe_age(error.retry_after)
+        error.hint = f"come again in {wait}; `tailplane limits` says what may be taken, and what is"
         raise
 
 
