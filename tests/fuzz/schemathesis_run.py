@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tailplane.deploy.cluster import LocalCluster
+from tailplane.protocol.credentials import ApiKey
 from tests.fuzz.http_server import look, memory, new_key, plan
 from tests.fuzz.measure import Outcome
 
-__all__ = ["command", "new_key", "plan", "run"]
+__all__ = ["command", "environment", "new_key", "plan", "run"]
 
 NAME = "schemathesis, to a control plane"
 HOOKS = Path(__file__).parents[1] / "integration"
@@ -30,6 +31,12 @@ def command(url: str, key: str, examples: int, seed: int) -> list[str]:
     ]
 
 
+def environment(key: str) -> dict[str, str]:
+    """Return what schemathesis needs beside its command line; its directory is that of the hooks."""
+    ours = {"SCHEMATHESIS_HOOKS": "schemathesis_hooks", "SCHEMATHESIS_KEY_ID": ApiKey.parse(key).key_id}
+    return os.environ | ours
+
+
 def run(examples: int, seed: int, say: Callable[[str], None]) -> Outcome:
     """Run it with so many examples of each operation."""
     outcome, key = Outcome(NAME), new_key()
@@ -42,7 +49,7 @@ def run(examples: int, seed: int, say: Callable[[str], None]) -> Outcome:
             timeout=_LONGEST,
             check=False,
             cwd=HOOKS,
-            env=os.environ | {"SCHEMATHESIS_HOOKS": "schemathesis_hooks"},
+            env=environment(key),
         )
         outcome.seconds = time.perf_counter() - began
         outcome.peak_bytes = memory(cluster) - before
