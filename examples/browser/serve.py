@@ -3,7 +3,7 @@
     python examples/browser/serve.py
 
 Then open http://127.0.0.1:8421. For this machine only: it listens on loopback and asks nobody who they are. Where the
-control plane demands an API key, it signs what it passes on with that in TAILPLANE_API_KEY.
+control plane demands an API key, it adds that in TAILPLANE_API_KEY to what it passes on.
 """
 
 import argparse

@@ -3,7 +3,7 @@
     python examples/browser_tokens/backend.py
 
 Then open http://127.0.0.1:8422. The page reads its stream from the control plane itself, which has to allow the page's
-origin: see workflow.py. TAILPLANE_URL and TAILPLANE_API_KEY say where that is, and what signs the backend's requests.
+origin: see workflow.py. TAILPLANE_URL and TAILPLANE_API_KEY say where that is, and with which key the backend asks.
 """
 
 import argparse
