@@ -632,7 +632,7 @@ BY_CODE: Mapping[str, type[TailplaneError]] = _tree(TailplaneError)
 
 
 # Seconds: 30 days. A quota may be used up for as long as ended tasks are kept; beyond that, what comes may be anything.
-LONGEST_WAIT = 30 * 86400
+LONGEST_WAIT = 30 * 86400.0
 
 
 def _wait_in(said: object) -> float:

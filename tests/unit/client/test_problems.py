@@ -74,7 +74,8 @@ def test_an_answer_from_somebody_else_names_the_url_and_says_so(status: int, kin
     ],
 )
 def test_retry_after_is_seconds_or_a_date(text: str | None, expected: float | None) -> None:
-    assert retry_after(text, NOW) == expected
+    found = retry_after(text, NOW)
+    assert (found, type(found)) == (expected, type(expected))
 
 
 @pytest.mark.parametrize(
