@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from tailplane.broker import Broker, Keys, Request, SessionRef, TaskRef, TenantRecord, Terms, keys
 from tailplane.broker.api_keys import NewKey
+from tailplane.broker.revoked_tokens import Revoked
 from tailplane.broker.usage import Rate
 from tailplane.protocol.credentials import new_token_id
 from tailplane.protocol.errors import InvalidId
@@ -68,7 +69,7 @@ async def live(deployment: Deployment) -> None:
         dead = await deployment.create()
         await broker.catalogue.note_dead(dead)
     await broker.catalogue.drop_dead(dead, timedelta(days=7))
-    await broker.revoked_tokens.add(new_token_id(None))
+    await broker.revoked_tokens.add(Revoked(TENANT, new_token_id(None)))
     await broker.schedules.put(TENANT, "hourly", every(3600), 3600_000, 0)
     await broker.api_keys.create(NewKey(tenant=TENANT, name="key", scopes=frozenset({Scope.READ})))
     await broker.tenants.set_limits(TenantRecord("acme", weight=2))

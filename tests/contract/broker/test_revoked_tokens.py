@@ -46,12 +46,12 @@ async def test_what_lies_long_enough_behind_is_not_read_again(broker: Broker, re
 
 
 async def test_a_server_whose_clock_is_behind_hides_none(broker: Broker, redis: Redis) -> None:
-    await broker.revoked_tokens.add("nobody.lost")
+    await broker.revoked_tokens.add(Revoked("acme", "nobody.lost"))
     _, last = await broker.revoked_tokens.since(0)
     # A failover lost it, and what is revoked then is numbered by another clock.
     await redis.delete(broker.keys.revoked_tokens)
-    await redis.xadd(broker.keys.revoked_tokens, {"t": "nobody.next"}, id=f"{last - 5000}-0")
-    assert await broker.revoked_tokens.since(last) == (["nobody.next"], last)
+    await redis.xadd(broker.keys.revoked_tokens, {"t": "acme/nobody.next"}, id=f"{last - 5000}-0")
+    assert await broker.revoked_tokens.since(last) == ([Revoked("acme", "nobody.next")], last)
 
 
 async def test_they_are_kept_as_long_as_a_token_lives(broker: Broker, redis: Redis) -> None:

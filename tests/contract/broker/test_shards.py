@@ -54,6 +54,9 @@ def own_cluster() -> Iterator[RedisCluster]:
 
 @pytest.fixture
 async def own_shards(own_cluster: RedisCluster) -> AsyncIterator[Shards]:
+    for node in own_cluster.nodes:
+        # A server that waits for a slow disk may write what it has answered two seconds later: killed, it has lost it.
+        own_cluster.ask(node, "CONFIG", "SET", "appendfsync", "always")
     shards = connect_cluster(own_cluster.url)
     await shards.refresh()
     yield shards
