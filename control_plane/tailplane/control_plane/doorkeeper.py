@@ -8,13 +8,15 @@ import asyncio
 import hmac
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
+from typing import Any
 
 from starlette.requests import Request
 
 from tailplane.broker import Broker, Outage, TaskRef
 from tailplane.broker.api_keys import KeyRecord
+from tailplane.broker.revoked_tokens import Revoked
 from tailplane.control_plane.access import ANYBODY, Caller, Need, check_scopes
 from tailplane.control_plane.known_keys import REFRESH, KnownKeys
 from tailplane.control_plane.open_streams import Credential, OpenStreams
@@ -78,9 +80,20 @@ class Doorkeeper:
         known, revoked = await asyncio.gather(
             self.known.refresh(self._streams.key_ids), self.revocations.look(), return_exceptions=True
         )
+        # Also where one of the two has failed: the other may have learned something.
+        self._proven.forget()
         for failure in (known, revoked):
             if failure is not None:
                 raise failure
+
+    async def revoke_token(self, token: Revoked) -> None:
+        """Let a stream token be good for nothing from now on, here at once.
+
+        Raises:
+            Unavailable: as `Revocations.revoke`.
+        """
+        await self.revocations.revoke(token)
+        self._proven.forget()
 
     async def _sweep(self) -> None:
         await self._streams.cut_ended(self._is_good)
@@ -101,16 +114,23 @@ class Doorkeeper:
         credential, now = _credential_in(request, need), self.clock()
         caller = self._proven.find(credential, now)
         if caller is None:
-            proof = await self._prove(credential.decode("latin-1"), now)
-            self._proven.note(credential, proof)
+            proof = await self._prove(credential, now)
+            self._proven.note(credential, proof, now)
             caller = proof.caller
-        if caller.token is not None:
-            await self._check_token(request, need, caller.token)
-        else:
+        if (token := caller.token) is not None:
+            if need.action not in token.actions:
+                raise Forbidden("the stream token is not for this")
+            asked = request.path_params
+            if token.subject not in (asked.get("task_id"), asked.get("session_id")):
+                await self._check_session(asked, token)
+        elif not need.scopes <= caller.scopes:
             check_scopes(caller, *need.scopes)
         return caller
 
-    async def _prove(self, text: str, now: float) -> Proof:
+    async def _prove(self, credential: bytes, now: float) -> Proof:
+        if credential[: len(_SCHEME)].lower() != _SCHEME:
+            raise Unauthenticated("the Authorization is not of the scheme Bearer", hint=_HINT)
+        text = credential[len(_SCHEME) :].strip().decode("latin-1")
         return await (self._token_of(text, now) if text.startswith(TOKEN_PREFIX) else self._key_of(text, now))
 
     async def _key_of(self, text: str, now: float) -> Proof:
@@ -125,7 +145,7 @@ class Doorkeeper:
             raise Unauthenticated("there is no such API key", hint=_HINT)
         self._check_lives(record, now)
         caller = Caller(record.tenant, record.key_id, spread(record.scopes), None, record.expires_at)
-        return Proof(caller, record, min(good_until, _end_of(record)))
+        return Proof(caller, min(good_until, _end_of(record)))
 
     async def _token_of(self, text: str, now: float) -> Proof:
         signed = SignedToken.parse(text)
@@ -138,16 +158,10 @@ class Doorkeeper:
             raise CredentialExpired("the stream token has expired: fetch another one")
         if claimed.tenant != record.tenant:
             raise Unauthenticated("nobody has issued that stream token")
-        until = min(claimed.expires_ms / 1000, _end_of(record))
-        return Proof(Caller(record.tenant, record.key_id, frozenset(), claimed, until), record, until)
-
-    async def _check_token(self, request: Request, need: Need, token: StreamToken) -> None:
-        # Each time: a token that has proved itself may have been revoked since.
-        if await self.revocations.find(token.token_id):
+        if await self.revocations.find(claimed.token_id):
             raise Unauthenticated("the stream token was revoked")
-        if need.action is None or need.action not in token.actions:
-            raise Forbidden("the stream token is not for this")
-        await self._check_subject(request, token)
+        until = min(claimed.expires_ms / 1000, _end_of(record))
+        return Proof(Caller(record.tenant, record.key_id, frozenset(), claimed, until), until)
 
     def _check_lives(self, record: KeyRecord, now: float) -> None:
         # Whoever has got so far knows the secret, and may know what became of it.
@@ -171,10 +185,7 @@ class Doorkeeper:
             record is not None and record.revoked_at is None and (record.expires_at is None or record.expires_at > now)
         )
 
-    async def _check_subject(self, request: Request, token: StreamToken) -> None:
-        asked = request.path_params
-        if token.subject in (asked.get("task_id"), asked.get("session_id")):
-            return
+    async def _check_session(self, asked: Mapping[str, Any], token: StreamToken) -> None:
         if "task_id" not in asked or token.subject.startswith("t"):
             raise Forbidden("the stream token is for another task or session")
         # A session's opens its tasks, too.
@@ -198,7 +209,7 @@ def _end_of(record: KeyRecord) -> float:
 
 
 def _credential_in(request: Request, need: Need) -> bytes:
-    """Return the credential of a request.
+    """Return the credential of a request, as it is in an Authorization.
 
     Raises:
         Unauthenticated: it has none.
@@ -206,13 +217,11 @@ def _credential_in(request: Request, need: Need) -> bytes:
     # Not by `request.headers`, which decodes each header until it comes to this one.
     for name, said in request.scope["headers"]:
         if name == b"authorization":
-            if said[: len(_SCHEME)].lower() != _SCHEME:
-                raise Unauthenticated("the Authorization is not of the scheme Bearer", hint=_HINT)
-            return bytes(said[len(_SCHEME) :].strip())
+            return bytes(said)
     token = request.query_params.get("token", "") if need.by_query else ""
     if not token:
         raise Unauthenticated("the request has no credential", hint=_HINT)
     if not token.startswith(TOKEN_PREFIX):
         # An API key does not belong into a URL, which ends up in histories and logs.
         raise Unauthenticated("?token= takes a stream token only", hint=_HINT)
-    return token.encode()
+    return _SCHEME + token.encode()

@@ -33,6 +33,7 @@ class KnownKeys:
     """Knows keys, for as long as they are looked up again.
 
     Attributes:
+        version: grows with whatever is learned.
         outage: whether Redis can't be asked.
     """
 
@@ -40,6 +41,7 @@ class KnownKeys:
         self._keys = keys
         self._clock = clock
         self._known: OrderedDict[KeyId, _Known] = OrderedDict()
+        self.version = 0
         self.outage = Outage("looking after API keys")
 
     async def find(self, key_id: KeyId) -> KeyRecord | None:
@@ -65,21 +67,14 @@ class KnownKeys:
         (record,) = await self._keys.read_many([key_id])
         # What nobody has keys of is not kept: whoever draws ids at random would push out the good ones.
         if record is not None:
+            self.version += 1
             self._known[key_id] = _Known(record, now, now)
             self._known.move_to_end(key_id)
             while len(self._known) > MOST:
                 self._known.popitem(last=False)
-        else:
-            self._known.pop(key_id, None)
+        elif self._known.pop(key_id, None) is not None:
+            self.version += 1
         return record
-
-    def is_latest(self, record: KeyRecord) -> bool:
-        """Return whether a record is what `find` would give without asking Redis; each look brings another one."""
-        known, now = self._known.get(record.key_id), self._clock()
-        if known is None or known.record is not record or now - known.looked_at > TRUSTED:
-            return False
-        known.used_at = now
-        return True
 
     def latest(self, key_id: KeyId) -> tuple[bool, KeyRecord | None]:
         """Return whether a key is known, and what was kept of it when it was looked up last."""
@@ -111,3 +106,4 @@ class KnownKeys:
                 known.record, known.looked_at = record, now
             elif key_id in in_use:
                 self._known[key_id] = _Known(record, now, now)
+        self.version += 1

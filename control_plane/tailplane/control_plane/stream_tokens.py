@@ -74,7 +74,7 @@ class StreamTokens:
             return
         if signer != caller.key_id:
             await self._check_admin(caller, signer)
-        await self._doorkeeper.revocations.revoke(Revoked(caller.tenant, token_id))
+        await self._doorkeeper.revoke_token(Revoked(caller.tenant, token_id))
 
     async def _check_admin(self, caller: Caller, signer: KeyId | None) -> None:
         if Scope.ADMIN not in caller.scopes:
