@@ -179,11 +179,7 @@ class Doorkeeper:
             return False
         assert credential.key_id is not None
         is_known, record = self.known.latest(credential.key_id)
-        if not is_known:
-            return True
-        return (
-            record is not None and record.revoked_at is None and (record.expires_at is None or record.expires_at > now)
-        )
+        return not is_known or (record is not None and record.is_live(now))
 
     async def _check_session(self, asked: Mapping[str, Any], token: StreamToken) -> None:
         if "task_id" not in asked or token.subject.startswith("t"):

@@ -37,8 +37,14 @@ def settings(valkey: EmbeddedServer) -> Settings:
 
 
 @pytest.fixture
-async def app(settings: Settings) -> AsyncIterator[FastAPI]:
-    app = create_app(settings)
+def clock() -> Any:
+    """What timers go by; tests that move it have one of their own."""
+    return None
+
+
+@pytest.fixture
+async def app(settings: Settings, clock: Any) -> AsyncIterator[FastAPI]:
+    app = create_app(settings, clock)
     async with app.router.lifespan_context(app):
         yield app
 

@@ -1,7 +1,6 @@
 """Schedules over HTTP: put, paused, triggered and so on, and fired when they are due by a clock that the test sets."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -49,13 +48,6 @@ def clock() -> SetClock:
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"max_queued": LIMIT})
-
-
-@pytest.fixture
-async def app(settings: Settings, clock: SetClock) -> AsyncIterator[FastAPI]:
-    app = create_app(settings, clock)
-    async with app.router.lifespan_context(app):
-        yield app
 
 
 @dataclass

@@ -1,7 +1,6 @@
 """Two tenants of one deployment: neither sees, counts, holds up, cancels or changes anything of the other."""
 
 import json
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ from pydantic import SecretStr
 from tailplane.broker import Begun, Broker, Closing, TaskRef
 from tailplane.broker.api_keys import NewKey
 from tailplane.broker.claims import Order, Turn
-from tailplane.control_plane import Settings, create_app
+from tailplane.control_plane import Settings
 from tailplane.control_plane.housekeeping import Housekeeper
 from tailplane.protocol import codec
 from tailplane.protocol.credentials import ApiKey
@@ -48,13 +47,6 @@ def clock() -> SetClock:
 def settings(settings: Settings) -> Settings:
     first = SecretStr(ApiKey.draw(new_key_id()).text)
     return settings.model_copy(update={"auth": "keys", "admin_key": first, "max_queued": LIMIT})
-
-
-@pytest.fixture
-async def app(settings: Settings, clock: SetClock) -> AsyncIterator[FastAPI]:
-    app = create_app(settings, clock)
-    async with app.router.lifespan_context(app):
-        yield app
 
 
 @dataclass
