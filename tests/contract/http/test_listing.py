@@ -1,5 +1,6 @@
 """GET /v1/tasks: newest first, complete, stable while tasks come in and go."""
 
+import asyncio
 from datetime import timedelta
 from itertools import chain
 from typing import Any
@@ -21,6 +22,11 @@ async def all_pages(http: Any, limit: int, **filters: str) -> list[list[str]]:
         params["page"] = body["next_page"]
 
 
+async def a_later_millisecond() -> None:
+    """Wait, so that what is submitted then has a greater id: those of one millisecond have no order."""
+    await asyncio.sleep(0.005)
+
+
 @pytest.mark.parametrize("limit", [1, 3, 7, 10, 200])
 async def test_the_pages_are_complete_and_newest_first(http: Any, submit: Any, limit: int) -> None:
     made = [await submit() for _ in range(10)]
@@ -37,6 +43,7 @@ async def test_a_task_that_comes_in_meanwhile_shifts_nothing(http: Any, submit: 
     made = {await submit() for _ in range(6)}
     first = (await http.get("/v1/tasks", params={"limit": 3})).json()
 
+    await a_later_millisecond()
     await submit()
     second = (await http.get("/v1/tasks", params={"limit": 3, "page": first["next_page"]})).json()
 
@@ -73,7 +80,9 @@ async def test_one_call_reads_a_bounded_number_of_records(
 ) -> None:
     monkeypatch.setattr("tailplane.control_plane.listing.MAX_SCANNED", 8)
     monkeypatch.setattr("tailplane.control_plane.listing.CHUNK", 4)
-    made = [await submit("count", input={"n": 1}), *[await submit() for _ in range(20)]]
+    made = [await submit("count", input={"n": 1})]
+    await a_later_millisecond()
+    made += [await submit() for _ in range(20)]
 
     first = (await http.get("/v1/tasks", params={"workflow": "count"})).json()
     pages = await all_pages(http, 50, workflow="count")
