@@ -18,6 +18,8 @@ import pytest
 if TYPE_CHECKING:
     from tailplane.deploy.cluster import LocalCluster
 
+    from .sites import Tab
+
 #: Seconds after which a script has failed; none that works comes near it.
 DEADLINE = 60
 
@@ -111,3 +113,12 @@ def start_script(cluster: "LocalCluster", examples: Path, tmp_path: Path) -> Cal
             process.kill()
 
     return start
+
+
+@pytest.fixture
+def tab(tmp_path: Path) -> "Iterator[Tab]":
+    """A tab of a browser; the test is skipped where there is none."""
+    from .sites import browser_tab
+
+    with browser_tab(tmp_path / "profile") as opened:
+        yield opened

@@ -1,14 +1,9 @@
 """The page that tails with EventSource: its server by HTTP, and the page itself in Chromium where there is one."""
 
 import json
-import os
 import re
-import shutil
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,9 +14,10 @@ import pytest
 from tailplane.deploy.cluster import LocalCluster, Plan
 from tailplane.deploy.ports import free_port
 
+from .sites import Tab, served
+
 pytestmark = pytest.mark.process
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 EVENT_STREAM = {"Accept": "text/event-stream"}
 
 
@@ -31,35 +27,9 @@ def cluster(examples: Path, api_key: str) -> Iterator[LocalCluster]:
         yield running
 
 
-@contextmanager
-def served(script: Path, control_plane: str, cluster: LocalCluster) -> Iterator[str]:
-    """Run the page's server, and give its address when it answers."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    env = os.environ | {"TAILPLANE_URL": control_plane, "NO_PROXY": "127.0.0.1"}
-    process = subprocess.Popen([sys.executable, script, "--port", str(port)], env=env)
-
-    def answers() -> bool:
-        assert process.poll() is None, "the page's server ended"
-        try:
-            return httpx2.get(url, trust_env=False).is_success
-        except httpx2.TransportError:
-            return False
-
-    try:
-        cluster.wait_until(answers, "the page's server answered")
-        yield url
-        process.terminate()
-        # With a stream open or not: it ends when it is told to.
-        process.wait(10)
-    finally:
-        process.kill()
-        process.wait(10)
-
-
 @pytest.fixture(scope="module")
 def site(cluster: LocalCluster, examples: Path) -> Iterator[str]:
-    with served(examples / "browser/serve.py", cluster.url, cluster) as url:
+    with served(examples / "browser/serve.py", free_port(), cluster.url, cluster) as url:
         yield url
 
 
@@ -127,7 +97,7 @@ def test_other_names_than_this_machine_s_are_refused(http: httpx2.Client) -> Non
 def test_without_a_control_plane_streams_are_told_to_come_back(cluster: LocalCluster, examples: Path) -> None:
     nobody = f"http://127.0.0.1:{free_port()}"
     with (
-        served(examples / "browser/serve.py", nobody, cluster) as url,
+        served(examples / "browser/serve.py", free_port(), nobody, cluster) as url,
         httpx2.Client(base_url=url, timeout=30, trust_env=False) as http,
     ):
         answer = http.get("/v1/tasks/t_1/events", headers=EVENT_STREAM)
@@ -136,74 +106,18 @@ def test_without_a_control_plane_streams_are_told_to_come_back(cluster: LocalClu
         assert http.get("/v1/workflows").status_code == 502
 
 
-class Page:
-    """A tab of a headless Chromium, by its DevTools."""
-
-    def __init__(self, socket: Any) -> None:
-        self._socket = socket
-        self._calls = 0
-
-    def open(self, url: str) -> None:
-        """Load a page, to its load event."""
-        self._call("Page.enable")
-        self._call("Page.navigate", url=url)
-        self._receive(lambda message: message.get("method") == "Page.loadEventFired")
-
-    def run(self, script: str) -> Any:
-        """Run a script in the page, await its promise, and return its value."""
-        answer = self._call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
-        assert "exceptionDetails" not in answer, answer
-        return answer["result"].get("value")
-
-    def wait_for_status(self, pattern: str) -> str:
-        """Wait until the page's status line matches, and return it."""
-        return self.run(
-            f"""new Promise((resolve) => {{
-                const status = document.getElementById("status");
-                const look = () => /{pattern}/.test(status.textContent) && resolve(status.textContent);
-                new MutationObserver(look).observe(status, {{childList: true, characterData: true, subtree: true}});
-                look();
-            }})"""
-        )
-
-    def _call(self, method: str, **parameters: object) -> dict[str, Any]:
-        self._calls += 1
-        self._socket.send(json.dumps({"id": self._calls, "method": method, "params": parameters}))
-        return self._receive(lambda message: message.get("id") == self._calls)["result"]
-
-    def _receive(self, is_wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        while not is_wanted(message := json.loads(self._socket.recv(timeout=30))):
-            pass
-        return message
-
-
 @pytest.fixture
-def page(site: str, tmp_path: Path) -> Iterator[Page]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    client = pytest.importorskip("websockets.sync.client", reason="the DevTools need the package websockets")
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-proxy-server", "--remote-debugging-port=0"]
-    command = [CHROMIUM, *options, f"--user-data-dir={tmp_path / 'profile'}", "about:blank"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as browser:
-        try:
-            assert browser.stderr is not None
-            address = next(match[1] for line in browser.stderr if (match := re.search(r"ws://([^/]+)/", line)))
-            tabs = httpx2.get(f"http://{address}/json/list", trust_env=False).json()
-            tab = next(tab for tab in tabs if tab["type"] == "page")
-            with client.connect(tab["webSocketDebuggerUrl"], proxy=None) as socket:
-                page = Page(socket)
-                page.open(site)
-                page.wait_for_status("^ready$")
-                yield page
-        finally:
-            browser.kill()
+def page(site: str, tab: Tab) -> Tab:
+    tab.open(site)
+    tab.wait_for_status("^ready$")
+    return tab
 
 
 RUN = """document.getElementById("input").value = {input!r}; document.querySelector("#form button").click();"""
 ROWS = """[...document.querySelectorAll("#events tr")].map((row) => [...row.cells].map((cell) => cell.textContent))"""
 
 
-def test_the_page_shows_events_as_they_come_and_stops_at_the_end(page: Page) -> None:
+def test_the_page_shows_events_as_they_come_and_stops_at_the_end(page: Tab) -> None:
     page.run(RUN.format(input='{"start": 4, "pause": 0.3}'))
     assert page.wait_for_status("^task.succeeded$|refused|Error") == "task.succeeded"
 
@@ -216,7 +130,7 @@ def test_the_page_shows_events_as_they_come_and_stops_at_the_end(page: Page) -> 
     assert page.run("source === null")
 
 
-def test_the_page_cancels(page: Page) -> None:
+def test_the_page_cancels(page: Tab) -> None:
     page.run(RUN.format(input='{"start": 1000, "pause": 0.05}'))
     page.wait_for_status("^live$")
     page.run("""document.getElementById("cancel").click()""")
@@ -224,7 +138,7 @@ def test_the_page_cancels(page: Page) -> None:
     assert page.wait_for_status("^task.cancelled$|refused|Error") == "task.cancelled"
 
 
-def test_the_page_tells_why_an_input_is_refused(page: Page) -> None:
+def test_the_page_tells_why_an_input_is_refused(page: Tab) -> None:
     page.run(RUN.format(input='{"start": "many"}'))
 
     assert "does not fit countdown" in page.wait_for_status("Error")

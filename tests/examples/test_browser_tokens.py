@@ -1,11 +1,9 @@
 """A page that reads with tokens: its script, under node, which has fetch and EventSource, against real processes."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +17,8 @@ from tailplane.deploy.cluster import LocalCluster, Plan
 from tailplane.deploy.ports import free_port
 from tailplane.protocol.credentials import ApiKey, SignedToken
 from tailplane.protocol.ids import new_key_id
+
+from .sites import Tab, served
 
 pytestmark = pytest.mark.process
 
@@ -39,25 +39,8 @@ def cluster(examples: Path) -> Iterator[LocalCluster]:
 
 @pytest.fixture(scope="module")
 def backend(cluster: LocalCluster, examples: Path) -> Iterator[str]:
-    env = os.environ | {"TAILPLANE_URL": cluster.url, "TAILPLANE_API_KEY": KEY.text, "NO_PROXY": "127.0.0.1"}
-    script = examples / "browser_tokens/backend.py"
-    process = subprocess.Popen([sys.executable, script, "--port", str(PORT)], env=env)
-
-    def answers() -> bool:
-        assert process.poll() is None, "the backend ended"
-        try:
-            return httpx2.get(ORIGIN, trust_env=False).is_success
-        except httpx2.TransportError:
-            return False
-
-    try:
-        cluster.wait_until(answers, "the backend answered")
-        yield ORIGIN
-        process.terminate()
-        process.wait(10)
-    finally:
-        process.kill()
-        process.wait(10)
+    with served(examples / "browser_tokens/backend.py", PORT, cluster.url, cluster, TAILPLANE_API_KEY=KEY.text) as url:
+        yield url
 
 
 @pytest.fixture
@@ -174,3 +157,48 @@ def test_the_page_loads_nothing_from_elsewhere_and_tells_nobody_its_url(backend:
     assert 'from "./tail.js"' in page.text
     assert '<meta name="referrer" content="no-referrer">' in page.text
     assert not re.search(r"""https?://|\bsrc=|href="(?!data:)""", page.text)
+
+
+ISSUED = """(() => {
+    const post = window.fetch;
+    window.issued = [];
+    window.fetch = async (...call) => {
+        const response = await post(...call);
+        if (String(call[0]).endsWith("/token")) window.issued.push((await response.clone().json()).token);
+        return response;
+    };
+})()"""
+TOKEN = """new Promise((resolve) => {{
+    const look = () => window.issued.length > {0} ? resolve(window.issued[{0}]) : setTimeout(look, 20);
+    look();
+}})"""
+
+
+def test_a_browser_reads_another_origin_through_the_end_of_its_token_and_answers(
+    backend: str, tab: Tab, admin: SyncClient
+) -> None:
+    tab.open(backend)
+    tab.wait_for_status("^ready$")
+    tab.run(ISSUED)
+    tab.run("""document.getElementById("start").click()""")
+    tab.wait_for_status("^live$")
+    admin.revoke_token(SignedToken.parse(tab.run(TOKEN.format(0))).claimed.token_id)
+
+    assert "?" in tab.wait_for_status("[?]$|Error")
+    assert tab.run(TOKEN.format(1)) != tab.run(TOKEN.format(0))
+    tab.run("""document.getElementById("yes").click()""")
+    assert tab.wait_for_status("^task[.]|Error") == "task.succeeded"
+
+    lines = tab.run("""document.getElementById("events").textContent""").splitlines()
+    assert [int(line.split()[0]) for line in lines] == list(range(1, len(lines) + 1))
+    assert [int(said[1]) for line in lines if (said := re.search(r'{"number":(\d+)}', line))] == [5, 4, 3, 2, 1]
+
+
+def test_a_browser_keeps_what_it_reads_from_a_page_that_is_not_on_the_list(backend: str, tab: Tab) -> None:
+    # The same server under another name: another origin, which TAILPLANE_CORS_ORIGINS does not name.
+    tab.open(backend.replace("127.0.0.1", "localhost"))
+    tab.wait_for_status("^ready$")
+    tab.run("""document.getElementById("start").click()""")
+
+    assert tab.wait_for_status("Error") == "Error: the stream was refused"
+    assert tab.run("""document.getElementById("events").textContent""") == ""
