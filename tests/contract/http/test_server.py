@@ -70,7 +70,7 @@ async def test_a_signal_ends_streams_and_waits_then_the_server(free_port: Settin
 
 
 async def test_a_server_that_leaves_is_not_ready_and_serves_for_a_while(free_port: Settings) -> None:
-    running = Running(free_port.model_copy(update={"drain_delay": timedelta(seconds=3)}))
+    running = Running(free_port.model_copy(update={"drain_delay": timedelta(minutes=5)}))
     async with httpx2.AsyncClient(base_url=await running.url(), timeout=30) as http:
         await running.register()
         async with http.stream("POST", "/v1/workflows/echo/stream", json=1) as stream:
@@ -87,11 +87,25 @@ async def test_a_server_that_leaves_is_not_ready_and_serves_for_a_while(free_por
             async with httpx2.AsyncClient(base_url=str(http.base_url), timeout=30) as other:
                 taken = await other.post("/v1/tasks", json={"workflow": "echo", "input": 1})
             assert not running.app.state.drain.is_set()
+            # As a second signal does, for as long as it takes to end the while.
+            running.server.force_exit = True
+            await asyncio.wait_for(running.app.state.drain.wait(), 30)
+            running.server.force_exit = False
             async for _ in chunks:
                 pass
             await asyncio.wait_for(running.serving, 30)
 
     assert (ready.status_code, ready.json()["code"], taken.status_code) == (503, "unavailable", 202)
+
+
+async def test_the_while_for_which_a_server_that_leaves_serves_has_an_end(free_port: Settings) -> None:
+    running = Running(free_port.model_copy(update={"drain_delay": timedelta(seconds=0.3)}))
+    await running.url()
+
+    running.server.should_exit = True
+    await asyncio.wait_for(running.serving, 30)
+
+    assert running.app.state.drain.is_set()
 
 
 async def test_the_answer_names_no_server(free_port: Settings) -> None:
