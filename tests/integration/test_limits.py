@@ -60,9 +60,9 @@ async def test_submits_by_two_control_planes_are_one_rate(broker: Broker, client
     await limit(broker, clients, submits_per_second=20)
     taken, refused = 0, list[RateLimited]()
 
-    async def submit(client: Client, until: float) -> None:
+    async def submit(client: Client) -> None:
         nonlocal taken
-        while time.monotonic() < until:
+        while taken < 60:
             try:
                 await client.run_workflow("echo", 1)
                 taken += 1
@@ -70,12 +70,13 @@ async def test_submits_by_two_control_planes_are_one_rate(broker: Broker, client
                 refused.append(error)
 
     began = time.monotonic()
-    await asyncio.gather(*(submit(client, began + 2) for client in clients for _ in range(3)))
+    async with asyncio.timeout(DEADLINE):
+        await asyncio.gather(*(submit(client) for client in clients for _ in range(3)))
     took = time.monotonic() - began
 
     assert {(error.limit, error.of) for error in refused} == {(20, "tenant")}
     # Those of one second at once, and then as many as come anew.
-    assert 20 + 20 * 2 - 3 <= taken <= 20 + 20 * took + 1
+    assert taken <= 20 + 20 * took + 1
 
 
 async def test_a_client_waits_by_itself_until_it_may(
