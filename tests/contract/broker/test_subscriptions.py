@@ -117,13 +117,15 @@ async def test_who_comes_while_it_connects_is_subscribed_too(
         await go_on.wait()
         await open_at_once(line, connection)
 
+    # Who was forgotten meanwhile waits for this.
+    monkeypatch.setattr(subscriptions, "CONFIRMATION", 3600)
     monkeypatch.setattr(Line, "open", slow)
     async with running(redis, ear) as bells:
-        await asyncio.wait_for(connecting.wait(), 5)
+        await asyncio.wait_for(connecting.wait(), 20)
         late = asyncio.ensure_future(bells.subscribe("late"))
         await asyncio.sleep(0)
         go_on.set()
-        await asyncio.wait_for(late, 2)
+        await asyncio.wait_for(late, 20)
         await redis.publish("late", b"1")
         await ear.until(lambda heard: ("late", b"1") in heard)
 
@@ -157,13 +159,22 @@ async def test_a_quiet_connection_is_asked_and_so_is_not_silent(
     redis: Redis, ear: Ear, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subscriptions, "BEAT", 0.01)
-    monkeypatch.setattr(subscriptions, "SILENCE", 0.5)
+
+    async def is_heard(bells: Subscriptions) -> None:
+        # Silence is counted from there.
+        before = bells._heard_at
+        async with asyncio.timeout(20):
+            while bells._heard_at == before:
+                await asyncio.sleep(0.01)
+
     async with running(redis, ear) as bells:
         await bells.subscribe("a")
-        await asyncio.sleep(1.5)
+        for _ in range(3):
+            await is_heard(bells)
         await bells.unsubscribe("a")
-        # Without a channel the server answers in another form.
-        await asyncio.sleep(1.5)
+        # Without a channel the server answers in another form. The first may be what it said of the last one.
+        for _ in range(3):
+            await is_heard(bells)
         await bells.subscribe("a")
     assert ear.heard == [("a", None)] * 2
 
@@ -191,6 +202,8 @@ async def test_a_subscription_that_is_refused_for_now_is_asked_for_again(
     own_redis: Redis, redis: Redis, ear: Ear, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subscriptions, "PAUSE", 0.01)
+    # Who is not subscribed again waits for this.
+    monkeypatch.setattr(subscriptions, "CONFIRMATION", 3600)
     await redis.config_set("busy-reply-threshold", 50)
     other = connect_again(redis)
     async with running(own_redis, ear) as bells:
@@ -208,8 +221,7 @@ async def test_a_subscription_that_is_refused_for_now_is_asked_for_again(
             await asyncio.gather(endless, return_exceptions=True)
             await other.aclose(close_connection_pool=True)
             await redis.config_set("busy-reply-threshold", 5000)
-        # Long before the time that a confirmation may take would be over.
-        await asyncio.wait_for(late, 3)
+        await asyncio.wait_for(late, 20)
 
 
 async def is_busy(redis: Redis) -> bool:
