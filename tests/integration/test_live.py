@@ -3,11 +3,9 @@
 import asyncio
 import json
 import shutil
-import statistics
 import subprocess
 import time
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 from urllib.request import Request, urlopen
 
@@ -22,19 +20,15 @@ from .workflows import Progress
 MANY = 10_000
 
 
-def test_blocking_steps_arrive_one_by_one(cluster: LocalCluster) -> None:
-    async def read() -> list[tuple[float, float]]:
-        async with Client(cluster.url) as client:
-            task = await client.run_workflow("blocking_steps", {"steps": 5, "pause": 0.3})
-            return [(e.time, time.time()) async for e in task.events(include_platform=False)]
-
-    seen = asyncio.run(read())
-
-    delays = [arrived - written for written, arrived in seen]
-    assert len(seen) == 5
-    assert max(delays) < 0.1, delays
-    assert statistics.median(delays) < 0.02, delays
-    assert all(later - earlier > 0.2 for (_, earlier), (_, later) in pairwise(seen))
+async def test_blocking_steps_arrive_one_by_one(client: Client, tmp_path: Path) -> None:
+    task = await client.run_workflow("blocking_steps", {"steps": 5, "folder": str(tmp_path)})
+    seen = []
+    async with asyncio.timeout(60):
+        async for event in task.events(include_platform=False):
+            seen.append(event.data["step"])
+            # Nothing more is written before this one has arrived.
+            (tmp_path / str(event.data["step"])).touch()
+    assert seen == list(range(5))
 
 
 async def test_a_blocked_loop_delays_neither_lease_nor_events(tmp_path: Path) -> None:

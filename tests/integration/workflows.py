@@ -89,11 +89,12 @@ async def block_until(ctx: Context, path: str) -> str:
 
 
 @workflow
-def blocking_steps(ctx: Context, steps: int, pause: float) -> None:
-    """Write in a thread, with blocking pauses."""
+def blocking_steps(ctx: Context, steps: int, folder: str) -> None:
+    """Write in a thread, and block after each event until the folder has a file of its number."""
     for step in range(steps):
         ctx.write_event_to_stream({"step": step})
-        time.sleep(pause)
+        while not Path(folder, str(step)).exists():
+            time.sleep(0.01)
 
 
 @workflow
