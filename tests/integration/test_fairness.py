@@ -3,12 +3,14 @@
 import asyncio
 import random
 import statistics
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tailplane.broker import Broker, TenantRecord
+from tailplane.broker.records import SUMMARY_FIELDS
 from tailplane.deploy.cluster import LocalCluster, Plan
 from tailplane.protocol.states import State
 from tests.integration.tenant_tasks import PATIENCE, broker_of, ended, queue_tasks
@@ -21,6 +23,7 @@ FEW = 10
 ROUNDS = 3
 # Seconds. Long beside what a busy machine adds to each, short beside the crowd's 250 s on these slots.
 SHORT = 0.2
+TWO = ("heavy", "light")
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +62,16 @@ async def test_a_tenant_waits_twice_as_long_at_the_most_beside_one_that_has_queu
 async def test_weights_are_shares(cluster: LocalCluster) -> None:
     async with broker_of(cluster) as broker:
         await broker.tenants.set_limits(TenantRecord("heavy", weight=3))
-        for tenant in ("heavy", "light"):
-            await queue_tasks(broker, tenant, "doze", [0.02] * 600)
-        begun = {tenant: await broker.queue.depth(f"{tenant}/doze") for tenant in ("heavy", "light")}
+        queued = await asyncio.gather(*(queue_tasks(broker, tenant, "doze", [0.05] * 600) for tenant in TWO))
+        seconds, micros = await broker.redis.time()
         async with asyncio.timeout(PATIENCE):
-            while (heavy := await broker.queue.depth("heavy/doze")) > 200:
+            while sum([await broker.queue.depth(f"{tenant}/doze") for tenant in TWO]) > 500:
                 await asyncio.sleep(0.02)
-        light = await broker.queue.depth("light/doze")
-        await broker.redis.delete(*broker.keys.queue_of("heavy/doze"), *broker.keys.queue_of("light/doze"))
-    assert 2.3 < (begun["heavy"] - heavy) / (begun["light"] - light) < 3.8
+        records = await broker.tasks.read_many([task for tasks in queued for task in tasks], SUMMARY_FIELDS)
+        await broker.redis.delete(*(key for tenant in TWO for key in broker.keys.queue_of(f"{tenant}/doze")))
+    # Those that began first since then, while many of both waited: however late they are looked at.
+    since = seconds + micros / 1e6
+    begun = sorted((each.started_at, each.tenant) for each in records if each and (each.started_at or 0) > since)
+    served = Counter(tenant for _, tenant in begun[:200])
+    assert served.total() == 200
+    assert 2.3 < served["heavy"] / served["light"] < 3.8
