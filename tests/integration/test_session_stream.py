@@ -1,9 +1,9 @@
 """The stream of a session, whatever is cut, killed and late: every event of every task, once and in its order."""
 
 import asyncio
-import contextlib
 import json
 from collections import defaultdict
+from pathlib import Path
 from urllib.parse import quote
 
 import httpx2
@@ -16,7 +16,8 @@ from tests.proxy import Proxy, serving
 from .conftest import WORKFLOWS
 
 TASKS = 20
-EVENTS = 200
+# What follows so many events in one stream is a cut, or another stream; and how many cuts there are.
+STRETCH = 307
 CUTS = 12
 
 Seen = dict[str, list[tuple[int, object]]]
@@ -26,26 +27,26 @@ def _port(url: str) -> int:
     return int(url.rpartition(":")[2])
 
 
-def assert_whole(seen: Seen, tasks: list[str]) -> None:
-    assert sorted(seen) == sorted(tasks)
-    for events in seen.values():
-        assert [seq for seq, _ in events] == list(range(1, EVENTS + 4))
-        assert [data for _, data in events[2:-1]] == list(range(EVENTS))
+def assert_whole(seen: Seen, written: dict[str, int]) -> None:
+    assert sorted(seen) == sorted(written)
+    for task, events in seen.items():
+        assert [seq for seq, _ in events] == list(range(1, written[task] + 4))
+        assert [data for _, data in events[2:-1]] == list(range(written[task]))
 
 
-async def follow(session: Session, proxy: Proxy) -> Seen:
-    """Read with one stream, whose connections are cut."""
+async def follow(session: Session, proxy: Proxy, enough: Path) -> Seen:
+    """Read with one stream, whose connections are cut; `enough` exists when they were cut often enough."""
     seen: Seen = defaultdict(list)
     count = 0
     async for item in session.events():
         seen[item.task_id].append((item.event.seq, item.event.data))
         count += 1
-        if count % (TASKS * EVENTS // (CUTS + 1)) == 0:
+        if count % STRETCH == 0 and proxy.cuts < CUTS:
             # What it read ahead may bring it here before it is connected again.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(2):
-                    while not proxy.cut():
-                        await asyncio.sleep(0.01)
+            while not proxy.cut():
+                await asyncio.sleep(0.01)
+            if proxy.cuts == CUTS:
+                enough.touch()
     return seen
 
 
@@ -57,7 +58,7 @@ async def follow_anew(session: Session) -> Seen:
         stream, had_more = session.events(cursor), False
         async for item in stream:
             seen[item.task_id].append((item.event.seq, item.event.data))
-            if sum(map(len, seen.values())) % 307 == 0:
+            if sum(map(len, seen.values())) % STRETCH == 0:
                 had_more = True
                 break
         cursor = stream.cursor
@@ -87,34 +88,35 @@ async def follow_as_others_do(url: str, session_id: str) -> Seen:
                 await asyncio.sleep(0.05)
 
 
-async def test_cuts_and_a_killed_control_plane_lose_and_double_no_event_of_any_task() -> None:
+async def test_cuts_and_a_killed_control_plane_lose_and_double_no_event_of_any_task(tmp_path: Path) -> None:
+    enough = tmp_path / "enough"
     plan = Plan(target=str(WORKFLOWS), control_planes=2, workers=2, concurrency=TASKS)
     cluster = await asyncio.to_thread(LocalCluster(plan).start)
     try:
         async with (
             serving(Proxy(*map(_port, cluster.urls))) as proxy,
             Client(f"http://127.0.0.1:{proxy.port}") as client,
-            asyncio.timeout(60),
+            asyncio.timeout(120),
         ):
             async with client.start_session() as session:
                 readers = [
-                    asyncio.ensure_future(follow(session, proxy)),
+                    asyncio.ensure_future(follow(session, proxy, enough)),
                     asyncio.ensure_future(follow_anew(session)),
                     asyncio.ensure_future(follow_as_others_do(f"http://127.0.0.1:{proxy.port}", session.session_id)),
                 ]
                 tasks = []
                 for number in range(TASKS):
-                    # They join while it is read.
-                    task = await session.run_workflow("count", {"n": EVENTS, "pause": 0.01 + number / 4000})
-                    tasks.append(task.task_id)
+                    # They join while it is read, and write until it was cut often enough, however fast it is read.
+                    given = {"n": 2, "path": str(tmp_path), "pause": 0.01 + number / 4000, "until": str(enough)}
+                    tasks.append(await session.run_workflow("count_in_halves", given))
                 await asyncio.to_thread(cluster.kill_control_plane)
                 await asyncio.to_thread(cluster.restart_control_plane)
             found = await asyncio.gather(*readers)
-            assert proxy.cuts >= CUTS - 1
+            written = {task.task_id: await task.result() for task in tasks}
     finally:
         await asyncio.to_thread(cluster.stop)
     for seen in found:
-        assert_whole(seen, tasks)
+        assert_whole(seen, written)
 
 
 async def test_what_tasks_share_is_counted_and_how_far_they_are_is_told(client: Client) -> None:

@@ -187,14 +187,19 @@ async def stop_loop(ctx: Context) -> None:
 
 
 @workflow
-async def count_in_halves(ctx: Context, n: int, path: str, pause: float = 0.001) -> int:
-    """Write the numbers up to n, the second half only once a file exists, with a pause between them."""
+async def count_in_halves(ctx: Context, n: int, path: str, pause: float = 0.001, until: str | None = None) -> int:
+    """Write the numbers up to n, the second half only once a file exists, with a pause between them.
+
+    Where `until` is given they go on until that file exists, too.
+    """
     for i in range(n // 2):
         ctx.write_event_to_stream(i)
         await asyncio.sleep(0.001)
     while not Path(path).exists():
         await asyncio.sleep(0.02)
-    for i in range(n // 2, n):
-        ctx.write_event_to_stream(i)
+    number = n // 2
+    while number < n or (until and not Path(until).exists()):
+        ctx.write_event_to_stream(number)
         await asyncio.sleep(pause)
-    return n
+        number += 1
+    return number
