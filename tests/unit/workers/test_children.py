@@ -18,7 +18,7 @@ from tailplane.protocol.states import State
 from tailplane.workers import Context, Workflow, inbox_watch
 from tailplane.workers.attempt import Attempt, Stop
 from tailplane.workers.family import Family
-from tailplane.workers.journal import Journal
+from tailplane.workers.open_children import OpenChildren
 
 from .conftest import LEASE, PATIENCE, Bench, eventually
 from .durability import Gate, lose, shown
@@ -423,16 +423,16 @@ async def test_a_child_whose_retention_has_passed_is_not_started_again(bench: Be
 
 async def test_many_children_are_not_named_anew_at_each_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     times: list[int] = []
-    name = Journal._named_children
+    name = OpenChildren._fields
 
-    def count(self: Journal) -> Any:
+    def count(self: OpenChildren) -> Any:
         times.append(1)
         return name(self)
 
     async def parent(ctx: Context) -> int:
         return sum(await ctx.gather(*(ctx.run_child("doubled", 1) for _ in range(40))))
 
-    monkeypatch.setattr(Journal, "_named_children", count)
+    monkeypatch.setattr(OpenChildren, "_fields", count)
     child, workflow = bench.workflow(doubled), bench.workflow(parent)
     await known(bench, child, workflow)
     task = await bench.submit(workflow)

@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import BaseModel
-
 from tailplane.broker import TaskRecord, TaskRef
 from tailplane.broker.deliveries import CHILD_ENDED
 from tailplane.broker.memory import Message
@@ -57,7 +55,7 @@ class Children:
             UnknownWorkflow: no worker has registered it.
             WorkflowChanged: an earlier attempt has done something else here.
         """
-        packed = codec.pack(codec.dump_model(value) if isinstance(value, BaseModel) else value)
+        packed = codec.pack(value)
         # Drawn before it is recorded, and recorded before there is such a task: then each attempt means the same one.
         call = self._journal.call("child", workflow, durably=True, child=new_task_id())
         if call.record.has_finished:

@@ -1,5 +1,6 @@
 """Commits of one attempt: fields that its task's record gets together with an event of its stream. No I/O, no lock."""
 
+import asyncio
 import sys
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
@@ -88,3 +89,27 @@ def tell(commits: Sequence[Commit], reason: TailplaneError | None) -> None:
     for commit in commits:
         if commit.done is not None:
             commit.done(reason)
+
+
+def future_of_commit() -> tuple[asyncio.Future[None], Done]:
+    """Return a future of the running loop, and what a commit tells from another thread: that settles it."""
+    loop = asyncio.get_running_loop()
+    taken: asyncio.Future[None] = loop.create_future()
+
+    def settle(refusal: TailplaneError | None) -> None:
+        if taken.done():
+            return
+        if refusal is None:
+            taken.set_result(None)
+        else:
+            taken.set_exception(refusal)
+            # Looked at: nobody may wait for it any more.
+            taken.exception()
+
+    return taken, lambda refusal: _call_on(loop, settle, refusal)
+
+
+def _call_on(loop: asyncio.AbstractEventLoop, call: Callable[..., object], argument: object) -> None:
+    # The loop may have ended with the worker: then nobody waits any more.
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(call, argument)

@@ -10,15 +10,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn
 
-from tailplane.broker.memory import BORNE, CHILDREN, ENTRY, REWOUND, STAND, STEP, Memory, StepKind, StepRecord
+from tailplane.broker.memory import BORNE, ENTRY, REWOUND, STAND, STEP, Memory, StepKind, StepRecord
 from tailplane.protocol import codec, ranges
 from tailplane.protocol.cursor import Cursor
-from tailplane.protocol.errors import TailplaneError, TaskLost, TooLarge, WorkflowChanged
+from tailplane.protocol.errors import TaskLost, TooLarge, WorkflowChanged
 from tailplane.protocol.events import PlatformType, pack_platform_event
 from tailplane.protocol.ranges import Range
 from tailplane.workers.branches import CURRENT, Branch
-from tailplane.workers.commits import Fields
+from tailplane.workers.commits import Fields, future_of_commit
 from tailplane.workers.emitter import Emitter
+from tailplane.workers.open_children import OpenChildren
 
 # Characters of the name of a step, a wait or a child.
 LONGEST_NAME = 200
@@ -84,13 +85,7 @@ class Journal:
         self._emitter = emitter
         self._failures = failures
         self._most = most
-        # The children that have not ended, in order; and how many the record names.
-        self._open = dict.fromkeys(
-            each.child
-            for each in memory.steps.values()
-            if each.child is not None and not each.has_finished and each.error is None
-        )
-        self._named = len(self._open)
+        self._children = OpenChildren(memory.steps.values())
         ranges.add(memory.stand, *opening)
         if memory.steps or memory.journal:
             self.enter(self.main)
@@ -181,34 +176,17 @@ class Journal:
             runs, branch.runs = branch.runs, []
             stand = self._seal(seq, runs)
             self.memory.steps[call_id] = record
-            fields = [STEP + call_id, record.packed(), *stand]
-            if record.child is not None:
-                self._open[record.child] = None
-                fields += self._named_children()
+            fields = [STEP + call_id, record.packed(), *stand, *self._children.begun(record)]
             return pack_platform_event(type_, data), fields
 
-        taken, done = _taken() if durably else (None, None)
+        taken, done = future_of_commit() if durably else (None, None)
         self._emitter.commit(make, done)
         return taken
-
-    def _named_children(self) -> Fields:
-        """Return the field of the record that names the children who have not ended."""
-        self._named = len(self._open)
-        return [CHILDREN, codec.pack(list(self._open), check=False)]
-
-    def _without(self, child: str) -> Fields:
-        """Return that field where a child has ended; nothing where the record may name that one for a while longer.
-
-        Who looks after the children finds out that it has ended. With thousands of them the field is large: written at
-        each end, they would cost as much as their number squared.
-        """
-        self._open.pop(child, None)
-        return self._named_children() if self._named - len(self._open) > len(self._open) // 8 else []
 
     @property
     def open_children(self) -> list[str]:
         """The children that have not ended, as far as this attempt knows. Thread-safe."""
-        return list(self._open)
+        return self._children.ids
 
     def _check(self, found: StepRecord, kind: StepKind, name: str, digest: str | None, call_id: str) -> None:
         if (found.kind, found.name) != (kind, name):
@@ -262,9 +240,14 @@ class Journal:
             )
             stand = self._seal(seq, runs)
             self.memory.steps[call.id] = call.record = record
-            fields = [STEP + call.id, record.packed(), *stand, BORNE, str(self._failures)]
-            if record.child is not None:
-                fields += self._without(record.child)
+            fields = [
+                STEP + call.id,
+                record.packed(),
+                *stand,
+                BORNE,
+                str(self._failures),
+                *self._children.ended(record),
+            ]
             return pack_platform_event(type_, said), fields
 
         await self.committed(make)
@@ -279,9 +262,7 @@ class Journal:
             record = replace(call.record, error=error, attempt=self._emitter.attempt)
             self.memory.steps[call.id] = call.record = record
             data = {"id": call.id, "step": record.name, "error": {k: error[k] for k in ("code", "type", "message")}}
-            fields: Fields = [STEP + call.id, record.packed()]
-            if record.child is not None:
-                fields += self._without(record.child)
+            fields = [STEP + call.id, record.packed(), *self._children.ended(record)]
             return pack_platform_event(PlatformType.STEP_FINISHED, data), fields
 
         self._emitter.commit(make)
@@ -341,12 +322,10 @@ class Journal:
         """
 
         def make(seq: Cursor) -> tuple[bytes, Fields]:
-            number = len(self.memory.journal)
-            self.memory.journal.append(entry)
             runs = [each for branch in (self.main, *ended) for each in branch.take_runs()]
-            stand = self._seal(seq, runs)
-            fields = [f"{ENTRY}{number}", entry, *stand, BORNE, str(self._failures)]
-            return pack_platform_event(PlatformType.CHECKPOINT, {"entry": number}), fields
+            data = {"entry": len(self.memory.journal)}
+            fields = [*self._entry(entry), *self._seal(seq, runs), BORNE, str(self._failures)]
+            return pack_platform_event(PlatformType.CHECKPOINT, data), fields
 
         self._emitter.adopt(self.main)
         await self.committed(make)
@@ -359,11 +338,14 @@ class Journal:
         """
 
         def make(seq: Cursor) -> tuple[bytes, Fields]:
-            number = len(self.memory.journal)
-            self.memory.journal.append(entry)
-            return pack_platform_event(PlatformType.CHECKPOINT, data), [f"{ENTRY}{number}", entry, *self._seal(seq, [])]
+            return pack_platform_event(PlatformType.CHECKPOINT, data), [*self._entry(entry), *self._seal(seq, [])]
 
         await self.committed(make)
+
+    def _entry(self, entry: bytes) -> Fields:
+        """Append an entry of an engine's journal; return the field of the record that has it."""
+        self.memory.journal.append(entry)
+        return [f"{ENTRY}{len(self.memory.journal) - 1}", entry]
 
     async def remember(self, fields: Fields, data: dict[str, Any], *, seals: bool) -> None:
         """Commit fields of the record, and return when Redis has taken them.
@@ -391,7 +373,7 @@ class Journal:
         """
         if not self._emitter.has_room:
             await self._emitter.wait_for_room()
-        taken, done = _taken()
+        taken, done = future_of_commit()
         self._emitter.commit(make, done)
         await taken
 
@@ -408,27 +390,3 @@ class Journal:
             ranges.add(stand, first, last)
         ranges.add(stand, seq, seq)
         return [STAND, ranges.pack(stand)]
-
-
-def _taken() -> "tuple[asyncio.Future[None], Callable[[TailplaneError | None], None]]":
-    """Return a future, and what settles it from another thread: with nothing, or with why it can't be."""
-    loop = asyncio.get_running_loop()
-    taken: asyncio.Future[None] = loop.create_future()
-
-    def settle(refusal: TailplaneError | None) -> None:
-        if taken.done():
-            return
-        if refusal is None:
-            taken.set_result(None)
-        else:
-            taken.set_exception(refusal)
-            # Looked at: nobody may wait for it any more.
-            taken.exception()
-
-    return taken, lambda refusal: _call_on(loop, settle, refusal)
-
-
-def _call_on(loop: asyncio.AbstractEventLoop, call: Callable[..., object], argument: object) -> None:
-    # The loop may have ended with the worker: then nobody waits any more.
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(call, argument)

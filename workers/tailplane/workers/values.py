@@ -24,7 +24,7 @@ def pack_value(value: object, most: int, name: str) -> bytes:
         TooLarge: it has more than `most` bytes.
     """
     try:
-        packed = codec.pack(codec.dump_model(value) if isinstance(value, BaseModel) else value)
+        packed = codec.pack(value)
     except Unserialisable as error:
         raise Unserialisable(f"what step {name} returned can't be kept: {error.detail}", hint=error.hint) from None
     if len(packed) > most:
