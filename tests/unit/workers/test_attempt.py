@@ -18,7 +18,7 @@ from tailplane.protocol.errors import BufferFull, TaskLost, TooLarge, Unserialis
 from tailplane.protocol.events import PlatformType
 from tailplane.protocol.ids import new_task_id, new_worker_id
 from tailplane.protocol.states import State, Trigger
-from tailplane.workers import Context, Retry, release
+from tailplane.workers import Context, Retry
 from tailplane.workers.attempt import Attempt, Stop
 from tailplane.workers.descriptions import describe
 from tailplane.workers.runner import Runner
@@ -799,11 +799,8 @@ class TestDrain:
 
 class TestStoreAway:
     @pytest.fixture
-    def lossy_bench(
-        self, lossy_broker: Broker, writer: Writer, runner: Runner, monkeypatch: pytest.MonkeyPatch
-    ) -> Bench:
+    def lossy_bench(self, lossy_broker: Broker, writer: Writer, runner: Runner) -> Bench:
         """A bench whose attempts talk through the proxy; its writer does not."""
-        monkeypatch.setattr(release, "_STORE_PAUSE", 0.001)
         return Bench(platform_over(lossy_broker, writer, runner))
 
     async def test_an_end_whose_reply_is_lost_is_written_once(

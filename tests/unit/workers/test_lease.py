@@ -12,7 +12,6 @@ from redis.asyncio import Redis
 from tailplane.broker import Broker, Claim, NewTask, TaskRef, WorkerRecord
 from tailplane.protocol.errors import StoreUnavailable
 from tailplane.protocol.ids import new_task_id, new_worker_id
-from tailplane.workers import lease as lease_module
 from tailplane.workers.lease import Lease
 
 from .conftest import LEASE, PATIENCE
@@ -184,10 +183,7 @@ async def test_who_leaves_gives_back_all_it_holds(holder: Holder, broker: Broker
     assert await broker.queue.workers() == []
 
 
-async def test_a_lease_begins_when_redis_is_there(
-    broker: Broker, redis: Redis, prefix: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lease_module, "_STORE_PAUSE", 0.002)
+async def test_a_lease_begins_when_redis_is_there(broker: Broker, redis: Redis, prefix: str) -> None:
     holder = Holder(broker)
     await redis.config_set("min-replicas-to-write", 1)
     try:

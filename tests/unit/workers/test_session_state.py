@@ -98,7 +98,6 @@ async def test_a_store_that_is_away_for_a_while_costs_nothing(
             raise StoreUnavailable("away")
         return replies
 
-    monkeypatch.setattr(module, "_PAUSE", 0.001)
     monkeypatch.setattr(type(broker.states.wire), "call", call)
     assert await state.set("k", 1, version=0) == 1
     assert await state.get("k") == Versioned(1, 1)

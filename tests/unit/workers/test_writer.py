@@ -16,6 +16,7 @@ from tailplane.deploy.embedded import EmbeddedServer
 from tailplane.protocol.errors import TailplaneError, TaskLost
 from tailplane.protocol.events import Event, unpack_payload
 from tailplane.protocol.ids import EntryId, new_task_id, new_worker_id
+from tailplane.workers import patience as patience_module
 from tailplane.workers import writer as writer_module
 from tailplane.workers.emitter import Emitter, Hooks, Limits
 from tailplane.workers.writer import Writer
@@ -142,7 +143,7 @@ async def test_what_an_earlier_attempt_wrote_is_not_cut_before_its_time(desk: De
 async def test_a_cut_whose_reply_is_lost_costs_nothing(
     desk: Desk, lossy_broker: Broker, lose_next_reply: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer_module, "_RETRY_FIRST", 0.001)
+    monkeypatch.setattr(patience_module, "_FIRST", 0.001)
     trim = EventLog.trim
 
     async def lose_and_trim(log: EventLog, cuts: Sequence[Cut]) -> list[int | None]:
@@ -309,7 +310,7 @@ async def test_a_stream_that_is_gone_is_not_made_again(desk: Desk, broker: Broke
 async def test_a_lost_reply_doubles_nothing(
     desk: Desk, lossy_broker: Broker, lose_next_reply: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer_module, "_RETRY_FIRST", 0.001)
+    monkeypatch.setattr(patience_module, "_FIRST", 0.001)
     writer = Writer(lossy_broker.log, kept_over(lossy_broker))
     running = asyncio.ensure_future(writer.run())
     desk.writer = writer
@@ -330,8 +331,8 @@ async def test_a_lost_reply_doubles_nothing(
 async def test_a_writer_survives_a_server_that_takes_no_writes_for_a_while(
     desk: Desk, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer_module, "_RETRY_FIRST", 0.01)
-    monkeypatch.setattr(writer_module, "_RETRY_MOST", 0.01)
+    monkeypatch.setattr(patience_module, "_FIRST", 0.01)
+    monkeypatch.setattr(writer_module, "_LONGEST_PAUSE", 0.01)
     emitter = await desk.emitter()
     await redis.config_set("min-replicas-to-write", 1)
     try:
@@ -358,8 +359,8 @@ async def killable(server: EmbeddedServer, prefix: str) -> AsyncIterator[Broker]
 async def test_killed_connections_lose_double_and_reorder_nothing(
     broker: Broker, killable: Broker, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer_module, "_RETRY_FIRST", 0.001)
-    monkeypatch.setattr(writer_module, "_RETRY_MOST", 0.001)
+    monkeypatch.setattr(patience_module, "_FIRST", 0.001)
+    monkeypatch.setattr(writer_module, "_LONGEST_PAUSE", 0.001)
     writer = Writer(killable.log, kept_over(killable))
     running = asyncio.ensure_future(writer.run())
     desk = Desk(broker, writer)

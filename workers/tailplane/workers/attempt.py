@@ -7,12 +7,12 @@ can't be interrupted) the task ends without it, and what it still writes is refu
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 from opentelemetry.trace import INVALID_SPAN, Span
@@ -57,6 +57,7 @@ from tailplane.workers.family import PARENT_ENDED
 from tailplane.workers.journal import Journal
 from tailplane.workers.kept import EventsLost
 from tailplane.workers.log_events import LogEvents, collecting
+from tailplane.workers.patience import Patience
 from tailplane.workers.platform_side import Platform
 from tailplane.workers.release import Release
 from tailplane.workers.retries import delay_before_retry
@@ -67,8 +68,6 @@ from tailplane.workers.tracing import attempting, given_back_fields, note_outcom
 from tailplane.workers.workflow import Workflow
 
 log = structlog.get_logger("tailplane.workers")
-
-T = TypeVar("T")
 
 # However few retries an author allows, only a task that has lost so many workers counts as their cause.
 _CRASHES_BORNE = 3
@@ -98,6 +97,7 @@ class Attempt:
         self._loop = asyncio.get_running_loop()
         # Set when there is something to do: the code has ended, or it is to be stopped.
         self._turn = asyncio.Event()
+        self._may_have_begun = False
         self._stop: Stop | None = None
         self._reason: str | None = None
         self._emitter: Emitter | None = None
@@ -110,7 +110,8 @@ class Attempt:
         # Of its task, if it is the first attempt and has written nothing yet: how long it waited for its beginning.
         self._waited: float | None = None
         self._is_counted = False
-        self._release = Release(platform, claim, lambda: self._stop is Stop.LOST)
+        self._patience = Patience(lambda: self._stop is Stop.LOST)
+        self._release = Release(platform, claim, self._patience)
         self._survival: Survival | None = None
 
     def stop(self, why: Stop, reason: str | None = None) -> None:
@@ -128,7 +129,7 @@ class Attempt:
         """Take the task from its claim to its end, or back into the queue. Its code may run on: see `unwound`."""
         # What a workflow logs by itself says whose it is, too.
         with Facts(**whose(self.claim.task), workflow=self.claim.workflow):
-            begun = await self._begin()
+            begun = await self._patience.get(self._begin)
             if begun is None:
                 return
             with Facts(attempt=begun.attempt), attempting(begun, self.claim) as self._span:
@@ -178,37 +179,39 @@ class Attempt:
         )
 
     async def _begin(self) -> Begun | None:
-        may_have_begun = False
-        while self._stop is None:
-            try:
-                begun = await self._begin_or_end()
-                if isinstance(begun, Begun):
-                    self._release.record = begun.record
-                    return begun
-                self._counts.refused[self.claim.workflow,] += 1
-                await self._release.acknowledge(begun)
-                return None
-            except StoreUnavailable as error:
-                if isinstance(error, ShardAway) and not may_have_begun:
-                    # Its place is for the tasks of other shards. What may have begun stays here: elsewhere it would
-                    # count as lost.
-                    await self._release.requeue(_SHARD_PAUSE)
-                    return None
-                may_have_begun = True
-                await self._release.pause(error)
-            except TransitionRefused as error:
-                # Cancelled while it was on its way, or delivered twice: the record decides, there is nothing to run.
-                log.info("nothing to run", reason=str(error))
-                self._counts.refused[self.claim.workflow,] += 1
-                # Who ended it may have died before it could note a failure.
-                await self._release.acknowledge(error.state)
-                return None
-            except TaskNotFound:
-                # Of an ended task a record is kept for far longer than a claim: a failover has lost it, input and all.
-                log.error("a queued task has no record: the store lost it")
-                await self._release.acknowledge()
-                return None
-        await self._release.requeue(timedelta())
+        """Try to begin the attempt; None: it is to run no code, and its claim is released.
+
+        Raises:
+            StoreUnavailable: try again.
+        """
+        if self._stop is not None:
+            await self._release.requeue(timedelta())
+            return None
+        try:
+            begun = await self._begin_or_end()
+        except StoreUnavailable as error:
+            if not isinstance(error, ShardAway) or self._may_have_begun:
+                self._may_have_begun = True
+                raise
+            # Its place is for the tasks of other shards. What may have begun stays here: elsewhere it would count as
+            # lost.
+            await self._release.requeue(_SHARD_PAUSE)
+            return None
+        except TaskNotFound:
+            # Of an ended task a record is kept for far longer than a claim: a failover has lost it, input and all.
+            log.error("a queued task has no record: the store lost it")
+            await self._release.acknowledge()
+            return None
+        except TransitionRefused as error:
+            # Cancelled while it was on its way, or delivered twice: the record decides, there is nothing to run. Who
+            # ended it may have died before it could note a failure.
+            log.info("nothing to run", reason=str(error))
+            begun = error.state
+        if isinstance(begun, Begun):
+            self._release.record = begun.record
+            return begun
+        self._counts.refused[self.claim.workflow,] += 1
+        await self._release.acknowledge(begun)
         return None
 
     async def _begin_or_end(self) -> Begun | State | None:
@@ -259,10 +262,10 @@ class Attempt:
                 begun, emitter, failed_by_platform("attempts_exhausted", "its workers were lost too often")
             )
             return
-        if await self._patiently(survival.is_orphan):
+        if await self._patience.get(survival.is_orphan):
             await self._close(begun, emitter, cancelled(PARENT_ENDED))
             return
-        durable = await self._patiently(survival.load)
+        durable = await self._patience.get(survival.load)
         if durable is None:
             return
         context = Context(
@@ -292,15 +295,6 @@ class Attempt:
                 self._run.cancel()
             if self._stop is not Stop.LOST:
                 platform.ran.discard(self.claim.task)
-
-    async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T | None:
-        """Return what comes of something that needs Redis; None: the task was lost before it answered."""
-        while self._stop is not Stop.LOST:
-            try:
-                return await work()
-            except StoreUnavailable as error:
-                await self._release.pause(error)
-        return None
 
     def _on_platform(self, call: Callable[..., object], *args: object) -> None:
         # The platform may have gone before code that was left behind.
@@ -413,25 +407,17 @@ class Attempt:
         if ending.trigger is Trigger.WAIT and survival is not None:
             fields += survival.waiting_fields(emitter.seq + len(packed))
         closing = Closing(ending.trigger, begun.attempt, emitter.seq, packed, fields, worker=self._platform.worker)
-        while self._stop is not Stop.LOST:
-            try:
-                state = await self._platform.broker.tasks.finish(self.claim.task, closing)
-            except StoreUnavailable as error:
-                await self._release.pause(error)
-            except TailMismatch:
-                closing = await self._mended(closing)
-            else:
-                log.debug("attempt ended", state=state.value)
-                note_outcome(self._span, closing.trigger.value, ending.error)
-                written, tenant = self._platform.writer.written, self.claim.task.tenant
-                written.note_stored(tenant, len(ending.event) + sum(map(len, fields)))
-                if rest.events:
-                    written.note_rest(tenant, rest.events)
-                    self._note_first_event()
-                self._note_ended(closing.trigger)
-                break
-        else:
+        state, closing = await self._finish(closing)
+        if state is None:
             return
+        log.debug("attempt ended", state=state.value)
+        note_outcome(self._span, closing.trigger.value, ending.error)
+        written, tenant = self._platform.writer.written, self.claim.task.tenant
+        written.note_stored(tenant, len(ending.event) + sum(map(len, fields)))
+        if rest.events:
+            written.note_rest(tenant, rest.events)
+            self._note_first_event()
+        self._note_ended(closing.trigger)
         if ending.trigger is Trigger.WAIT and self._run is not None:
             self._run.cancel()
             await self._give_grace()
@@ -445,15 +431,23 @@ class Attempt:
         else:
             await self._release.requeue(ending.delay)
 
+    async def _finish(self, closing: Closing) -> tuple[State | None, Closing]:
+        """Return the state that the task has then, None if it was lost; and what has ended the attempt."""
+        tasks = self._platform.broker.tasks
+        while True:
+            try:
+                return await self._patience.get(partial(tasks.finish, self.claim.task, closing)), closing
+            except TailMismatch:
+                closing = await self._mended(closing)
+
     async def _mended(self, closing: Closing) -> Closing:
         """Return what can end the attempt after Redis has forgotten events that it had taken (a failover, a restart
         without persistence): the same once it has them again, else a failure.
         """
         believed = closing.after + closing.lost
+        repair = partial(self._platform.kept.repair, self.claim.task, closing.attempt, believed)
         try:
-            await self._platform.kept.repair(self.claim.task, closing.attempt, believed)
-        except StoreUnavailable as error:
-            await self._release.pause(error)
+            await self._patience.get(repair)
         except EventsLost as error:
             # Never call that success.
             log.error("the store lost events", believed=believed, last=error.last)

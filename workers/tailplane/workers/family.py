@@ -1,9 +1,9 @@
 """The children of an attempt's task, on the platform's side: started once, told of, shown, and cancelled with it."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -22,6 +22,7 @@ from tailplane.protocol.events import PlatformType
 from tailplane.protocol.ids import TaskId
 from tailplane.protocol.priorities import Priority
 from tailplane.protocol.states import State, Trigger
+from tailplane.workers.patience import patiently
 
 if TYPE_CHECKING:
     # It has the runner, whose context offers children.
@@ -29,11 +30,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("tailplane.workers")
 
-T = TypeVar("T")
-
 # How many generations of tasks one may have above it.
 MOST_GENERATIONS = 20
-_STORE_PAUSE = 0.2
 # Why a child is cancelled whose parent has ended.
 PARENT_ENDED = "the task that started it has ended"
 
@@ -52,7 +50,7 @@ class Family:
             UnknownWorkflow: no worker has ever registered it.
             InvalidRequest: the task has too many generations above it.
         """
-        await self._patiently(lambda: self._start(child, workflow, value))
+        await patiently(partial(self._start, child, workflow, value))
 
     async def _start(self, child: TaskId, workflow: str, value: bytes) -> None:
         broker, record = self.platform.broker, self.begun.record
@@ -97,7 +95,7 @@ class Family:
             (found,) = await self.platform.broker.tasks.read_many([task], OUTCOME_FIELDS)
             return found
 
-        return await self._patiently(read)
+        return await patiently(read)
 
     async def look_after(self, children: Iterable[TaskId]) -> None:
         """Tell the task of children that have ended, where whoever ended them has died before he could.
@@ -114,13 +112,6 @@ class Family:
     async def cancel(self, children: Iterable[TaskId]) -> None:
         """Cancel children that nobody waits for any more. One that this does not reach ends at its next beginning."""
         await cancel_all(self.platform.broker, [TaskRef(child, self.begun.record.tenant) for child in children])
-
-    async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
-        while True:
-            try:
-                return await work()
-            except StoreUnavailable:
-                await asyncio.sleep(_STORE_PAUSE)
 
 
 async def cancel_all(broker: Broker, children: Sequence[TaskRef]) -> None:

@@ -10,10 +10,9 @@ import structlog
 from tailplane.broker import Claim, LeaseLapsed, Outage, Queue, TaskRef, WorkerRecord, WorkflowRecord
 from tailplane.broker.logs import whose
 from tailplane.protocol.errors import StoreUnavailable
+from tailplane.workers.patience import patiently
 
 log = structlog.get_logger("tailplane.workers")
-
-_STORE_PAUSE = 0.2
 
 
 class Lease:
@@ -69,16 +68,13 @@ class Lease:
 
     async def begin(self) -> None:
         """Register; waits for Redis as long as it takes."""
-        while True:
-            asked = time.monotonic()
-            try:
-                await self._queue.register(self._worker, self._workflows, self._length)
-                self._note_held(asked)
-                self._connections = self._queue.wire.connections
-                return
-            except StoreUnavailable as error:
-                self.outage.noticed(error)
-                await asyncio.sleep(_STORE_PAUSE)
+        await patiently(self._register, self.outage.noticed)
+
+    async def _register(self) -> None:
+        asked = time.monotonic()
+        await self._queue.register(self._worker, self._workflows, self._length)
+        self._note_held(asked)
+        self._connections = self._queue.wire.connections
 
     async def keep(self) -> None:
         """Renew until cancelled; begin anew when it was lost."""

@@ -17,12 +17,12 @@ from tailplane.protocol.errors import SessionNotFound, StoreForbidden, StoreUnav
 from tailplane.protocol.ids import SessionId
 from tailplane.protocol.versioned import Versioned
 from tailplane.workers.bridge import Bridge
+from tailplane.workers.patience import patiently
 
 T = TypeVar("T")
 
-# Seconds for which a call waits for a store that is away, and between two tries. A failover takes ten to twenty.
+# Seconds for which a call waits for a store that is away. A failover takes ten to twenty.
 PATIENCE = 30.0
-_PAUSE = 0.2
 
 
 class SessionState:
@@ -89,19 +89,15 @@ class SessionState:
         return self._ref
 
     async def _ask(self, work: Callable[[], Awaitable[T]]) -> T:
-        return await self._bridge.call(lambda: _patiently(work))
+        return await self._bridge.call(lambda: _for_a_while(work))
 
 
-async def _patiently(work: Callable[[], Awaitable[T]]) -> T:
-    """Return what `work`, which may be done again, returns. On the platform's loop."""
+async def _for_a_while(work: Callable[[], Awaitable[T]]) -> T:
     clock = asyncio.get_running_loop().time
     give_up_at = clock() + PATIENCE
-    while True:
-        try:
-            return await work()
-        except StoreForbidden:
-            raise
-        except StoreUnavailable:
-            if clock() + _PAUSE > give_up_at:
-                raise
-        await asyncio.sleep(_PAUSE)
+
+    def noticed(error: StoreUnavailable) -> None:
+        if isinstance(error, StoreForbidden) or clock() >= give_up_at:
+            raise error
+
+    return await patiently(work, noticed)

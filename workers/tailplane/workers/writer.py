@@ -23,6 +23,7 @@ from tailplane.protocol.errors import StoreUnavailable, TaskLost
 from tailplane.workers.counts import Written
 from tailplane.workers.emitter import Emitter
 from tailplane.workers.kept import EventsLost, Kept
+from tailplane.workers.patience import patiently
 
 log = structlog.get_logger("tailplane.workers")
 
@@ -33,8 +34,8 @@ _FLUSH_ENTRIES = SCRIPT_ENTRIES
 _FLUSH_BYTES = 4 * 1024 * 1024
 # A full flush that took longer than `_SOON` seconds is followed by a rest of `_REST`.
 _SOON, _REST = 0.002, 0.004
-# Seconds between two tries while Redis is away.
-_RETRY_FIRST, _RETRY_MOST = 0.05, 1.0
+# Seconds between two tries while Redis is away, at the most: each sends a whole flush.
+_LONGEST_PAUSE = 1.0
 
 
 class _Lane:
@@ -149,16 +150,9 @@ class _Lane:
         return await self._patiently(partial(self._log.append, appends))
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
-        pause = _RETRY_FIRST
-        while True:
-            try:
-                outcome = await call()
-                self._writer.outage.over(self)
-                return outcome
-            except StoreUnavailable as error:
-                self._writer.outage.noticed(error, self)
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, _RETRY_MOST)
+        outcome = await patiently(call, partial(self._writer.outage.noticed, part=self), _LONGEST_PAUSE)
+        self._writer.outage.over(self)
+        return outcome
 
 
 class Writer:
