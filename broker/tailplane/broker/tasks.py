@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 from tailplane.broker import scripts
-from tailplane.broker.event_log import Append, ring_verb
+from tailplane.broker.event_log import SCRIPT_ENTRIES, Append, ring_verb
 from tailplane.broker.keys import Keys, TaskRef
 from tailplane.broker.records import (
     BEGUN_FIELDS,
@@ -414,28 +414,35 @@ class TaskStore:
         Args:
             tail: the entry with which the stream ends now.
             missing: what follows it; where the record does not know the attempt any more, its opening is the first.
+        A few entries at a time: where this fails in between, the stream goes on from there the next time.
+
         Returns:
             How many entries the stream has now.
         Raises:
             TaskLost: the attempt does not hold the task.
             TailMismatch: the stream ends elsewhere: look again.
         """
-        reply = await self._run(
-            scripts.REPAIR,
-            [self.keys.task(task), self.keys.stream(task)],
-            [
-                encode_moves(Trigger.BEGIN, Trigger.TAKE_OVER),
-                attempt,
-                worker,
-                str(tail),
-                *self._bell(task),
-                *(
-                    item
-                    for entry in missing
-                    for item in (str(entry.id), entry.payload, len(entry.fields), *entry.fields)
-                ),
-            ],
-        )
+        entries = 0
+        # At least once: the record may have lost the attempt, and the stream nothing behind its opening.
+        for begin in range(0, max(1, len(missing)), SCRIPT_ENTRIES):
+            some = missing[begin : begin + SCRIPT_ENTRIES]
+            entries = await self._repair(task, attempt, worker, tail, some)
+            tail = some[-1].id if some else tail
+        return entries
+
+    async def _repair(
+        self, task: TaskRef, attempt: int, worker: WorkerId, tail: EntryId, missing: Sequence[Append]
+    ) -> int:
+        arguments = [
+            encode_moves(Trigger.BEGIN, Trigger.TAKE_OVER),
+            attempt,
+            worker,
+            str(tail),
+            *self._bell(task),
+        ]
+        for entry in missing:
+            arguments += (str(entry.id), entry.payload, len(entry.fields), *entry.fields)
+        reply = await self._run(scripts.REPAIR, [self.keys.task(task), self.keys.stream(task)], arguments)
         match reply:
             case [b"done", entries]:
                 return int(entries)

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from tailplane.broker import Append, Begun, Broker, Closing, EventLog, NewTask, TaskRef
-from tailplane.protocol.errors import TailplaneError, TaskLost
+from tailplane.broker import Append, Begun, Broker, Closing, EventLog, NewTask, TaskRef, TaskStore
+from tailplane.broker import tasks as tasks_module
+from tailplane.protocol.errors import StoreUnavailable, TailplaneError, TaskLost
 from tailplane.protocol.events import PlatformType, join_events, pack_event, pack_platform_event, unpack_payload
 from tailplane.protocol.ids import EntryId, new_task_id, new_worker_id
 from tailplane.protocol.states import State, Trigger
@@ -128,6 +129,35 @@ async def test_a_lost_take_over_is_made_good_with_its_rewind(desk: Desk) -> None
     assert (record.attempt, record.superseded) == (2, 3)
     said = [value for _, value in await desk.seen(first.task)]
     assert said[2:] == ["a", "task.worker_lost", "task.rewind", "task.started", "b", "c"]
+
+
+async def test_much_that_was_lost_comes_back_a_little_at_a_time_though_redis_goes_away_in_between(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = TaskRef(new_task_id())
+    await desk.broker.tasks.create(NewTask(task, "flow", "1", b"\xc0"))
+    roll_back = await desk.remember(task)
+    emitter = desk.hold(await desk.broker.tasks.begin(task, WORKER, "host-1"))
+    await desk.write(emitter, *"abcdefg")
+    await roll_back()
+    sent, repair = list[int](), TaskStore._repair
+
+    async def repair_and_go_away(*args: Any) -> int:
+        sent.append(len(args[-1]))
+        entries = await repair(*args)
+        if len(sent) == 2:
+            # It was done, and the reply lost.
+            raise StoreUnavailable("away")
+        return entries
+
+    monkeypatch.setattr(tasks_module, "SCRIPT_ENTRIES", 3)
+    monkeypatch.setattr(TaskStore, "_repair", repair_and_go_away)
+    await desk.write(emitter, "h")
+    assert await desk.seen(task) == [*BEGUN, *enumerate("abcdefgh", start=3)]
+    assert (await desk.broker.tasks.read(task)).state is State.RUNNING
+    # The opening and seven entries.
+    assert sent == [3, 3, 2]
+    assert desk.losses == []
 
 
 async def test_an_attempt_that_was_taken_over_after_the_loss_repairs_nothing(desk: Desk) -> None:
