@@ -10,6 +10,7 @@ import contextvars
 import itertools
 import math
 from collections.abc import Hashable
+from typing import TypeAlias
 
 import structlog
 from redis.exceptions import ResponseError
@@ -34,14 +35,8 @@ SWEEP, SWEEP_STEP = 30.0, 0.1
 PAUSE = 0.25
 
 
-class _Collector:
-    """The feeds to read from one server; a dict, for it keeps the order in which they rang."""
-
-    __slots__ = ("grown", "work")
-
-    def __init__(self) -> None:
-        self.grown: dict[Feed, None] = {}
-        self.work = asyncio.Event()
+# The feeds to read from one server, in the order in which they rang.
+_Grown: TypeAlias = dict[Feed, None]
 
 
 class Hub:
@@ -57,7 +52,8 @@ class Hub:
         self._broker = broker
         self._feeds: dict[TaskRef, Feed] = {}
         self._by_channel: dict[str, Feed] = {}
-        self._collectors: dict[Hashable, _Collector] = {}
+        # By the shard that has them, while there are any.
+        self._grown: dict[Hashable, _Grown] = {}
         self._group: asyncio.TaskGroup | None = None
         # A collector is first needed in a request's, and outlives it.
         self._context = contextvars.copy_context()
@@ -86,8 +82,13 @@ class Hub:
             self._group = group
             group.create_task(self._bells.run())
             group.create_task(self._sweep())
-            for collector in self._collectors.values():
-                group.create_task(self._collect(collector), context=self._context)
+            for shard in self._grown:
+                self._start_collecting(shard)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                # What rings from now on, nobody reads.
+                self._group = None
 
     async def open(self, task: TaskRef, position: Position) -> Reader:
         """Return a reader that stands where `position` says. Close it.
@@ -173,23 +174,21 @@ class Hub:
             channel = self._broker.keys.bell(feed.task)
             feed.opening.cancel()
             del self._feeds[feed.task], self._by_channel[channel]
-            for collector in self._collectors.values():
-                collector.grown.pop(feed, None)
+            for grown in self._grown.values():
+                grown.pop(feed, None)
             await self._bells.unsubscribe(channel)
 
     def _note(self, feed: Feed) -> None:
         # Where its slot has moved it may be noted in two places: what is read twice is taken once.
-        collector = self._collector(self._broker.log.shard(feed.task))
-        collector.grown[feed] = None
-        collector.work.set()
+        shard = self._broker.log.shard(feed.task)
+        if shard not in self._grown:
+            self._grown[shard] = {}
+            self._start_collecting(shard)
+        self._grown[shard][feed] = None
 
-    def _collector(self, shard: Hashable) -> _Collector:
-        collector = self._collectors.get(shard)
-        if collector is None:
-            collector = self._collectors[shard] = _Collector()
-            if self._group is not None:
-                self._group.create_task(self._collect(collector), context=self._context)
-        return collector
+    def _start_collecting(self, shard: Hashable) -> None:
+        if self._group is not None:
+            self._group.create_task(self._collect(shard), context=self._context.copy())
 
     def _note_ring(self, channel: str, message: bytes | None) -> None:
         feed = self._by_channel.get(channel)
@@ -200,21 +199,22 @@ class Hub:
         if entry is None or not feed.take(entry):
             self._note(feed)
 
-    async def _collect(self, collector: _Collector) -> None:
-        while True:
-            await collector.work.wait()
-            collector.work.clear()
+    async def _collect(self, shard: Hashable) -> None:
+        """Read the feeds of one shard that have grown, until there are none."""
+        grown = self._grown[shard]
+        while feeds := list(itertools.islice(grown, READ_STREAMS)):
+            for feed in feeds:
+                # From here on a ring means another read.
+                del grown[feed]
             try:
-                while grown := list(itertools.islice(collector.grown, READ_STREAMS)):
-                    for feed in grown:
-                        # From here on a ring means another read.
-                        del collector.grown[feed]
-                    await self._read(grown)
-                    self.outage.over(collector)
+                await self._read(feeds)
+                self.outage.over(shard)
             except StoreUnavailable as error:
-                self.outage.noticed(error, collector)
+                self.outage.noticed(error, shard)
                 await asyncio.sleep(PAUSE)
-                collector.work.set()
+        del self._grown[shard]
+        # What it could not read has another shard now, or is read no more.
+        self.outage.over(shard)
 
     async def _read(self, feeds: list[Feed]) -> None:
         begun = [feed for feed in feeds if feed.has_begun]

@@ -1,6 +1,7 @@
 """The hub hands every reader every event, once and in order, whatever is lost, late or slow."""
 
 import asyncio
+import itertools
 import json
 import random
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from tailplane.control_plane.formats import FRAMES, NDJSON, SSE
 from tailplane.control_plane.hub import Hub
 from tailplane.protocol import events
 from tailplane.protocol.cursor import After, Last, Now
-from tailplane.protocol.errors import CursorPastEnd, TaskGone, TaskNotFound
+from tailplane.protocol.errors import CursorPastEnd, StoreUnavailable, TaskGone, TaskNotFound
 from tailplane.protocol.frames import encode_frame
 from tailplane.protocol.ids import EntryId, new_task_id
 
@@ -312,6 +313,33 @@ async def test_readers_that_leave_leave_nothing_behind(hub: Hub, author: Author,
     async with asyncio.timeout(DEADLINE):
         while (await broker.redis.pubsub_numsub(channel))[0][1]:
             await asyncio.sleep(0.01)
+
+
+async def test_streams_whose_shard_is_another_one_at_each_look_are_read_and_leave_nothing_behind(
+    hub: Hub, author: Author, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards, read_after, away = itertools.count(), EventLog.read_after, itertools.count()
+
+    async def read_every_third_time(log: EventLog, wanted: Any) -> list[list[Entry]]:
+        if next(away) % 3:
+            raise StoreUnavailable("away")
+        return await read_after(log, wanted)
+
+    monkeypatch.setattr(EventLog, "shard", lambda *_: next(shards))
+    monkeypatch.setattr(EventLog, "read_after", read_every_third_time)
+    monkeypatch.setattr(hub_module, "PAUSE", 0.002)
+    reader = await open_at(hub, author, Now())
+    frames = b""
+    for number in range(20):
+        # Too large to come with its bell.
+        await author.write(f"{number} {'x' * PUBLISH_BYTES}")
+        frames += await read(reader, number + 3)
+    assert [seq for seq, _ in seqs_and_data(frames)] == list(range(3, 23))
+    async with asyncio.timeout(DEADLINE):
+        while hub._grown or hub.outage.is_on:
+            await asyncio.sleep(0.002)
+    assert next(shards) > 20
+    await reader.close()
 
 
 async def test_a_stream_that_is_removed_under_its_readers_is_told(

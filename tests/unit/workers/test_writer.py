@@ -249,6 +249,8 @@ async def test_a_task_has_one_entry_in_flight_at_the_most(broker: Broker, shards
     for appends in witness.calls:
         assert len({append.task for append in appends}) == len(appends)
     assert not running.done()
+    # Whatever shards there were: those that have left are forgotten.
+    assert (writer._lanes, writer.seated) == ({}, set())
     running.cancel()
     for emitter in emitters:
         assert_dense(await desk.events(emitter))

@@ -46,30 +46,24 @@ class _Lane:
         self._log = writer.event_log
         self._kept = writer.kept
         self._emitters: deque[Emitter] = deque()
-        self._bell = asyncio.Event()
 
     def take_in(self, emitter: Emitter) -> None:
         """Send for an emitter that no lane has."""
         self._writer.seated.add(emitter)
         self._emitters.append(emitter)
-        self._bell.set()
 
     async def serve(self) -> None:
-        """Send what is there, until cancelled."""
+        """Send until nothing is left."""
         loop = asyncio.get_running_loop()
-        while True:
-            await self._bell.wait()
-            self._bell.clear()
-            while batch := self._gather():
-                begun = loop.time()
-                await self._send(batch)
-                took = loop.time() - begun
-                if len(batch) >= _FLUSH_ENTRIES and took > _SOON:
-                    # As long as the machine keeps up, this is not reached. Where it does not, each event of each task
-                    # would go its way alone, at a cost that makes all later still: gathered, two or three go at once.
-                    # Short rests after small flushes keep readers busy meanwhile; long ones would let them idle, and
-                    # then swamp them.
-                    await asyncio.sleep(_REST)
+        while batch := self._gather():
+            begun = loop.time()
+            await self._send(batch)
+            took = loop.time() - begun
+            if len(batch) >= _FLUSH_ENTRIES and took > _SOON:
+                # As long as the machine keeps up, this is not reached. Where it does not, each event of each task would
+                # go its way alone, at a cost that makes all later still: gathered, two or three go at once. Short rests
+                # after small flushes keep readers busy meanwhile; long ones would let them idle, and then swamp them.
+                await asyncio.sleep(_REST)
 
     def _gather(self) -> list[tuple[Emitter, Append]]:
         batch: list[tuple[Emitter, Append]] = []
@@ -106,9 +100,8 @@ class _Lane:
             return
         try:
             lengths = await self._log.trim([cut for _, cut in cuts])
-        except StoreUnavailable as error:
-            # They are cut the next time; their length is looked at before the next entry.
-            self._writer.outage.noticed(error, self)
+        except StoreUnavailable:
+            # They are cut the next time; the next entry tells of the outage, and before it their length is looked at.
             return
         for (emitter, _), entries in zip(cuts, lengths, strict=True):
             if entries is not None:
@@ -191,9 +184,13 @@ class Writer:
         """Send what is rung for, until cancelled."""
         async with asyncio.TaskGroup() as group:
             self._group = group
-            for lane in self._lanes.values():
-                group.create_task(lane.serve(), context=self._context)
-            await asyncio.Event().wait()
+            for shard in self._lanes:
+                self._start(shard)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                # What is rung for from now on, nobody sends.
+                self._group = None
 
     def _seat(self) -> None:
         """Give each emitter that rang its lane."""
@@ -205,9 +202,16 @@ class Writer:
 
     def _lane(self, emitter: Emitter) -> _Lane:
         shard = self.event_log.shard(emitter.task)
-        lane = self._lanes.get(shard)
-        if lane is None:
-            lane = self._lanes[shard] = _Lane(self)
-            if self._group is not None:
-                self._group.create_task(lane.serve(), context=self._context)
-        return lane
+        if shard not in self._lanes:
+            self._lanes[shard] = _Lane(self)
+            self._start(shard)
+        return self._lanes[shard]
+
+    def _start(self, shard: Hashable) -> None:
+        if self._group is not None:
+            self._group.create_task(self._serve(shard), context=self._context.copy())
+
+    async def _serve(self, shard: Hashable) -> None:
+        await self._lanes[shard].serve()
+        # A shard may be gone for good: what is rung for next makes a lane anew.
+        del self._lanes[shard]
