@@ -7,9 +7,9 @@ send, and by whoever ends a task for the task that has started it.
 
 import contextlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
-from tailplane.broker.inbox import MOST_BYTES, MOST_MESSAGES, Delivered, Inbox
+from tailplane.broker.inbox import Delivered, Delivery, Inbox
 from tailplane.broker.keys import TaskRef
 from tailplane.broker.parking import Parked, Parking
 from tailplane.broker.queue import Queue
@@ -20,8 +20,6 @@ from tailplane.protocol.states import State
 
 # What a task is told when one that it has started has ended. Names that begin so are ours alone.
 CHILD_ENDED = "task.ended"
-# However full its inbox is: there are as many of these as it has children.
-_UNBOUNDED = {"most": 2**53, "most_bytes": 2**53}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,24 +30,12 @@ class Deliveries:
     queue: Queue
     parking: Parking
 
-    async def deliver(
-        self,
-        task: TaskRef,
-        type_: str | None,
-        data: Any,
-        *,
-        key: str | None = None,
-        most: int = MOST_MESSAGES,
-        most_bytes: int = MOST_BYTES,
-    ) -> Delivered:
-        """Put a message into a task's inbox, once per key, and let the task go on if it waits for it.
+    async def deliver(self, task: TaskRef, type_: str | None, data: Any, **how: Unpack[Delivery]) -> Delivered:
+        """Put a message into a task's inbox as `Inbox.deliver` does, and let the task go on if it waits for it.
 
         Where this fails it may have been delivered: a key makes it safe to ask again.
-
-        Raises:
-            TaskNotFound, TaskEnded, InboxFull, IdempotencyConflict: it does not take the message.
         """
-        delivered = await self.inbox.deliver(task, type_, data, key=key, most=most, most_bytes=most_bytes)
+        delivered = await self.inbox.deliver(task, type_, data, **how)
         # Also for one that was there before: who delivered it may have died in between.
         if delivered.state is State.RUNNING and delivered.worker is not None:
             await self.queue.tell_message(delivered.worker, task)
@@ -63,19 +49,20 @@ class Deliveries:
         task = TaskRef(parent.task_id, tenant)
         # Nobody may wait any more.
         with contextlib.suppress(TaskNotFound, TaskEnded):
-            await self.deliver(task, CHILD_ENDED, {"task_id": child}, key=_key_of(child), **_UNBOUNDED)
+            await self.deliver(task, CHILD_ENDED, {"task_id": child}, **_how_of(child))
 
     async def note_ended(self, task: TaskRef, child: TaskId) -> bool:
         """Put into a task's inbox that one which it has started has ended, and tell nobody; False: it is there, or
         nobody waits any more.
         """
         try:
-            noted = await self.inbox.deliver(task, CHILD_ENDED, {"task_id": child}, key=_key_of(child), **_UNBOUNDED)
+            noted = await self.inbox.deliver(task, CHILD_ENDED, {"task_id": child}, **_how_of(child))
         except (TaskNotFound, TaskEnded):
             return False
         return noted.is_new
 
 
-def _key_of(child: TaskId) -> str:
-    # Callers' own keys have no line breaks: none of theirs stands in its place.
-    return f"{CHILD_ENDED}\n{child}"
+def _how_of(child: TaskId) -> Delivery:
+    # Callers' own keys have no line breaks: none of theirs stands in its place. However full the inbox is: there are as
+    # many of these as it has children.
+    return {"key": f"{CHILD_ENDED}\n{child}", "most": 2**53, "most_bytes": 2**53}
