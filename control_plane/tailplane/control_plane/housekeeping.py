@@ -23,6 +23,8 @@ EVERY = timedelta(seconds=5)
 AT_ONCE = 200
 # Tenants in one round, and queues of tenants other than the default one: the next round comes to others.
 TENANTS_AT_ONCE = 100
+# Queues of which it is noted how far the look has come.
+PLACES = 10_000
 
 log = structlog.get_logger(__name__)
 
@@ -86,6 +88,9 @@ class Housekeeper:
                 ended += late
                 if looked == AT_ONCE:
                     self._passed[name] = passed + looked - late
+                    if len(self._passed) > PLACES:
+                        # Of queues that are gone, too: the place that was noted first, where the look begins anew.
+                        del self._passed[next(iter(self._passed))]
         return ended
 
     async def _queues_of_tenants(self) -> list[str]:

@@ -111,7 +111,11 @@ class Scheduler:
         """Return tenant and name of the schedules that are due next, each with its next due time, in ms."""
         tenants = self._rounds.take(await self._broker.tenants.names())
         found = await self._broker.schedules.upcoming(tenants, max(LEAST_OF_EACH, LOOK // len(tenants)))
-        return [((tenant, name), ms) for tenant, schedules in found.items() for name, ms in schedules]
+        upcoming = [((tenant, name), ms) for tenant, schedules in found.items() for name, ms in schedules]
+        # Those that were removed or paused meanwhile wait no more.
+        missing = self._waiting.difference(whose for whose, _ in upcoming)
+        self._waiting -= {whose for whose in missing if whose[0] in found}
+        return upcoming
 
     async def _attend(self, tenant: str, name: str) -> bool:
         """Take a schedule one step on, if it is due; False if it was not."""

@@ -61,3 +61,15 @@ async def test_a_tenant_whose_queue_is_full_holds_up_no_other_one(broker: Broker
     await put(broker, ["acme", "blue"])
     assert await scheduler_of(broker).fire_due() == 1
     assert [await broker.queue.depth(name) for name in ("acme/a", "blue/a")] == [1, 1]
+
+
+async def test_a_schedule_that_goes_while_it_waits_for_room_is_forgotten(broker: Broker) -> None:
+    await broker.tenants.set_limits(TenantRecord("acme", max_queued=1))
+    await broker.queue.enqueue(TaskRef(new_task_id(), "acme"), "a")
+    await put(broker, ["acme"])
+    scheduler = scheduler_of(broker)
+    assert await scheduler.fire_due() == 0
+    assert scheduler._waiting == {("acme", "hourly")}
+    await broker.schedules.pause("acme", "hourly")
+    assert await scheduler.fire_due() == 0
+    assert scheduler._waiting == set()
