@@ -1,6 +1,7 @@
 """What both Redis sides of Tailplane agree on: keys, Lua scripts, task store, event log, queue, catalogue."""
 
 from tailplane.broker.backlog import Backlog
+from tailplane.broker.beginning import Begun, HolderLost, StartTooLate, TimeIsUp
 from tailplane.broker.broker import Broker
 from tailplane.broker.claims import ALONE, Claim, Claims, Order, Room, Turn, Turned
 from tailplane.broker.connection import connect, store_errors
@@ -15,7 +16,7 @@ from tailplane.broker.redis_cluster import connect_cluster
 from tailplane.broker.shards import Shards
 from tailplane.broker.store import ShardAway
 from tailplane.broker.subscriptions import Hearing, Primary, Subscriptions
-from tailplane.broker.tasks import Begun, Closing, HolderLost, Standing, StartTooLate, TailMismatch, TaskStore, TimeIsUp
+from tailplane.broker.tasks import Closing, Standing, TailMismatch, TaskStore
 from tailplane.broker.tenants import TenantRecord, Tenants
 from tailplane.broker.terms import PLAIN, Terms
 

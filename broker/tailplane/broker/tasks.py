@@ -5,11 +5,12 @@ record and appends the event that says so. Every method raises StoreUnavailable 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NamedTuple
 
 from tailplane.broker import scripts
+from tailplane.broker.beginning import Beginning, Begun, Opening
 from tailplane.broker.event_log import SCRIPT_ENTRIES, Append, ring_verb
 from tailplane.broker.keys import Keys, TaskRef
 from tailplane.broker.records import (
@@ -19,17 +20,15 @@ from tailplane.broker.records import (
     TaskRecord,
     parse_task,
     queued_record,
-    running_record,
     task_fields,
 )
 from tailplane.broker.store import Store
 from tailplane.broker.wire import is_away, raise_refusals
-from tailplane.protocol import codec, events, ranges
-from tailplane.protocol.cursor import Cursor
+from tailplane.protocol import codec, events
 from tailplane.protocol.errors import StoreUnavailable, TaskLost, TaskNotFound
 from tailplane.protocol.events import PlatformType
 from tailplane.protocol.ids import EntryId, WorkerId, new_task_id
-from tailplane.protocol.states import TRANSITIONS, State, TransitionRefused, Trigger, encode_moves
+from tailplane.protocol.states import TRANSITIONS, State, Trigger, encode_moves
 
 _MOVES = {trigger: encode_moves(trigger) for trigger in Trigger}
 # What an attempt that runs may do: some of these are also done from outside, to a task that nobody runs.
@@ -40,93 +39,12 @@ _MOVES_OF_ATTEMPT = {
 }
 # Of a hundred new tasks none gets an id on the one shard of three that is away.
 _DRAWS = 20
-_RUNNING = State.RUNNING.value.encode()
-
-
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """An attempt that has begun.
-
-    Attributes:
-        opening: the entry that says so; the workflow's follow.
-        entries: how many entries the stream has with it.
-    """
-
-    record: TaskRecord
-    opening: Append
-    entries: int
-
-    @property
-    def attempt(self) -> int:
-        """Which attempt of the task it is: 1, 2, 3, ..."""
-        return self.opening.id.fence
-
-    @property
-    def seq(self) -> int:
-        """The seq of the last event of the opening."""
-        return self.opening.id.seq
-
-
-@dataclass(frozen=True, slots=True)
-class _Opening:
-    """How an attempt begins.
-
-    Attributes:
-        trigger: the move it makes.
-        packed: its first events.
-        latest: the attempt that must be the latest so far; -1: any.
-        given_back_by: the trigger that must have given the task back before; empty: none, `*`: any.
-        stand: the events of earlier attempts that must be those that stand, as the record has them.
-    """
-
-    trigger: Trigger
-    packed: Sequence[bytes]
-    latest: int = -1
-    given_back_by: bytes = b""
-    stand: bytes = b""
-
-
 # The Error of PROTOCOL.md 2 of a task whose time over all attempts is up.
 OUT_OF_TIME = {
     "code": "timeout",
     "type": "builtins.TimeoutError",
     "message": "the task took longer than its total_timeout",
 }
-# Why an attempt is followed by another one, by what gave the task back.
-_WAITED = Trigger.WAIT.value.encode()
-_REASONS = {
-    Trigger.RETRY.value.encode(): "failed",
-    Trigger.HAND_BACK.value.encode(): "handed_back",
-    _WAITED: "waited",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class _Standing:
-    """What stands of a stream when the next attempt begins.
-
-    Attributes:
-        packed: the ranges of what earlier attempts wrote and sealed, as the record has them.
-        superseded: the seq up to which an earlier beginning has taken back the others.
-        last: the seq of the stream's last event.
-    """
-
-    packed: bytes = b""
-    superseded: Cursor = 0
-    last: Cursor | None = None
-
-    def rewind(self, reason: str) -> list[bytes]:
-        """Return the event that takes back the rest; none where that is nothing."""
-        stand = ranges.unpack(self.packed)
-        to = stand[-1][1] if stand else 0
-        # Written beside steps that have finished, by one that has not.
-        also = ranges.holes(stand, self.superseded + 1, to)
-        if reason == _REASONS[_WAITED] and to == self.last and not also:
-            return []
-        data: dict[str, Any] = {"to": to, "reason": reason}
-        if also:
-            data["also"] = also
-        return [events.pack_platform_event(PlatformType.REWIND, data)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,28 +79,8 @@ class Standing(NamedTuple):
     is_over: bool
 
 
-class StartTooLate(Exception):
-    """The task's start deadline has passed."""
-
-
 class TooLateToRecord(Exception):
     """The task is not there, and so much time has passed that it may have been there, and gone."""
-
-
-class TimeIsUp(Exception):
-    """The task has taken as long as it may; `attempt` is its latest."""
-
-    def __init__(self, attempt: int) -> None:
-        self.attempt = attempt
-        super().__init__(f"its time was up after attempt {attempt}")
-
-
-class HolderLost(Exception):
-    """Another worker was lost while it ran the task's latest attempt, `attempt`."""
-
-    def __init__(self, attempt: int) -> None:
-        self.attempt = attempt
-        super().__init__(f"the worker of attempt {attempt} was lost")
 
 
 class TailMismatch(Exception):
@@ -313,42 +211,13 @@ class TaskStore:
             TransitionRefused: it has ended, or waits.
             StartTooLate: its start deadline has passed: it expires.
         """
-        started = events.pack_platform_event(PlatformType.STARTED, {"worker_id": worker, "host": host})
-        # Nearly all tasks have one attempt; the script says where this is another one.
-        opening, standing, reason, lost = _Opening(Trigger.BEGIN, [started]), _Standing(), "", list[bytes]()
+        beginning = Beginning(task, worker, host, takes_over=takes_over, has_run=has_run)
         while True:
-            match await self._begin(task, worker, opening, total_timeout):
-                case [b"begun", attempt, seq, entries, now, end_by, failures, *row]:
-                    until = end_by / 1000 or None
-                    record = running_record(task, worker, attempt, failures, now / 1000, until, row)
-                    payload = events.join_events(opening.packed)
-                    return Begun(record, Append(task, EntryId(attempt, seq), payload), entries)
-                case [b"given_back", by]:
-                    reason, lost = _REASONS[by], []
-                    opening = _Opening(Trigger.BEGIN, [], given_back_by=by)
-                case [b"refused", state, attempt, holder] if state == _RUNNING:
-                    # One of our own that has not run: its beginning was done, and the reply lost.
-                    if not takes_over and (has_run or holder != worker.encode()):
-                        raise HolderLost(attempt)
-                    data = {"worker_id": holder.decode()}
-                    lost = [events.pack_platform_event(PlatformType.WORKER_LOST, data, attempt=attempt)]
-                    reason = "worker_lost"
-                    opening = _Opening(Trigger.TAKE_OVER, [], latest=attempt, given_back_by=b"*")
-                case [b"stand", packed, superseded, last]:
-                    standing = _Standing(packed, superseded, last)
-                case [b"refused", state, *_]:
-                    raise TransitionRefused(Trigger.BEGIN, State(state.decode()))
-                case [b"late"]:
-                    raise StartTooLate
-                case [b"over", attempt]:
-                    raise TimeIsUp(attempt)
-                case _:
-                    raise TaskNotFound(f"task {task.task_id} was removed", task_id=task.task_id)
-            rewind = standing.rewind(reason) if reason else []
-            opening = replace(opening, packed=[*lost, *rewind, started], stand=standing.packed)
+            if begun := beginning.take(await self._begin(task, worker, beginning.opening, total_timeout)):
+                return begun
 
     async def _begin(
-        self, task: TaskRef, worker: WorkerId, opening: _Opening, total_timeout: timedelta | None
+        self, task: TaskRef, worker: WorkerId, opening: Opening, total_timeout: timedelta | None
     ) -> list[Any]:
         reply: list[Any] = await self._run(
             scripts.BEGIN,
