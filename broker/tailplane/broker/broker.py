@@ -96,11 +96,11 @@ class Broker:
         """Return what hears the bells of streams; see `Hearing`."""
         if self.shards is None:
             return Subscriptions(Primary(self.redis), on_message)
-        return ShardBells(self.shards, on_message)
+        return ShardBells(self.shards.topology, on_message)
 
     def hear_ends(self, on_message: OnMessage) -> Hearing:
         """Return what hears that tasks have ended: told by the server that has the task; see `Hearing`."""
-        return Subscriptions(Primary(self.redis) if self.shards is None else AnyNode(self.shards), on_message)
+        return Subscriptions(Primary(self.redis) if self.shards is None else AnyNode(self.shards.topology), on_message)
 
     def hear_controls(self, on_message: OnMessage) -> Hearing:
         """Return what hears cancellations, which go by the queue's server; see `Hearing`."""
@@ -116,7 +116,7 @@ class Broker:
         Raises:
             StoreUnavailable: no node of the cluster tells which.
         """
-        return [self.redis] if self.shards is None else await self.shards.primaries()
+        return [self.redis] if self.shards is None else await self.shards.topology.primaries()
 
     async def answers(self) -> None:
         """Return if the queue's server answers, and of a cluster some node: the other shards' tasks can go on.
@@ -126,4 +126,4 @@ class Broker:
         """
         await self.queue.wire.run("PING")
         if self.shards is not None:
-            await self.shards.refresh()
+            await self.shards.topology.refresh()

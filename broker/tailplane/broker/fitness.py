@@ -135,7 +135,7 @@ async def wait_until_fit(redis: Redis, needs: Sequence[Command] = (), shards: Sh
         raise RightsMissing(f"Redis refuses to the program's user: {'; '.join(refused)}", hint=hint)
     _insist("Redis", facts)
     if shards is not None:
-        nodes = await _patiently(shards.servers, outage)
+        nodes = await _patiently(shards.topology.servers, outage)
         for address, said in zip(nodes, await asyncio.gather(*map(_try_to_read, nodes.values())), strict=True):
             if said:
                 _insist(f"Redis at {address}", said)
@@ -182,7 +182,7 @@ async def mind_fitness(redis: Redis, shards: Shards | None = None) -> None:
         servers = {"Redis": redis}
         if shards is not None:
             with contextlib.suppress(StoreUnavailable):
-                servers |= {f"Redis at {address}": node for address, node in (await shards.servers()).items()}
+                servers |= {f"Redis at {address}": node for address, node in (await shards.topology.servers()).items()}
         for server, client in servers.items():
             if (facts := await _try_to_read(client)) is None:
                 continue

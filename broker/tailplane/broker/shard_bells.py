@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from redis.asyncio import Redis
 
 from tailplane.broker.addresses import Address
-from tailplane.broker.shards import Shards
 from tailplane.broker.slots import SlotMap
 from tailplane.broker.store import ShardAway
 from tailplane.broker.subscriptions import SHARDED, OnMessage, Subscriptions
+from tailplane.broker.topology import Topology
 from tailplane.protocol.errors import StoreUnavailable
 
 # Seconds: between two looks at where the slots are, whatever is heard; between two tries to place what has strayed.
@@ -27,11 +27,11 @@ PAUSE = 0.1
 class AnyNode:
     """Whichever node answers: what is published on a plain channel comes to all of them."""
 
-    def __init__(self, shards: Shards) -> None:
-        self._shards = shards
+    def __init__(self, topology: Topology) -> None:
+        self._topology = topology
 
     async def client(self) -> Redis:
-        return await self._shards.any_node()
+        return await self._topology.any_node()
 
     async def mind(self) -> None:
         await asyncio.Event().wait()
@@ -41,18 +41,18 @@ class AnyNode:
 
 
 class _OneNode:
-    def __init__(self, shards: Shards, address: Address) -> None:
-        self._shards = shards
+    def __init__(self, topology: Topology, address: Address) -> None:
+        self._topology = topology
         self._address = address
 
     async def client(self) -> Redis:
-        return self._shards.node(self._address)
+        return self._topology.node(self._address).redis
 
     async def mind(self) -> None:
         await asyncio.Event().wait()
 
     def lost(self) -> None:
-        self._shards.lost(self._address)
+        self._topology.note_lost(self._address)
 
 
 class _Ear:
@@ -66,8 +66,8 @@ class _Ear:
 class ShardBells:
     """The sharded channels that this process hears; a `Hearing`."""
 
-    def __init__(self, shards: Shards, on_message: OnMessage) -> None:
-        self._shards = shards
+    def __init__(self, topology: Topology, on_message: OnMessage) -> None:
+        self._topology = topology
         self._on_message = on_message
         self._ears: dict[Address, _Ear] = {}
         # Of each channel that is wanted, where it is heard.
@@ -82,10 +82,10 @@ class ShardBells:
     async def subscribe(self, channel: str) -> None:
         """See `Hearing`."""
         if channel not in self._at:
-            if self._shards.map is None:
-                await self._shards.refresh()
-            owner = self._shards.shard(channel)
-            if owner is None or self._shards.is_away(channel):
+            if self._topology.map is None:
+                await self._topology.refresh()
+            owner = self._topology.owner_of(channel)
+            if owner is None or self._topology.is_away(channel):
                 raise ShardAway("Redis does not answer: a shard is away")
             self._at.setdefault(channel, owner)
         await self._ear(self._at[channel]).heard.subscribe(channel)
@@ -102,14 +102,14 @@ class ShardBells:
             self._group = group
             for ear in self._ears.values():
                 self._start(ear)
-            with self._shards.watching(self._moved.set):
+            with self._topology.watching(self._moved.set):
                 while True:
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(LOOK_EVERY):
                             await self._moved.wait()
                     self._moved.clear()
                     with contextlib.suppress(StoreUnavailable):
-                        await self._shards.refresh()
+                        await self._topology.refresh()
                     self._place()
                     # Where the nodes do not agree yet, a channel strays at once again.
                     await asyncio.sleep(PAUSE)
@@ -117,9 +117,9 @@ class ShardBells:
     def _place(self) -> None:
         """Hear each channel where its slot is now."""
         strays, self._strays = self._strays, set()
-        placed_by, self._placed_by = self._placed_by, self._shards.map
+        placed_by, self._placed_by = self._placed_by, self._topology.map
         for channel in strays if placed_by is self._placed_by else list(self._at):
-            at, owner = self._at.get(channel), self._shards.shard(channel)
+            at, owner = self._at.get(channel), self._topology.owner_of(channel)
             if at is None or owner is None or (owner == at and channel not in strays):
                 continue
             waiting = self._ear(at).heard.let_go(channel)
@@ -133,7 +133,7 @@ class ShardBells:
 
     def _retire(self) -> None:
         """Close the connections to servers that have no slots any more."""
-        used = {*self._at.values(), *(self._shards.map.replicas if self._shards.map else ())}
+        used = {*self._at.values(), *(self._topology.map.replicas if self._topology.map else ())}
         for address in self._ears.keys() - used:
             if running := self._ears.pop(address).running:
                 running.cancel()
@@ -141,7 +141,7 @@ class ShardBells:
     def _ear(self, address: Address) -> _Ear:
         ear = self._ears.get(address)
         if ear is None:
-            where = _OneNode(self._shards, address)
+            where = _OneNode(self._topology, address)
             ear = self._ears[address] = _Ear(Subscriptions(where, self._on_message, SHARDED, self._note_strays))
             self._start(ear)
         return ear

@@ -27,11 +27,11 @@ async def _whole(broker: Broker, mend: bool) -> Survey:
         return await survey(broker, await broker.record_servers(), mend=mend)
     strays: dict[str, TaskRecord] = {}
     for _ in range(_LOOKS):
-        await shards.refresh()
-        before = shards.map
+        await shards.topology.refresh()
+        before = shards.topology.map
         found = await survey(broker, await broker.record_servers(), mend=mend)
         strays |= {stray.task_id: stray for stray in found.strays}
-        await shards.refresh()
-        if before is not None and shards.map is not None and shards.map.owners == before.owners:
+        await shards.topology.refresh()
+        if before is not None and shards.topology.map is not None and shards.topology.map.owners == before.owners:
             return Survey(found.records, list(strays.values()))
     raise StoreUnavailable("slots of the cluster move all the time: try again when they do not")

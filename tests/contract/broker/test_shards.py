@@ -16,6 +16,7 @@ from redis.exceptions import ResponseError
 from tailplane.broker import Broker, Shards, connect, connect_cluster
 from tailplane.broker import shard_bells as shard_bells_module
 from tailplane.broker import shards as shards_module
+from tailplane.broker import topology as topology_module
 from tailplane.broker.addresses import Address
 from tailplane.broker.slots import slot_of
 from tailplane.deploy.embedded import EmbeddedServer
@@ -57,7 +58,7 @@ async def own_shards(own_cluster: RedisCluster) -> AsyncIterator[Shards]:
         # A server that waits for a slow disk may write what it has answered two seconds later: killed, it has lost it.
         own_cluster.ask(node, "CONFIG", "SET", "appendfsync", "always")
     shards = connect_cluster(own_cluster.url)
-    await shards.refresh()
+    await shards.topology.refresh()
     yield shards
     await shards.aclose()
 
@@ -88,7 +89,7 @@ async def test_any_node_that_answers_tells_the_others(redis_cluster: RedisCluste
     shards = connect_cluster(f"redis+cluster://127.0.0.1:1,127.0.0.1:{replica.port}")
     try:
         assert await shards.run("SET", prefix, "here") == b"OK"
-        assert len(await shards.servers()) == len(redis_cluster.nodes)
+        assert len(await shards.topology.servers()) == len(redis_cluster.nodes)
     finally:
         await shards.aclose()
 
@@ -147,7 +148,7 @@ async def test_servers_that_send_a_command_back_and_forth_are_not_followed_for_e
     shards: Shards, redis_cluster: RedisCluster, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shards_module, "REDIRECTIONS", 0)
-    await shards.refresh()
+    await shards.topology.refresh()
     with moved_slot(redis_cluster, prefix), pytest.raises(StoreUnavailable, match="do not agree"):
         await shards.run("GET", prefix)
 
@@ -347,7 +348,7 @@ async def test_a_bell_whose_slot_has_moved_is_found_again_and_looked_after(
 async def test_who_subscribes_with_an_old_map_is_sent_on(
     sharded_broker: Broker, shards: Shards, redis_cluster: RedisCluster, prefix: str
 ) -> None:
-    await shards.refresh()
+    await shards.topology.refresh()
     async with listening(sharded_broker) as (bells, ear):
         with moved_slot(redis_cluster, prefix) as (source, target):
             redis_cluster.end_move(slot_of(prefix), source, target)
@@ -383,9 +384,9 @@ async def test_channels_that_move_by_the_thousand_hold_up_nobody(
 async def test_who_watches_is_told_of_a_move_that_a_redirection_told_first(
     shards: Shards, redis_cluster: RedisCluster, prefix: str
 ) -> None:
-    await shards.refresh()
+    await shards.topology.refresh()
     told = asyncio.Event()
-    with shards.watching(told.set), moved_slot(redis_cluster, prefix) as (source, target):
+    with shards.topology.watching(told.set), moved_slot(redis_cluster, prefix) as (source, target):
         redis_cluster.end_move(slot_of(prefix), source, target)
         assert await shards.run("GET", prefix) is None
         assert shards.shard(prefix) == Address(HOST, target.port)
@@ -399,11 +400,11 @@ async def test_a_lost_connection_refuses_nobody_whose_server_answers(
     node = own_cluster.owner(prefix)
     address = Address(HOST, node.port)
     for _ in range(20):
-        own_shards.lost(address)
+        own_shards.topology.note_lost(address)
         assert await own_shards.call([("GET", prefix)]) == [None]
     node.kill()
     try:
-        own_shards.lost(address)
+        own_shards.topology.note_lost(address)
         async with asyncio.timeout(10):
             while not own_shards.is_away(prefix):
                 await asyncio.sleep(0.01)
@@ -417,17 +418,17 @@ async def test_a_lost_connection_refuses_nobody_whose_server_answers(
 async def test_a_replica_that_was_away_and_takes_over_is_found_though_nobody_asks_it(
     shards: Shards, redis_cluster: RedisCluster, prefix: str
 ) -> None:
-    await shards.refresh()
+    await shards.topology.refresh()
     primary = redis_cluster.owner(prefix)
-    assert shards.map is not None
-    ((_, port),) = shards.map.replicas[Address(HOST, primary.port)]
+    assert shards.topology.map is not None
+    ((_, port),) = shards.topology.map.replicas[Address(HOST, primary.port)]
     replica = next(node for node in redis_cluster.nodes if node.port == port)
     assert replica.pid is not None
     os.kill(replica.pid, signal.SIGSTOP)
     try:
-        shards.lost(Address(HOST, replica.port))
+        shards.topology.note_lost(Address(HOST, replica.port))
         # Longer than a look at it.
-        await asyncio.sleep(shards_module.LOOK_DEADLINE + 0.5)
+        await asyncio.sleep(topology_module.LOOK_DEADLINE + 0.5)
     finally:
         os.kill(replica.pid, signal.SIGCONT)
     await asyncio.to_thread(until, redis_cluster.is_whole, "the cluster is whole")
@@ -437,7 +438,7 @@ async def test_a_replica_that_was_away_and_takes_over_is_found_though_nobody_ask
         await asyncio.to_thread(until, redis_cluster.is_whole, "the cluster is whole")
         async with asyncio.timeout(20):
             while shards.shard(prefix) != Address(HOST, taking.port) or shards.is_away(prefix):
-                await shards.refresh()
+                await shards.topology.refresh()
                 await asyncio.sleep(0.05)
 
 

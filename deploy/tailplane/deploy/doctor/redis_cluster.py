@@ -58,13 +58,13 @@ async def _ask(url: str) -> tuple[int, list[Node]]:
     """Return how many slots are served, and the nodes, primaries first."""
     shards = connect_cluster(url)
     try:
-        await shards.refresh()
-        assert shards.map is not None
-        replicas = {address: len(following) for address, following in shards.map.replicas.items()}
-        clients = await shards.servers()
+        await shards.topology.refresh()
+        assert shards.topology.map is not None
+        replicas = {address: len(following) for address, following in shards.topology.map.replicas.items()}
+        clients = await shards.topology.servers()
         said = await asyncio.gather(*(_ask_node(client) for client in clients.values()))
         nodes = [Node(str(address), replicas.get(address), *each) for address, each in zip(clients, said, strict=True)]
-        return shards.map.covered, nodes
+        return shards.topology.map.covered, nodes
     finally:
         await shards.aclose()
 
