@@ -21,7 +21,7 @@ _BOTH = ("workflow", "tenant")
 def _held(parts: Parts) -> Mapping[Labels, float]:
     tenants = parts.writer.written.tenants
     found: Counter[Labels] = Counter({(DEFAULT_TENANT,): 0})
-    for task in list(parts.attempts):
+    for task in parts.attempts.tasks:
         found[tenants[task.tenant],] += 1
     return found
 
@@ -160,7 +160,7 @@ ROWS: list[Row[Parts]] = [
         "tailplane_unsent_bytes",
         "gauge",
         "Bytes of events that workflows wrote and Redis has not taken yet.",
-        lambda parts: parts.unsent_bytes,
+        lambda parts: parts.attempts.unsent_bytes,
     ),
     Row(
         "tailplane_buffer_full_total",

@@ -1,10 +1,9 @@
 """The parts of a running worker, as its metrics look at them: from another thread, without changing anything."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tailplane.broker import Broker, TaskRef
-from tailplane.workers.attempt import Attempt
+from tailplane.broker import Broker
+from tailplane.workers.attempts import Attempts
 from tailplane.workers.counts import Counts
 from tailplane.workers.kept import Kept
 from tailplane.workers.lease import Lease
@@ -26,9 +25,4 @@ class Parts:
     lease: Lease
     queue: LeasedWorker
     broker: Broker
-    attempts: Mapping[TaskRef, Attempt]
-
-    @property
-    def unsent_bytes(self) -> int:
-        """Bytes of events that Redis has not taken yet."""
-        return sum(attempt.unsent_bytes for attempt in list(self.attempts.values()))
+    attempts: Attempts
