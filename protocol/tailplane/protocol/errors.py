@@ -51,13 +51,35 @@
         `-- TaskExpired
 
 Each class carries its wire `code` (the last part of a problem+json `type`) and HTTP `status`; `from_problem` turns a
-problem document back into the class. The classes hold facts as attributes, never secrets.
+problem document back into the class. An error is made with facts by name, never secrets: they are members of its
+document, and those that its class declares (`Fact`) are attributes.
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 PROBLEM_TYPE = "urn:tailplane:problem:"
+T = TypeVar("T")
+
+
+class Fact(Generic[T]):
+    """An attribute that is one of an error's facts, or a default where it was not told.
+
+    What a problem document says is not checked: another server's may have another type.
+    """
+
+    def __init__(self, default: T) -> None:
+        self._default = default
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, error: "TailplaneError | None", owner: type) -> T:
+        found: T = self._default if error is None else error.facts.get(self._name, self._default)
+        return found
+
+    def __set__(self, error: "TailplaneError", value: T) -> None:
+        error.facts[self._name] = value
 
 
 class TailplaneError(Exception):
@@ -274,21 +296,9 @@ class StateConflict(RequestError):
     code = "state_conflict"
     status = 412
     title = "The value has another version"
-
-    def __init__(
-        self,
-        detail: str = "",
-        *,
-        key: str = "",
-        expected: int = 0,
-        found: int = 0,
-        hint: str | None = None,
-        **facts: Any,
-    ) -> None:
-        super().__init__(detail, hint=hint, key=key, expected=expected, found=found, **facts)
-        self.key = key
-        self.expected = expected
-        self.found = found
+    key = Fact("")
+    expected = Fact(0)
+    found = Fact(0)
 
 
 class CursorPastEnd(RequestError):
@@ -329,10 +339,7 @@ class Unavailable(TailplaneError):
     code = "unavailable"
     status = 503
     title = "Not available right now"
-
-    def __init__(self, detail: str = "", *, retry_after: float = 1.0, hint: str | None = None, **facts: Any) -> None:
-        super().__init__(detail, hint=hint, **facts)
-        self.retry_after = retry_after
+    retry_after = Fact(1.0)
 
     def problem(self) -> dict[str, Any]:
         """Return the error as a problem document, with `retry_after` in seconds."""
@@ -364,20 +371,8 @@ class QueueFull(Unavailable):
     code = "queue_full"
     status = 429
     title = "The queue is full"
-
-    def __init__(
-        self,
-        detail: str = "",
-        *,
-        depth: int = 0,
-        limit: int = 0,
-        retry_after: float = 1.0,
-        hint: str | None = None,
-        **facts: Any,
-    ) -> None:
-        super().__init__(detail, retry_after=retry_after, hint=hint, depth=depth, limit=limit, **facts)
-        self.depth = depth
-        self.limit = limit
+    depth = Fact(0)
+    limit = Fact(0)
 
 
 class RateLimited(Unavailable):
@@ -392,22 +387,9 @@ class RateLimited(Unavailable):
     code = "rate_limited"
     status = 429
     title = "Too many submits"
-
-    def __init__(
-        self,
-        detail: str = "",
-        *,
-        limit: int = 0,
-        window: float = 0.0,
-        of: str = "tenant",
-        retry_after: float = 1.0,
-        hint: str | None = None,
-        **facts: Any,
-    ) -> None:
-        super().__init__(detail, retry_after=retry_after, hint=hint, limit=limit, window=window, of=of, **facts)
-        self.limit = limit
-        self.window = window
-        self.of = of
+    limit = Fact(0)
+    window = Fact(0.0)
+    of = Fact("tenant")
 
 
 class TooManyReaders(Unavailable):
@@ -422,22 +404,9 @@ class TooManyReaders(Unavailable):
     code = "too_many_readers"
     status = 429
     title = "Too many streams are read"
-
-    def __init__(
-        self,
-        detail: str = "",
-        *,
-        readers: int = 0,
-        limit: int = 0,
-        of: str = "tenant",
-        retry_after: float = 1.0,
-        hint: str | None = None,
-        **facts: Any,
-    ) -> None:
-        super().__init__(detail, retry_after=retry_after, hint=hint, readers=readers, limit=limit, of=of, **facts)
-        self.readers = readers
-        self.limit = limit
-        self.of = of
+    readers = Fact(0)
+    limit = Fact(0)
+    of = Fact("tenant")
 
 
 class QuotaExceeded(Unavailable):
@@ -451,20 +420,8 @@ class QuotaExceeded(Unavailable):
     code = "quota_exceeded"
     status = 429
     title = "The tenant's tasks have written too much"
-
-    def __init__(
-        self,
-        detail: str = "",
-        *,
-        stored: int = 0,
-        limit: int = 0,
-        retry_after: float = 1.0,
-        hint: str | None = None,
-        **facts: Any,
-    ) -> None:
-        super().__init__(detail, retry_after=retry_after, hint=hint, stored=stored, limit=limit, **facts)
-        self.stored = stored
-        self.limit = limit
+    stored = Fact(0)
+    limit = Fact(0)
 
 
 class InboxFull(RequestError):
@@ -493,13 +450,8 @@ class StreamGap(TailplaneError):
 
     code = "stream_gap"
     title = "The stream lacks events"
-
-    def __init__(
-        self, detail: str = "", *, last_seq: int = 0, next_seq: int = 0, hint: str | None = None, **facts: Any
-    ) -> None:
-        super().__init__(detail, hint=hint, last_seq=last_seq, next_seq=next_seq, **facts)
-        self.last_seq = last_seq
-        self.next_seq = next_seq
+    last_seq = Fact(0)
+    next_seq = Fact(0)
 
 
 class StreamMalformed(TailplaneError):
@@ -520,10 +472,7 @@ class EventMismatch(TailplaneError):
 
     code = "event_mismatch"
     title = "An event does not fit its model"
-
-    def __init__(self, detail: str = "", *, event: Any = None, hint: str | None = None, **facts: Any) -> None:
-        super().__init__(detail, hint=hint, **facts)
-        self.event = event
+    event: Fact[Any] = Fact(None)
 
 
 class BufferFull(TailplaneError):
@@ -567,10 +516,7 @@ class TaskError(TailplaneError):
 
     code = "task_error"
     title = "The task did not succeed"
-
-    def __init__(self, detail: str = "", *, task_id: str = "", hint: str | None = None, **facts: Any) -> None:
-        super().__init__(detail, hint=hint, **facts)
-        self.task_id = task_id
+    task_id = Fact("")
 
 
 class TaskFailed(TaskError):
@@ -585,22 +531,14 @@ class TaskFailed(TaskError):
 
     code = "task_failed"
     title = "The task failed"
+    error_type = Fact("")
+    message = Fact("")
+    remote_traceback = Fact("")
+    error_code = Fact("workflow_error")
 
-    def __init__(
-        self,
-        detail: str = "",
-        *,
-        task_id: str = "",
-        error_type: str = "",
-        message: str = "",
-        remote_traceback: str = "",
-        error_code: str = "workflow_error",
-    ) -> None:
-        super().__init__(detail or (f"{error_type}: {message}" if error_type else message), task_id=task_id)
-        self.error_type = error_type
-        self.message = message
-        self.remote_traceback = remote_traceback
-        self.error_code = error_code
+    def __init__(self, detail: str = "", *, hint: str | None = None, **facts: Any) -> None:
+        said = [str(facts[name]) for name in ("error_type", "message") if facts.get(name)]
+        super().__init__(detail or ": ".join(said), hint=hint, **facts)
 
     def __str__(self) -> str:
         text = f"task {self.task_id} failed: {self.detail}"
@@ -621,15 +559,10 @@ class TaskExpired(TaskError):
     title = "The task expired before it started"
 
 
-def _tree(root: type[TailplaneError]) -> dict[str, type[TailplaneError]]:
-    found = {root.code: root}
-    for child in root.__subclasses__():
-        found |= _tree(child)
-    return found
-
-
-BY_CODE: Mapping[str, type[TailplaneError]] = _tree(TailplaneError)
-
+# Those of this module, by name: what a part raises among its own does not cross a border, and has no place in it.
+BY_CODE: Mapping[str, type[TailplaneError]] = {
+    kind.code: kind for kind in list(globals().values()) if isinstance(kind, type) and issubclass(kind, TailplaneError)
+}
 
 # Seconds: 30 days. A quota may be used up for as long as ended tasks are kept; beyond that, what comes may be anything.
 LONGEST_WAIT = 30 * 86400.0
@@ -637,14 +570,14 @@ LONGEST_WAIT = 30 * 86400.0
 
 def _wait_in(said: object) -> float:
     if not isinstance(said, int | float) or said != said:
-        return 1.0
+        return Unavailable.retry_after
     # Compared before it becomes a float, which the largest numbers can't.
     return float(max(0, min(said, LONGEST_WAIT)))
 
 
 def from_problem(document: Mapping[str, Any]) -> TailplaneError:
     """Return the error that a problem document describes; an unknown code gives its nearest root by status."""
-    known = {"type", "title", "status", "detail", "code", "hint", "retry_after", "self"}
+    known = {"type", "title", "status", "detail", "code", "hint", "self"}
     facts = {str(key): value for key, value in document.items() if key not in known and str(key).isidentifier()}
     detail = str(document.get("detail") or document.get("title") or "")
     status = document.get("status")
@@ -653,9 +586,7 @@ def from_problem(document: Mapping[str, Any]) -> TailplaneError:
         Unavailable if status in (429, 502, 503, 504) else RequestError if 400 <= status < 500 else TailplaneError
     )
     kind = BY_CODE.get(str(document.get("code")), fallback)
-    hint = str(document["hint"]) if document.get("hint") else None
-    if issubclass(kind, TaskFailed):
-        return TaskFailed(detail)
     if issubclass(kind, Unavailable):
-        return kind(detail, hint=hint, retry_after=_wait_in(document.get("retry_after")), **facts)
+        facts["retry_after"] = _wait_in(document.get("retry_after"))
+    hint = str(document["hint"]) if document.get("hint") else None
     return kind(detail, hint=hint, **facts)

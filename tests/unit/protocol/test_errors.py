@@ -12,6 +12,7 @@ from tailplane.protocol.errors import (
     BY_CODE,
     PROBLEM_TYPE,
     InvalidInput,
+    QueueFull,
     RequestError,
     StreamGap,
     TailplaneError,
@@ -75,8 +76,7 @@ def test_every_class_comes_back_from_its_problem_document(kind: type[TailplaneEr
 
 @pytest.mark.parametrize("kind", CLASSES)
 def test_an_error_without_a_detail_says_its_title(kind: type[TailplaneError]) -> None:
-    if kind is not TaskFailed:
-        assert kind().detail == kind.title
+    assert kind().detail == kind.title
 
 
 def test_hint_and_facts_come_back() -> None:
@@ -99,6 +99,15 @@ def test_when_to_try_again_comes_back() -> None:
     back = from_problem(Unavailable("busy", retry_after=2.5).problem())
     assert isinstance(back, Unavailable)
     assert back.retry_after == 2.5
+
+
+def test_a_fact_is_in_the_document_as_it_was_told_and_its_default_is_not() -> None:
+    refused = QueueFull("full", depth=9, workflow="echo")
+    assert (refused.depth, refused.limit, refused.retry_after) == (9, 0, 1.0)
+    refused.retry_after = 2.5
+    document = refused.problem()
+    assert (document["depth"], document["workflow"], document["retry_after"]) == (9, "echo", 2.5)
+    assert "limit" not in document
 
 
 def test_a_gap_comes_back_with_its_ends() -> None:
@@ -126,6 +135,7 @@ def test_an_unknown_code_gives_the_nearest_root(status: int, kind: type[Tailplan
         {"code": "event_mismatch", "event": "x", "hint": 7},
         {"code": "stream_gap", "last_seq": "a"},
         {"code": "task_failed", "error_type": 1, "task_id": 2},
+        {"code": "task_failed", "title": "", "message": ["x"]},
     ],
 )
 def test_a_malformed_document_gives_an_error_all_the_same(document: dict[str, Any]) -> None:
