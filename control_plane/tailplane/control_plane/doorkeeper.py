@@ -18,7 +18,8 @@ from tailplane.broker import Broker, Outage, TaskRef
 from tailplane.broker.api_keys import KeyRecord
 from tailplane.broker.revoked_tokens import Revoked
 from tailplane.control_plane.access import ANYBODY, Caller, Need, check_scopes
-from tailplane.control_plane.known_keys import REFRESH, KnownKeys
+from tailplane.control_plane.known import REFRESH
+from tailplane.control_plane.known_keys import KnownKeys
 from tailplane.control_plane.open_streams import Credential, OpenStreams
 from tailplane.control_plane.periodic import repeat
 from tailplane.control_plane.proven import Proof, Proven
@@ -48,6 +49,7 @@ class Doorkeeper:
         known: the keys that it has seen lately.
         revocations: the stream tokens that were revoked.
         clock: what credentials expire by, in seconds since the epoch.
+        outage: whether Redis can't be asked what became of credentials.
     """
 
     def __init__(
@@ -61,12 +63,13 @@ class Doorkeeper:
         self.clock = clock
         self.known = KnownKeys(broker.api_keys)
         self.revocations = Revocations(broker.revoked_tokens)
-        self._proven = Proven(self.known)
+        self.outage = Outage("looking after API keys")
+        self._proven = Proven()
 
     async def run(self) -> None:
         """Look after what became of credentials, and cut the streams of those that have ended, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(repeat(self.look, REFRESH, self.known.outage))
+            group.create_task(repeat(self.look, REFRESH, self.outage))
             # By itself: what expires is cut in time also while Redis does not answer.
             group.create_task(repeat(self._sweep, SWEEP, Outage("cutting streams")))
 
@@ -80,7 +83,7 @@ class Doorkeeper:
         known, revoked = await asyncio.gather(
             self.known.refresh(self._streams.key_ids), self.revocations.look(), return_exceptions=True
         )
-        # Also where one of the two has failed: the other may have learned something.
+        # Also where both have failed: see `admit`.
         self._proven.forget()
         for failure in (known, revoked):
             if failure is not None:
@@ -115,7 +118,9 @@ class Doorkeeper:
         caller = self._proven.find(credential, now)
         if caller is None:
             proof = await self._prove(credential, now)
-            self._proven.note(credential, proof, now)
+            # While nobody can look it up it proves itself each time: what it is proved by is trusted for so long only.
+            if not self.outage.is_on:
+                self._proven.note(credential, proof)
             caller = proof.caller
         if (token := caller.token) is not None:
             if need.action not in token.actions:
@@ -178,8 +183,8 @@ class Doorkeeper:
         if credential.expires_at is not None and credential.expires_at <= now:
             return False
         assert credential.key_id is not None
-        is_known, record = self.known.latest(credential.key_id)
-        return not is_known or (record is not None and record.is_live(now))
+        record = self.known.latest(credential.key_id)
+        return record is None or record.is_live(now)
 
     async def _check_session(self, asked: Mapping[str, Any], token: StreamToken) -> None:
         if "task_id" not in asked or token.subject.startswith("t"):

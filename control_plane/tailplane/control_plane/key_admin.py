@@ -1,7 +1,7 @@
 """What admins do with the API keys of their tenant: create, look at, rotate, revoke. Each change is a line of the log.
 
 Another tenant's keys are not there for them: that is the operator's, who reaches Redis (docs/decisions/0025). Control
-planes notice a change after `known_keys.REFRESH`.
+planes notice a change after `known.REFRESH`.
 """
 
 from dataclasses import dataclass

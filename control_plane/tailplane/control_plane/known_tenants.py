@@ -6,12 +6,11 @@ known last holds.
 
 import time
 from collections.abc import Callable, Mapping
-from datetime import timedelta
 
 from tailplane.broker import Outage, TenantRecord, Tenants
+from tailplane.control_plane.known import REFRESH
 from tailplane.control_plane.periodic import repeat
 
-REFRESH = timedelta(seconds=1)
 # Seconds after which all is read again, whatever the version says: a failover may have lost that.
 _UNASKED = 60.0
 

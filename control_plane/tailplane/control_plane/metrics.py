@@ -50,7 +50,7 @@ _STORE: list[Row[Services]] = store_rows(
     lambda services: services.broker.queue.wire.connections,
     lambda services: [
         services.hub.outage,
-        services.doorkeeper.known.outage,
+        services.doorkeeper.outage,
         services.minder.outage,
         services.housekeeper.outage,
         services.survey.outage,

@@ -1,7 +1,7 @@
 """The revoked stream tokens, as this control plane knows them: whether one is revoked is asked with every request.
 
 What was revoked elsewhere is looked up in each round of the doorkeeper. While Redis does not answer, what is known is
-good for as long as what is known of keys (`known_keys.py`).
+good for as long as what is known of keys (`known.py`).
 """
 
 import time
@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from tailplane.broker.revoked_tokens import KEPT, Revoked, RevokedTokens
-from tailplane.control_plane.known_keys import TRUSTED
+from tailplane.control_plane.known import TRUSTED
 from tailplane.protocol.errors import Unavailable
 
 # Tokens that one tenant may have revoked at a time: all control planes keep them in memory, 250 bytes each.

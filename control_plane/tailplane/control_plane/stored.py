@@ -4,28 +4,13 @@ Both once a second, in one round trip each. Sums are looked up only of tenants t
 tell what events add to them. So a sum is as of a second ago, but for what this control plane has taken since.
 """
 
-import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import timedelta
 
 from tailplane.broker import Outage
 from tailplane.broker.usage import Stored, Usage
+from tailplane.control_plane.known import REFRESH, Known
 from tailplane.control_plane.periodic import repeat
 from tailplane.protocol.errors import StoreUnavailable
-
-EVERY = timedelta(seconds=1)
-# Seconds for which a sum is good while Redis can't be asked, and for which one is looked up that nobody asks for.
-_TRUSTED = 10.0
-_IDLE = 60.0
-
-
-@dataclass(slots=True)
-class _Known:
-    stored: Stored
-    looked_at: float
-    used_at: float
 
 
 class StoredBytes:
@@ -35,17 +20,16 @@ class StoredBytes:
         outage: whether Redis can't be asked.
     """
 
-    def __init__(self, usage: Usage, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, usage: Usage) -> None:
         self._usage = usage
-        self._clock = clock
-        self._known: dict[str, _Known] = {}
+        self._known: Known[str, Stored] = Known(usage.stored)
         # Tenants: no more than those that submit within a second, or while Redis is away.
         self._untold: Counter[str] = Counter()
         self.outage = Outage("counting what is stored")
 
     async def run(self) -> None:
         """Tell and look up until cancelled; Redis may come and go."""
-        await repeat(self.refresh, EVERY, self.outage)
+        await repeat(self.refresh, REFRESH, self.outage)
 
     def note(self, tenant: str, count: int) -> None:
         """Note bytes that a tenant has put into Redis."""
@@ -57,12 +41,10 @@ class StoredBytes:
         Raises:
             StoreUnavailable: it is not known, and Redis does not answer.
         """
-        now, known = self._clock(), self._known.get(tenant)
-        if known is None or now - known.looked_at > _TRUSTED:
-            found = (await self._usage.stored([tenant]))[tenant]
-            known = self._known[tenant] = _Known(found, now, now)
-        known.used_at = now
-        return Stored(known.stored.count + self._untold[tenant], known.stored.until_less)
+        stored = await self._known.find(tenant)
+        # Of a tenant that has written nothing there is a sum, too.
+        assert stored is not None
+        return Stored(stored.count + self._untold[tenant], stored.until_less)
 
     async def refresh(self) -> None:
         """Tell what was noted, and look up again what was asked for lately.
@@ -77,8 +59,4 @@ class StoredBytes:
             # Told again; twice, where only the reply was lost: it is an estimate.
             self._untold.update(told)
             raise
-        now = self._clock()
-        self._known = {tenant: known for tenant, known in self._known.items() if now - known.used_at <= _IDLE}
-        for tenant, stored in (await self._usage.stored(list(self._known))).items():
-            known = self._known[tenant]
-            known.stored, known.looked_at = stored, now
+        await self._known.refresh()

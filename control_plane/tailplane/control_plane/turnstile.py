@@ -10,12 +10,12 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 from typing import NamedTuple
 
 from tailplane.broker import Outage
 from tailplane.broker.usage import Usage
 from tailplane.control_plane.access import Caller
+from tailplane.control_plane.known import REFRESH
 from tailplane.control_plane.known_keys import KnownKeys
 from tailplane.control_plane.known_tenants import KnownTenants
 from tailplane.control_plane.open_streams import OpenStreams, Place
@@ -23,7 +23,6 @@ from tailplane.control_plane.periodic import repeat
 from tailplane.protocol.errors import StoreUnavailable, TooManyReaders
 from tailplane.protocol.ids import KeyId
 
-EVERY = timedelta(seconds=1)
 # Seconds for which an answer is good enough to refuse by it: who is refused comes back in a crowd.
 _FRESH = 0.1
 # Seconds that a refused caller is asked to wait.
@@ -71,7 +70,7 @@ class Turnstile:
 
     async def run(self) -> None:
         """Tell and ask until cancelled; Redis may come and go."""
-        await repeat(self.exchange, EVERY, self.outage)
+        await repeat(self.exchange, REFRESH, self.outage)
 
     async def enter(self, caller: Caller) -> Place:
         """Enter a stream into the register of those that are open.

@@ -136,7 +136,7 @@ async def test_what_was_good_a_moment_ago_ends_with_its_key(callers: Callers, ap
         assert [(await callers.call("GET", url, bearer(each))).status for each in credentials] == [200, 200]
 
     await broker.api_keys.revoke(key.record.key_id)
-    await app.state.services.doorkeeper.known.refresh()
+    await app.state.services.doorkeeper.look()
 
     assert [(await callers.call("GET", url, bearer(each))).status for each in credentials] == [401, 401]
 

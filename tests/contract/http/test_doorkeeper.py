@@ -9,10 +9,12 @@ from starlette.requests import Request
 
 from tailplane.broker import Broker
 from tailplane.broker.api_keys import ApiKeys, KeyRecord, NewKey
-from tailplane.control_plane import Settings, known_keys
+from tailplane.control_plane import Settings
+from tailplane.control_plane import known as known_module
 from tailplane.control_plane.access import Need
 from tailplane.control_plane.doorkeeper import Doorkeeper
-from tailplane.control_plane.known_keys import IDLE, TRUSTED, KnownKeys
+from tailplane.control_plane.known import IDLE, TRUSTED
+from tailplane.control_plane.known_keys import KnownKeys
 from tailplane.control_plane.open_streams import OpenStreams
 from tailplane.protocol.credentials import ApiKey
 from tailplane.protocol.errors import CredentialExpired, Forbidden, StoreUnavailable, Unauthenticated
@@ -80,7 +82,7 @@ async def test_what_nobody_has_is_asked_for_each_time_and_kept_never(
     for _ in range(2):
         assert await known.find(key_id) is None
     assert store.asked == [[key_id]] * 2
-    assert len(known._known) == 0
+    assert len(known._copies) == 0
     # Its key may be made the next moment, by another control plane.
     key = await made(broker)
     assert await known.find(key.key_id) is not None
@@ -112,7 +114,7 @@ async def test_what_a_request_has_found_while_all_are_looked_up_stays(
 
     monkeypatch.setattr(store, "read_many", overtaken)
     await known.refresh()
-    _, record = known.latest(key.key_id)
+    record = known.latest(key.key_id)
     assert record is not None
     assert record.revoked_at is not None
 
@@ -149,7 +151,7 @@ async def test_a_key_that_nobody_uses_is_not_looked_after(
 async def test_the_keys_used_last_stay_known(
     broker: Broker, known: KnownKeys, store: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(known_keys, "MOST", 2)
+    monkeypatch.setattr(known_module, "MOST", 2)
     first, second, third = [await made(broker) for _ in range(3)]
     for key in (first, second, first, third):
         await known.find(key.key_id)
@@ -223,9 +225,45 @@ async def test_a_new_secret_of_a_known_key_is_good_at_once(broker: Broker, door:
     await door.admit(bearing(before.text), READ)
     _, after = await broker.api_keys.rotate(before.key_id, timedelta())
     await door.admit(bearing(after.text), READ)
-    # And with that look the one before has ended here, too.
+    # The one before ends with the next round.
+    await door.look()
     with pytest.raises(Unauthenticated):
         await door.admit(bearing(before.text), READ)
+
+
+async def test_each_round_lets_credentials_prove_themselves_anew_also_one_that_fails(
+    broker: Broker, door: Doorkeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = await made(broker, Scope.READ)
+    before = await door.admit(bearing(key.text), READ)
+    assert await door.admit(bearing(key.text), READ) is before
+    await door.look()
+    assert (again := await door.admit(bearing(key.text), READ)) is not before
+
+    async def away(_self: ApiKeys, _ids: list[KeyId]) -> list[KeyRecord | None]:
+        raise StoreUnavailable
+
+    monkeypatch.setattr(ApiKeys, "read_many", away)
+    with pytest.raises(StoreUnavailable):
+        await door.look()
+    assert await door.admit(bearing(key.text), READ) is not again
+
+
+async def test_while_redis_is_away_a_credential_is_not_good_for_longer_than_its_key_is_trusted(
+    broker: Broker, door: Doorkeeper, store: Watched, clock: Hand
+) -> None:
+    door.known = KnownKeys(store, clock)  # type: ignore[arg-type]  # a part of it is enough
+    key = await made(broker, Scope.READ)
+    await door.admit(bearing(key.text), READ)
+    store.is_away = True
+    with pytest.raises(StoreUnavailable) as away:
+        await door.look()
+    door.outage.noticed(away.value)
+    clock.now += TRUSTED
+    await door.admit(bearing(key.text), READ)
+    clock.now += 0.1
+    with pytest.raises(StoreUnavailable):
+        await door.admit(bearing(key.text), READ)
 
 
 async def test_a_key_that_has_expired_opens_nothing_also_with_a_secret_before(

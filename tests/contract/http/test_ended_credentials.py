@@ -380,15 +380,15 @@ async def test_what_can_t_be_told_ends_no_stream(planes: list[Plane], author: Au
     key, path = await make_key(there.broker.api_keys, Scope.READ), f"/v1/tasks/{author.task.task_id}/events"
     doorkeeper = there.app.state.services.doorkeeper
     async with listening(there, key.text, path) as listener:
-        doorkeeper.known._known.clear()
+        doorkeeper.known._copies.clear()
         await doorkeeper._sweep()
         assert there.cut_count() == 0
         await doorkeeper.look()
-        assert doorkeeper.known.latest(key.key_id)[0]
+        assert doorkeeper.known.latest(key.key_id) is not None
         await doorkeeper._sweep()
         assert not listener.reading.done()
         # Nor does time that nobody uses it for anything else.
-        for known in doorkeeper.known._known.values():
+        for known in doorkeeper.known._copies.values():
             known.used_at -= 1000
         await doorkeeper.look()
-        assert doorkeeper.known.latest(key.key_id)[0]
+        assert doorkeeper.known.latest(key.key_id) is not None

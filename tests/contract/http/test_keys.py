@@ -186,7 +186,7 @@ async def test_a_rotated_key_goes_on_with_both_secrets(http: httpx2.AsyncClient)
 async def refreshed(http: httpx2.AsyncClient) -> None:
     """Let the control plane look its keys up again, as it does each second."""
     app: Any = http._transport.app  # type: ignore[attr-defined]
-    await app.state.services.doorkeeper.known.refresh()
+    await app.state.services.doorkeeper.look()
 
 
 @pytest.mark.parametrize("grace", [-1, 7 * 24 * 3600_000 + 1, "1h"])
