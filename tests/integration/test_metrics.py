@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from pathlib import Path
 from urllib.request import Request, urlopen
 
 import pytest
@@ -25,6 +26,9 @@ from .test_probes import free_ports
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 SAMPLE = re.compile(r"(\w+)(?:\{(.*)\})? (\S+)")
+AWAY = re.compile(r'tailplane_store_away\{what="([^"]+)"\}')
+OUTAGE = re.compile(r'Outage\("([^"]+)"\)')
+ROOT = Path(__file__).parents[2]
 LABEL = re.compile(r'\w+="([^"]*)"')
 # There is no figure before the first look at the deployment.
 SURVEYED = {row.name for row in CONTROL_PLANE if "Of the deployment" in row.help} | {"tailplane_survey_age_seconds"}
@@ -117,6 +121,15 @@ def test_what_is_served_is_openmetrics(cluster: LocalCluster, scrapes: Scrapes) 
         families = {family.name for family in text_string_to_metric_families(scrapes.text(port))}
         assert {row.name.removesuffix("_total") for row in rows} - families <= SURVEYED
         assert "tailplane_build_info" in families
+
+
+@pytest.mark.parametrize("part", ["control_plane", "workers"])
+def test_each_outage_that_a_program_notices_is_told(cluster: LocalCluster, scrapes: Scrapes, part: str) -> None:
+    port = scrapes.control_plane if part == "control_plane" else scrapes.workers[0]
+    told = set(AWAY.findall(scrapes.text(port)))
+    code = "".join(path.read_text() for path in (ROOT / part).rglob("*.py"))
+    # Which asks Redis for nothing.
+    assert told == {*OUTAGE.findall(code)} - {"cutting streams"}
 
 
 def test_a_task_that_is_read_to_its_end(cluster: LocalCluster, scrapes: Scrapes, client: SyncClient) -> None:
@@ -260,10 +273,15 @@ def test_a_store_that_goes_away(cluster: LocalCluster, scrapes: Scrapes, client:
     worker = moves(
         scrapes.workers,
         scrapes,
-        *("tailplane_store_outages_total:the lease", "tailplane_store_connections_total"),
-        *("tailplane_lease_renewals_late_total",),
+        *("tailplane_store_outages_total:the lease", "tailplane_store_outages_total:counting what is stored"),
+        *("tailplane_store_connections_total", "tailplane_lease_renewals_late_total"),
     )
-    with worker, moves([scrapes.control_plane], scrapes, "tailplane_store_outages_total:minding the fleet"):
+    plane = moves(
+        [scrapes.control_plane],
+        scrapes,
+        *("tailplane_store_outages_total:minding the fleet", "tailplane_store_outages_total:minding parked tasks"),
+    )
+    with worker, plane:
         task = client.run_workflow("count", {"n": 100_000, "pause": 0.01})
         next(client.get_task_result_stream(task.task_id))
         cluster.kill_server()

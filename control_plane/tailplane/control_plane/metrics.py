@@ -50,8 +50,10 @@ _STORE: list[Row[Services]] = store_rows(
     lambda services: services.broker.queue.wire.connections,
     lambda services: [
         services.hub.outage,
+        services.rosters.outage,
         services.doorkeeper.outage,
         services.minder.outage,
+        services.parked.outage,
         services.housekeeper.outage,
         services.survey.outage,
         services.scheduler.outage,

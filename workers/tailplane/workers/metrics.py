@@ -28,7 +28,7 @@ def _held(parts: Parts) -> Mapping[Labels, float]:
 
 _STORE: list[Row[Parts]] = store_rows(
     lambda parts: parts.broker.queue.wire.connections,
-    lambda parts: [parts.lease.outage, parts.writer.outage, parts.queue.outage],
+    lambda parts: [parts.lease.outage, parts.writer.outage, parts.queue.outage, parts.telling],
 )
 
 ROWS: list[Row[Parts]] = [

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tailplane.broker import Broker
+from tailplane.broker import Broker, Outage
 from tailplane.workers.attempts import Attempts
 from tailplane.workers.counts import Counts
 from tailplane.workers.kept import Kept
@@ -15,7 +15,7 @@ from tailplane.workers.writer import Writer
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What is looked at. `attempts` are those that run."""
+    """What is looked at. `attempts` are those that run, `telling` is the outage of telling what tasks have written."""
 
     vitals: Vitals
     watchdog: Watchdog
@@ -26,3 +26,4 @@ class Parts:
     queue: LeasedWorker
     broker: Broker
     attempts: Attempts
+    telling: Outage

@@ -19,6 +19,7 @@ import uvloop
 from tailplane.broker import (
     Broker,
     Claim,
+    Outage,
     WorkerRecord,
     connect,
     rights,
@@ -194,7 +195,8 @@ class PlatformThread(threading.Thread):
             concurrency=settings.concurrency,
             poll_every=settings.poll_every,
         )
-        self.parts = Parts(self.vitals, self.watchdog, counts, writer, kept, lease, queue, broker, self._attempts)
+        telling = Outage("counting what is stored")
+        self.parts = Parts(self.vitals, self.watchdog, counts, writer, kept, lease, queue, broker, attempts, telling)
         log.info("worker starts", redis=mask_url(settings.redis_url), workflows=me.workflows)
         # First: what nobody has claimed yet, a server that may drop streams can't lose by our fault.
         fit = wait_until_fit(broker.redis, rights.of_worker(broker.keys), broker.shards)
@@ -211,7 +213,7 @@ class PlatformThread(threading.Thread):
                     control.listen(broker, me.worker_id, self._attempts.cancel, self._attempts.note_message)
                 ),
                 group.create_task(self.watchdog.watch()),
-                group.create_task(tell_stored(broker.usage, writer.written)),
+                group.create_task(tell_stored(broker.usage, writer.written, telling)),
             ]
             claiming = group.create_task(queue.main())
             log.info("worker ready")

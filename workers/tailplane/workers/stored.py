@@ -15,9 +15,8 @@ from tailplane.workers.counts import Written
 EVERY = 1.0
 
 
-async def tell_stored(usage: Usage, written: Written) -> None:
-    """Tell until cancelled; Redis may come and go."""
-    outage = Outage("counting what is stored")
+async def tell_stored(usage: Usage, written: Written, outage: Outage) -> None:
+    """Tell until cancelled; Redis may come and go, as `outage` notes."""
     while True:
         await asyncio.sleep(EVERY)
         try:
