@@ -61,6 +61,11 @@ class Caller:
     token: StreamToken | None = None
     expires_at: float | None = None
 
+    @property
+    def may_read(self) -> bool:
+        """Whether it may be told what is in a task, session or schedule, where it may do anything with that."""
+        return Scope.READ in self.scopes or (self.token is not None and Action.READ in self.token.actions)
+
 
 # Where nobody signs in.
 ANYBODY = Caller(DEFAULT_TENANT, None, frozenset(Scope))

@@ -7,6 +7,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from tailplane.control_plane.access import caller_of
 from tailplane.protocol import codec, json_codec
 
 JSON = "application/json"
@@ -14,6 +15,8 @@ MSGPACK = "application/msgpack"
 # The registered name of today and the one of old say the same.
 MSGPACK_TYPES = frozenset({MSGPACK, "application/vnd.msgpack", "application/x-msgpack"})
 
+# What others have put into a task, session or schedule, and what came of it.
+_CONTENT = frozenset({"input", "metadata", "concurrency_key", "concurrency_limit", "result", "error"})
 # Characters of an Accept header that are read: a head of nothing but commas would take a tenth of a second.
 MOST_ACCEPTED = 1000
 
@@ -25,6 +28,13 @@ def answer(
     if prefers_msgpack(request.headers.get("accept", "")):
         return Response(codec.pack(body), status, headers, MSGPACK)
     return Response(json_codec.to_json(body), status, headers, JSON)
+
+
+def told(request: Request, form: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a request's caller may know of a thing that it has not sent: without `read`, not what is in it."""
+    if caller_of(request).may_read:
+        return form
+    return {name: value for name, value in form.items() if name not in _CONTENT}
 
 
 def prefers_msgpack(accept: str) -> bool:

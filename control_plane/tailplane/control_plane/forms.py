@@ -18,6 +18,8 @@ from tailplane.protocol import codec
 from tailplane.protocol.priorities import Priority
 from tailplane.protocol.states import State
 
+Labels = Annotated[dict[str, str], Field(description="Left out where the caller has not sent it and may not read it.")]
+
 
 @with_config(ConfigDict(json_schema_extra={"examples": [examples.SESSION]}))
 class Session(TypedDict):
@@ -26,7 +28,7 @@ class Session(TypedDict):
     session_id: str
     created_at: float
     closed: bool
-    metadata: dict[str, str]
+    metadata: NotRequired[Labels]
 
 
 class Error(TypedDict):
@@ -52,7 +54,7 @@ class Task(TypedDict):
     ended_at: NotRequired[float]
     session_id: NotRequired[str]
     worker_id: NotRequired[Annotated[str, Field(description="Who runs the latest attempt, or ran it.")]]
-    metadata: dict[str, str]
+    metadata: NotRequired[Labels]
     position: NotRequired[
         Annotated[int, Field(description="How many tasks of its workflow waited before it when it was queued, about.")]
     ]

@@ -8,6 +8,7 @@ from typing_extensions import TypedDict
 
 from tailplane.broker.schedules import CatchUp, Overlap, ScheduleRecord, ScheduleSpec
 from tailplane.control_plane import examples
+from tailplane.control_plane.forms import Labels
 from tailplane.control_plane.models import WORKFLOW_PATTERN, Body, Metadata
 from tailplane.control_plane.moments import FURTHEST, Moment, to_ms
 from tailplane.control_plane.timetable import check_cron, find_zone
@@ -97,8 +98,8 @@ class Schedule(TypedDict):
 
     name: str
     workflow: str
-    input: NotRequired[Annotated[Any, Field(description="Not in lists.")]]
-    metadata: dict[str, str]
+    input: NotRequired[Annotated[Any, Field(description="Not in lists, nor where `metadata` is left out.")]]
+    metadata: NotRequired[Labels]
     cron: NotRequired[str]
     every_ms: NotRequired[int]
     run_at: NotRequired[float]

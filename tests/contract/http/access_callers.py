@@ -21,7 +21,9 @@ from tests.contract.http.bare_call import Answer, call
 
 OURS, THEIRS = "ours", "theirs"
 EVERYTHING = frozenset(Action)
-ERROR = {"code": "workflow_error", "type": "builtins.ValueError", "message": "no"}
+# Is in what the requests name, and in none of them.
+CONTENT = "what only readers are told"
+ERROR = {"code": "workflow_error", "type": "builtins.ValueError", "message": CONTENT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +99,14 @@ class Callers:
     async def things(self) -> Things:
         """Make new things of our tenant: a failed task's id stands beside one that waits."""
         sessions, tasks = [], []
+        said = {"workflow": "echo", "input": CONTENT, "metadata": {"told": CONTENT}}
         for _ in range(2):
-            made = await self.ask("POST", "/v1/sessions")
+            made = await self.ask("POST", "/v1/sessions", {"metadata": {"told": CONTENT}})
             sessions.append(SessionId(made["session_id"]))
-            made = await self.ask("POST", f"/v1/sessions/{sessions[-1]}/tasks", {"workflow": "echo"})
+            made = await self.ask("POST", f"/v1/sessions/{sessions[-1]}/tasks", {**said, "concurrency_key": CONTENT})
             tasks.append(TaskId(made["task_id"]))
         name = fresh_name()
-        await self.ask("PUT", f"/v1/schedules/{name}", {"workflow": "echo", "cron": "0 4 * * *"})
+        await self.ask("PUT", f"/v1/schedules/{name}", {**said, "cron": "0 4 * * *"})
         key = (await self._key(OURS, [Scope.READ])).record.key_id
         return Things(
             tasks[0], sessions[0], name, tasks[1], sessions[1], key, new_token_id(self.keys[Scope.ADMIN].record.key_id)

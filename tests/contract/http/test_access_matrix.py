@@ -23,7 +23,7 @@ from tailplane.deploy.embedded import EmbeddedServer
 from tailplane.protocol.credentials import ApiKey
 from tailplane.protocol.ids import new_key_id, new_task_id
 from tailplane.protocol.scopes import Action, Scope
-from tests.contract.http.access_callers import OURS, Callers, Things, bearer
+from tests.contract.http.access_callers import CONTENT, OURS, Callers, Things, bearer
 from tests.contract.http.access_matrix import (
     ADMITTED,
     BODIES,
@@ -90,6 +90,15 @@ async def test_each_caller_gets_what_the_table_says(row: Row, callers: Callers) 
             wrong.append((column, f"{answer.status}, and yet something has changed"))
     assert not wrong
     assert row.cells.keys() == callers.admitted(things, row.path).keys()
+
+
+@pytest.mark.parametrize("row", ROWS, ids=str)
+async def test_who_may_not_read_is_told_nothing_of_what_is_in_a_thing(row: Row, callers: Callers) -> None:
+    for column in ("submit", "cancel", "task cancel", "task answer", "session cancel", "session answer"):
+        things = await things_for(row, callers)
+        headers, query = callers.admitted(things, row.path)[column]
+        answer = await callers.call(row.method, things.url(row.path) + query, headers, BODIES.get(row.place))
+        assert CONTENT not in answer.body.decode(), column
 
 
 @pytest.mark.parametrize("row", ROWS, ids=str)

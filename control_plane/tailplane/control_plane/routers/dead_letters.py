@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from tailplane.control_plane.access import GuardedRoute, caller_of, needs
-from tailplane.control_plane.answers import answer
+from tailplane.control_plane.answers import answer, told
 from tailplane.control_plane.documents import also_msgpack, problems, reads
 from tailplane.control_plane.forms import DeadLetterPage, Task, dead_letter_form, task_form
 from tailplane.control_plane.limiter import Allowance
@@ -42,7 +42,7 @@ async def requeue_dead_letter(request: Request) -> Response:
     allowance = Allowance(caller_of(request))
     task = await services_of(request).dead_letters.requeue(task_of(request), trace_of(request.headers), allowance)
     headers = {"Location": f"/v1/tasks/{task.task_id}", **allowance.headers}
-    return answer(request, task_form(task), status=201, headers=headers)
+    return answer(request, told(request, task_form(task)), status=201, headers=headers)
 
 
 @router.delete(

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from tailplane.control_plane.access import GuardedRoute, caller_of, needs
-from tailplane.control_plane.answers import answer
+from tailplane.control_plane.answers import answer, told
 from tailplane.control_plane.bodies import parse
 from tailplane.control_plane.documents import BODY_PROBLEMS, also_msgpack, problems, reads, takes
 from tailplane.control_plane.forms import Task, task_form
@@ -92,9 +92,8 @@ async def delete_schedule(request: Request) -> Response:
 @needs(Scope.SUBMIT)
 async def pause_schedule(request: Request) -> Response:
     """Let a schedule fire nothing until it is resumed: due times of meanwhile are neither fired nor missed."""
-    return answer(
-        request, schedule_form(await services_of(request).schedules.pause(tenant_of(request), schedule_of(request)))
-    )
+    paused = await services_of(request).schedules.pause(tenant_of(request), schedule_of(request))
+    return answer(request, told(request, schedule_form(paused)))
 
 
 @router.post(
@@ -106,9 +105,8 @@ async def pause_schedule(request: Request) -> Response:
 @needs(Scope.SUBMIT)
 async def resume_schedule(request: Request) -> Response:
     """Let a paused schedule go on, with its first due time from now on."""
-    return answer(
-        request, schedule_form(await services_of(request).schedules.resume(tenant_of(request), schedule_of(request)))
-    )
+    resumed = await services_of(request).schedules.resume(tenant_of(request), schedule_of(request))
+    return answer(request, told(request, schedule_form(resumed)))
 
 
 @router.post(
@@ -127,4 +125,4 @@ async def trigger_schedule(request: Request) -> Response:
     allowance = Allowance(caller_of(request))
     task = await schedules.trigger(allowance, name, trace_of(request.headers), asked)
     headers = {"Location": f"/v1/tasks/{task.task_id}", **allowance.headers}
-    return answer(request, task_form(task), status=201, headers=headers)
+    return answer(request, told(request, task_form(task)), status=201, headers=headers)

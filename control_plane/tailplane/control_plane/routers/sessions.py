@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from tailplane.control_plane.access import GuardedRoute, caller_of, check_scopes, needs
-from tailplane.control_plane.answers import answer
+from tailplane.control_plane.answers import answer, told
 from tailplane.control_plane.bodies import parse
 from tailplane.control_plane.documents import BODY_PROBLEMS, also_msgpack, problems, reads, takes
 from tailplane.control_plane.forms import Session, Task, session_form
@@ -79,7 +79,7 @@ async def close_session(
     closed = await services.broker.catalogue.close_session(tenant, session)
     if cancel:
         await services.canceller.cancel_session(tenant, session, "the session was closed")
-    return answer(request, session_form(closed))
+    return answer(request, told(request, session_form(closed)))
 
 
 @router.post(

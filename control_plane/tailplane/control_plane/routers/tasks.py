@@ -7,7 +7,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from tailplane.broker import TaskRecord
 from tailplane.control_plane.access import GuardedRoute, caller_of, let_in_still, needs
-from tailplane.control_plane.answers import answer
+from tailplane.control_plane.answers import answer, told
 from tailplane.control_plane.bodies import parse
 from tailplane.control_plane.documents import BODY_PROBLEMS, also_msgpack, problems, reads, takes
 from tailplane.control_plane.forms import Task, TaskPage, outcome_form, task_form
@@ -82,7 +82,7 @@ async def submit(request: Request, session: SessionId | None) -> Response:
     )
     if wanted.is_put_off:
         submission = submission._replace(delay=wanted.delay_from(await services.clock.now_ms()))
-    if not seconds or Scope.READ not in allowance.caller.scopes:
+    if not seconds or not allowance.caller.may_read:
         # What came of it is told to who may read. A preference that is not met is no error (RFC 7240).
         task = await services.submitter.submit(tenant, submission)
         return answer(request, task_form(task), status=202, headers=_headers(task, allowance))
@@ -144,7 +144,7 @@ async def cancel_task(request: Request) -> Response:
         record = await services.canceller.cancel(task, reason)
     except TaskNotFound as error:
         raise await why_missing(services.broker, task, error) from None
-    return answer(request, task_form(record))
+    return answer(request, told(request, task_form(record)))
 
 
 @router.get(
