@@ -18,6 +18,7 @@ from tailplane.broker import Broker, Outage, TaskRef
 from tailplane.broker.api_keys import KeyRecord
 from tailplane.broker.revoked_tokens import Revoked
 from tailplane.control_plane.access import ANYBODY, Caller, Need, check_scopes
+from tailplane.control_plane.first_key import FirstKey
 from tailplane.control_plane.known import REFRESH
 from tailplane.control_plane.known_keys import KnownKeys
 from tailplane.control_plane.open_streams import Credential, OpenStreams
@@ -65,6 +66,7 @@ class Doorkeeper:
         self.revocations = Revocations(broker.revoked_tokens)
         self.outage = Outage("looking after API keys")
         self._proven = Proven()
+        self._first_key = FirstKey(broker.api_keys, settings)
 
     async def run(self) -> None:
         """Look after what became of credentials, and cut the streams of those that have ended, until cancelled."""
@@ -74,20 +76,23 @@ class Doorkeeper:
             group.create_task(repeat(self._sweep, SWEEP, Outage("cutting streams")))
 
     async def look(self) -> None:
-        """Look known keys and revoked tokens up once.
+        """Look known keys and revoked tokens up once, and put the first key again where Redis has lost it.
 
         Raises:
             StoreUnavailable: Redis does not answer.
         """
         # In one round trip: what goes to one server in one turn of the loop goes together.
         known, revoked = await asyncio.gather(
-            self.known.refresh(self._streams.key_ids), self.revocations.look(), return_exceptions=True
+            self.known.refresh((*self._streams.key_ids, *self._first_key.key_ids)),
+            self.revocations.look(),
+            return_exceptions=True,
         )
         # Also where both have failed: see `admit`.
         self._proven.forget()
         for failure in (known, revoked):
             if failure is not None:
                 raise failure
+        await self._first_key.keep(self.known)
 
     async def revoke_token(self, token: Revoked) -> None:
         """Let a stream token be good for nothing from now on, here at once.

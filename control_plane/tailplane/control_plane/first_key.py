@@ -1,13 +1,22 @@
-"""The first API key: without one, a control plane that demands keys serves nobody, and should say so."""
+"""The first API key: without one, a control plane that demands keys serves nobody, and should say so.
+
+The key that the settings name is put into Redis at the start, and again where Redis has lost it. One that was revoked
+stays so: while Redis has its record by that, and when it has lost it, by what this control plane has seen.
+"""
 
 import asyncio
 
-from tailplane.broker.api_keys import ApiKeys, NewKey
+import structlog
+
+from tailplane.broker.api_keys import ApiKeys, KeyRecord, NewKey
+from tailplane.control_plane.known_keys import KnownKeys
 from tailplane.control_plane.settings import Settings
 from tailplane.protocol.credentials import ApiKey
 from tailplane.protocol.errors import StoreUnavailable, TailplaneError
-from tailplane.protocol.ids import DEFAULT_TENANT
+from tailplane.protocol.ids import DEFAULT_TENANT, KeyId
 from tailplane.protocol.scopes import Scope
+
+log = structlog.get_logger(__name__)
 
 # Seconds between two tries while Redis is away.
 _PAUSE = 0.25
@@ -18,6 +27,45 @@ class NoKeys(TailplaneError):
 
     code = "no_keys"
     title = "There is no API key"
+
+
+class FirstKey:
+    """The key that the settings name, if they name one.
+
+    Attributes:
+        key_ids: its id; empty: they name none.
+    """
+
+    def __init__(self, keys: ApiKeys, settings: Settings) -> None:
+        self._keys = keys
+        said = settings.admin_key
+        self._key = None if said is None else ApiKey.parse(said.get_secret_value())
+        self.key_ids: tuple[KeyId, ...] = () if self._key is None else (self._key.key_id,)
+        self._seen: KeyRecord | None = None
+
+    async def put(self) -> None:
+        """Make it known; where it is already, nothing changes.
+
+        Raises:
+            StoreUnavailable: Redis does not answer.
+        """
+        if self._key is not None:
+            new = NewKey(tenant=DEFAULT_TENANT, name="TAILPLANE_ADMIN_KEY", scopes=frozenset({Scope.ADMIN}))
+            await self._keys.put(new, self._key)
+
+    async def keep(self, known: KnownKeys) -> None:
+        """Put it again if Redis has it no more, and had it; called when `known` has looked at it.
+
+        Raises:
+            StoreUnavailable: Redis does not answer.
+        """
+        if self._key is None:
+            return
+        if (record := known.latest(self._key.key_id)) is not None:
+            self._seen = record
+        elif self._seen is not None and self._seen.revoked_at is None:
+            await self.put()
+            log.warning("Redis had lost TAILPLANE_ADMIN_KEY, which is put again", key_id=self._seen.key_id)
 
 
 async def wait_for_keys(keys: ApiKeys, settings: Settings) -> None:
@@ -36,9 +84,7 @@ async def wait_for_keys(keys: ApiKeys, settings: Settings) -> None:
 
 
 async def _check(keys: ApiKeys, settings: Settings) -> None:
-    if settings.admin_key is not None:
-        new = NewKey(tenant=DEFAULT_TENANT, name="TAILPLANE_ADMIN_KEY", scopes=frozenset({Scope.ADMIN}))
-        await keys.put(new, ApiKey.parse(settings.admin_key.get_secret_value()))
+    await FirstKey(keys, settings).put()
     if settings.demands_keys and not await keys.any_is_live():
         raise NoKeys(
             f"this control plane listens on {settings.host}, where requests need an API key, and none is good",

@@ -8,7 +8,9 @@ from pydantic import SecretStr
 from tailplane.broker import Broker
 from tailplane.broker.api_keys import ApiKeys
 from tailplane.control_plane import Settings
+from tailplane.control_plane.doorkeeper import Doorkeeper
 from tailplane.control_plane.first_key import NoKeys, wait_for_keys
+from tailplane.control_plane.open_streams import OpenStreams
 from tailplane.protocol.credentials import ApiKey
 from tailplane.protocol.errors import StoreUnavailable
 from tailplane.protocol.ids import new_key_id
@@ -45,6 +47,39 @@ async def test_a_revoked_one_does_not_count(broker: Broker, settings: Settings) 
     await broker.api_keys.revoke(KEY.key_id)
     with pytest.raises(NoKeys):
         await wait_for_keys(broker.api_keys, demanding(settings, KEY))
+
+
+async def lose_all_keys(broker: Broker) -> None:
+    async for key in broker.redis.scan_iter(f"{broker.keys.prefix}:*", 1000):
+        await broker.redis.delete(key)
+
+
+async def test_where_redis_has_lost_it_it_is_put_again(broker: Broker, settings: Settings) -> None:
+    door = Doorkeeper(broker, demanding(settings, KEY), OpenStreams())
+    # Not before it was there: the store may be found unfit yet.
+    await door.look()
+    assert (await broker.api_keys.page("default", None, 5)).keys == []
+    await wait_for_keys(broker.api_keys, demanding(settings, KEY))
+    for _ in range(2):
+        await door.look()
+        await lose_all_keys(broker)
+        await door.look()
+        (record,) = (await broker.api_keys.page("default", None, 5)).keys
+        assert (record.key_id, record.scopes, record.digest) == (KEY.key_id, {Scope.ADMIN}, KEY.digest)
+
+
+async def test_one_that_was_revoked_is_not(broker: Broker, settings: Settings) -> None:
+    door = Doorkeeper(broker, demanding(settings, KEY), OpenStreams())
+    await wait_for_keys(broker.api_keys, demanding(settings, KEY))
+    await door.look()
+    await broker.api_keys.revoke(KEY.key_id)
+    for _ in range(2):
+        await door.look()
+        assert (await broker.api_keys.read(KEY.key_id)).revoked_at is not None
+    await lose_all_keys(broker)
+    for _ in range(2):
+        await door.look()
+        assert (await broker.api_keys.page("default", None, 5)).keys == []
 
 
 async def test_while_redis_is_away_it_waits(
