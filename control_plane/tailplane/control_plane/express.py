@@ -24,7 +24,7 @@ from tailplane.control_plane.cors import is_of_page, with_cors
 from tailplane.control_plane.counts import Counts
 from tailplane.control_plane.problems import answer_to
 from tailplane.control_plane.request_log import REQUEST
-from tailplane.control_plane.streaming import EventStream, StreamingApp
+from tailplane.control_plane.streaming import HEAD_ALONE, EventStream, StreamingApp
 from tailplane.control_plane.tracing import note_answer, serving
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -65,6 +65,9 @@ class ExpressApp(StreamingApp):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a connection."""
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            # As GET (RFC 9110 9.3.2): the server, who has the scope as it was, sends no body.
+            scope = {**scope, "method": "GET", HEAD_ALONE: True}
         if self._with_cors is not None and scope["type"] == "http" and is_of_page(scope):
             await self._with_cors(scope, receive, send)
         else:

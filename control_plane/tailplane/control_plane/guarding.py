@@ -76,6 +76,26 @@ def _full() -> bytes:
     return _answer(error.status, error.problem(), [(b"retry-after", b"1")])
 
 
+def _answer_without_chunks(cycle: RequestResponseCycle) -> None:
+    """Let an answer without a length be sent as it is, and end with the connection: HTTP/1.0 knows no chunks.
+
+    Nor does it know `100 Continue`. uvicorn ends the connection in any case.
+    """
+    send, has_length = cycle.send, True
+
+    async def send_as_it_is(message: Any) -> None:
+        nonlocal has_length
+        if message["type"] == "http.response.start":
+            has_length = any(name.lower() == b"content-length" for name, _ in message.get("headers", ()))
+            cycle.chunked_encoding = None if has_length else False
+        elif not has_length:
+            cycle.expected_content_length = len(message.get("body", b""))
+        await send(message)
+
+    cycle.send = send_as_it_is  # type: ignore[method-assign]
+    cycle.waiting_for_100_continue = False
+
+
 class GuardedProtocol(GatheringProtocol):
     """One connection, with limits."""
 
@@ -172,6 +192,8 @@ class GuardedProtocol(GatheringProtocol):
         self._check_head()
         # Raises where the URL is none: it is still the head then.
         super().on_headers_complete()
+        if self.parser.get_http_version() == "1.0":
+            _answer_without_chunks(self.cycle)
         if self._is_head_due:
             self._is_head_due = False
             self._guard.heads.end(self)
@@ -264,7 +286,10 @@ class GuardedProtocol(GatheringProtocol):
         self._refuse(Refusal("body_timeout", 408, "the request's body did not come in time"))
 
     def give_up_sending(self) -> None:
-        """End, unless it is a stream that is not being closed: its reader may take its time, and costs no more."""
+        """End, unless it is a stream that is not being closed: its reader may take its time, and costs no more.
+
+        Not so a reader by HTTP/1.0, whose stream looks like any other answer here.
+        """
         is_stream = not self._is_at_rest and self.cycle.chunked_encoding
         if self.transport.is_closing() or not is_stream:
             self._guard.refused["send_timeout",] += 1
@@ -304,6 +329,8 @@ class GuardedProtocol(GatheringProtocol):
 
     def _say_and_leave(self, answer: bytes) -> None:
         self._is_deaf = True
+        if self.parser.get_method() == b"HEAD":
+            answer = answer[: answer.index(b"\r\n\r\n") + 4]
         self.transport.push(answer)  # type: ignore[attr-defined]
         if self.transport.is_closing():
             return

@@ -123,7 +123,9 @@ def _http_exception(request: Request, error: HTTPException, routes: Sequence[Bas
 
 def _allowed(request: Request, routes: Sequence[BaseRoute]) -> set[str]:
     there = [route for route in routes if isinstance(route, Route) and route.matches(request.scope)[0] != Match.NONE]
-    return {method for route in there for method in route.methods or ()}
+    methods = {method for route in there for method in route.methods or ()}
+    # See `ExpressApp`.
+    return methods | {"HEAD"} if "GET" in methods else methods
 
 
 def _response(document: dict[str, Any], headers: dict[str, str]) -> Response:

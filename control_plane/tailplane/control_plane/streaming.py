@@ -33,6 +33,8 @@ log = structlog.get_logger(__name__)
 
 # Where a request's scope takes the stream that answers it.
 _STREAMS = "tailplane.streams"
+# Set in a request's scope where nothing but the head of the answer is wanted.
+HEAD_ALONE = "tailplane.head_alone"
 # Bytes that wait for a client's socket, past which it is slow: its task then waits for it.
 _SLOW_BYTES = 32 * 1024
 # Milliseconds: readers that are asked to connect elsewhere come back spread over this time.
@@ -160,6 +162,8 @@ class EventStream(Response):
         self._clock = asyncio.get_running_loop().time
         self._sent_at = 0.0
         self._transport: Any = None
+        self._is_chunked = True
+        self._is_head_alone = False
         self.init_headers(
             {
                 # Exactly this: browsers refuse an EventSource whose type has parameters they do not know.
@@ -180,13 +184,16 @@ class EventStream(Response):
     async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream."""
         self._transport = scope.get(TRANSPORT)
+        self._is_chunked = scope.get("http_version") != "1.0"
+        self._is_head_alone = HEAD_ALONE in scope
         leaving = asyncio.ensure_future(self._leave(receive))
         self._place.watch(self._end_soon)
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            first = self._form.keep_alive + self._reader.at_hand(self._form)
-            await send({"type": "http.response.body", "body": first, "more_body": True})
-            await self._send_events(leaving, send)
+            if not self._is_head_alone:
+                first = self._form.keep_alive + self._reader.at_hand(self._form)
+                await send({"type": "http.response.body", "body": first, "more_body": True})
+                await self._send_events(leaving, send)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             self._counts.ended[self._why_ended(leaving),] += 1
@@ -203,13 +210,13 @@ class EventStream(Response):
             return "end"
         if self._place.is_cut:
             return "cut"
-        if leaving.done():
+        if leaving.done() or self._is_head_alone:
             return "left"
         return "drain" if self._drain.is_set() else "gone"
 
     async def _send_events(self, leaving: "asyncio.Future[None]", send: Send) -> None:
         reader, form = self._reader, self._form
-        push = None if self._transport is None else self._push
+        push = self._push if self._transport is not None and self._is_chunked else None
         self._sent_at = self._clock()
         while not (reader.is_at_end or leaving.done() or self._must_end):
             # Nothing is made for a client before it has read what there was, and held meanwhile.
