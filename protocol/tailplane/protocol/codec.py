@@ -15,7 +15,7 @@ from uuid import UUID
 
 import msgpack
 import pydantic_core
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from tailplane.protocol.errors import InvalidRequest, Unserialisable
 
@@ -194,8 +194,25 @@ def dump_model(model: BaseModel) -> Any:
     Raises:
         Unserialisable: a field has no such form.
     """
-    packed = _run(_packers.lenient, model.model_dump(round_trip=True))
-    return _read_back(packed, _no_extension)
+    return _dump(model.model_dump(round_trip=True))
+
+
+def dump_as(type_: TypeAdapter[Any], value: object) -> Any:
+    """Return a value as plain values by what is known of its type, as `dump_model` does: validated by the same type,
+    they are the value again.
+
+    Raises:
+        Unserialisable: something in it has no such form.
+    """
+    try:
+        plain = type_.dump_python(value, round_trip=True, warnings=False)
+    except (ValueError, RecursionError) as error:
+        raise Unserialisable(f"the value can't be sent: {error}") from None
+    return _dump(plain)
+
+
+def _dump(value: object) -> Any:
+    return _read_back(_run(_packers.lenient, value), _no_extension)
 
 
 def _no_extension(code: int, _: bytes) -> object:

@@ -2,8 +2,11 @@
 
 import asyncio
 from collections import Counter
-from dataclasses import replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from enum import Enum
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -92,6 +95,79 @@ async def test_a_result_comes_back_as_its_annotation_says(bench: Bench) -> None:
     await run_with_losses(bench, bench.workflow(flow), gate)
     expected = [[Page(number=1, text="one")], datetime(2026, 1, 2, tzinfo=UTC), (1, "a"), [1, 2]]
     assert seen == [expected] * 3
+
+
+@dataclass(frozen=True)
+class Invoice:
+    number: UUID
+    cents: Decimal
+    due: datetime
+    paid: bool = False
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+_INVOICE = Invoice(UUID(int=7), Decimal("1.10"), datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (Invoice, _INVOICE),
+        (list[Invoice], [_INVOICE]),
+        (dict[str, tuple[Page, Invoice]], {"a": (Page(number=1, text="one"), _INVOICE)}),
+        (UUID, UUID(int=7)),
+        (Decimal, Decimal("1.10")),
+        (Colour | None, Colour.RED),
+        (set[int], {1, 2}),
+        (timedelta, timedelta(hours=1, microseconds=1)),
+        (Path, Path("/data/page")),
+        (date, date(2026, 1, 2)),
+        (tuple[bytes, UUID], (b"\xff", UUID(int=7))),
+    ],
+    ids=str,
+)
+async def test_what_the_annotation_can_tell_comes_back_as_what_it_was(
+    bench: Bench, annotation: object, value: object
+) -> None:
+    gate, seen = Gate(losses=1), list[object]()
+
+    def made() -> object:
+        return value
+
+    made.__annotations__["return"] = annotation
+
+    async def flow(ctx: Context) -> None:
+        seen.append(await ctx.step(made))
+        await ctx.step(gate.pass_or_hang)
+
+    await run_with_losses(bench, bench.workflow(flow), gate)
+    assert seen == [value, value]
+    assert [type(each) for each in seen] == [type(value)] * 2
+
+
+@pytest.mark.parametrize(
+    "value", [_INVOICE, {1}, UUID(int=7), [object()], date(2026, 1, 2)], ids=lambda each: type(each).__name__
+)
+@pytest.mark.parametrize("annotation", [None, object, list[int]], ids=str)
+async def test_what_no_annotation_can_tell_is_refused_at_once(bench: Bench, annotation: object, value: object) -> None:
+    def made():  # type: ignore[no-untyped-def]
+        return value
+
+    if annotation is not None:
+        made.__annotations__["return"] = annotation
+
+    async def flow(ctx: Context) -> None:
+        await ctx.step(made, retries=5)
+
+    workflow = bench.workflow(flow)
+    task = await bench.submit(workflow)
+    await bench.run(workflow)
+    error = (await bench.record(task)).error
+    assert error is not None
+    assert error["code"] == "unserialisable"
 
 
 async def test_a_model_that_nothing_tells_of_is_refused_at_once(bench: Bench) -> None:

@@ -16,15 +16,18 @@ from tailplane.protocol.errors import StepFailed, TailplaneError, TooLarge, Unse
 from tailplane.workers.descriptions import describe
 
 
-def pack_value(value: object, most: int, name: str) -> bytes:
+def pack_value(value: object, most: int, name: str, annotated: TypeAdapter[Any] | None) -> bytes:
     """Return what a step has returned, as the task's record keeps it.
+
+    Args:
+        annotated: what reads it again; None: nothing does.
 
     Raises:
         Unserialisable: msgpack can't carry it.
         TooLarge: it has more than `most` bytes.
     """
     try:
-        packed = codec.pack(value)
+        packed = _pack(value, annotated)
     except Unserialisable as error:
         raise Unserialisable(f"what step {name} returned can't be kept: {error.detail}", hint=error.hint) from None
     if len(packed) > most:
@@ -33,6 +36,26 @@ def pack_value(value: object, most: int, name: str) -> bytes:
             hint="keep large results in a store of their own, and return where they are",
         )
     return packed
+
+
+def _pack(value: object, annotated: TypeAdapter[Any] | None) -> bytes:
+    try:
+        return codec.pack(value)
+    except Unserialisable:
+        if annotated is None:
+            raise
+        # Such as a dataclass, a set or a UUID: the annotation makes its plain form that again. `object`, or a list's
+        # Any, would not: then it is refused, as without an annotation.
+        plain = codec.dump_as(annotated, value)
+        with contextlib.suppress(ValidationError):
+            if _read(plain, annotated) == value:
+                return codec.pack(plain)
+        raise
+
+
+def _read(plain: object, annotated: TypeAdapter[Any]) -> Any:
+    # Not strict: a UUID is kept as str and a tuple as list, since msgpack has neither.
+    return annotated.validate_python(plain, strict=False, by_alias=True, by_name=True)
 
 
 def restore(packed: bytes, function: Callable[..., Any] | None, name: str) -> Any:
@@ -46,8 +69,7 @@ def restore(packed: bytes, function: Callable[..., Any] | None, name: str) -> An
     if adapter is None:
         return value
     try:
-        # Not strict: a UUID is kept as str and a tuple as list, since msgpack has neither.
-        return adapter.validate_python(value, strict=False, by_alias=True, by_name=True)
+        return _read(value, adapter)
     except ValidationError as error:
         raise WorkflowChanged(
             f"what step {name} returned does not fit its annotation: {error.errors()[0]['msg']}",
@@ -62,7 +84,7 @@ def keep(value: object, function: Callable[..., Any], most: int, name: str) -> t
         Unserialisable, TooLarge: it can't be kept, or nobody would get it back.
     """
     check_returned(value, function, name)
-    packed = pack_value(value, most, name)
+    packed = pack_value(value, most, name, returned_type(function))
     try:
         return packed, restore(packed, function, name)
     except WorkflowChanged as error:
