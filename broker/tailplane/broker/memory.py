@@ -7,6 +7,7 @@
     inbox-bytes      how many bytes these have
     inbox:<n>        message n, n = 1, 2, 3, ...
     inbox-key:<key>  the message that came with an idempotency key, and a digest of it
+    refused:<n>      message n did not fit what waited for it, and nobody gets it
     inbox-seen       how many messages the attempt knew of that parked the task
     stand            the events that no later attempt takes back, as `protocol.ranges` packs them
     rewound          the events that a step took back by itself, when it was tried again
@@ -27,6 +28,7 @@ from tailplane.protocol import codec, ranges
 from tailplane.protocol.ranges import Range
 
 STEP, ENTRY, VALUE, MESSAGE, KEY = "step:", "journal:", "state:", "inbox:", "inbox-key:"
+REFUSED = "refused:"
 STAND, REWOUND, INBOX, INBOX_SEEN, BORNE = "stand", "rewound", "inbox", "inbox-seen", "borne"
 CHILDREN = "children"
 
@@ -114,6 +116,7 @@ class Memory:
         journal: an engine's, in order.
         state: values by name, as msgpack.
         messages: all that ever came, in order.
+        refused: the numbers of those that nobody gets, since they did not fit.
         stand: the events that no attempt takes back.
         rewound: the events that steps took back by themselves.
     """
@@ -122,6 +125,7 @@ class Memory:
     journal: list[bytes] = field(default_factory=list)
     state: dict[str, bytes] = field(default_factory=dict)
     messages: list[Message] = field(default_factory=list)
+    refused: set[int] = field(default_factory=set)
     stand: list[Range] = field(default_factory=list)
     rewound: list[Range] = field(default_factory=list)
 
@@ -137,6 +141,7 @@ class Memory:
             journal=[value for _, value in numbered(ENTRY)],
             state=_with_prefix(fields, VALUE),
             messages=[parse_message(number, value) for number, value in numbered(MESSAGE)],
+            refused={int(number) for number in _with_prefix(fields, REFUSED)},
             stand=ranges.unpack(fields.get(STAND)),
             rewound=ranges.unpack(fields.get(REWOUND)),
         )

@@ -258,11 +258,12 @@ class TestMemory:
             {
                 "state": b"running", "step:0": step.packed(), "step:0/1": step.packed(), "journal:10": b"k",
                 "journal:9": b"j", "state:a": b"\x01", "inbox": b"1", "inbox:1": b"\x92\xa1a\x02",
-                "inbox-key:1": b"1 x", "inbox-seen": b"1", "stand": ranges.pack([(1, 2)]),
+                "inbox-key:1": b"1 x", "inbox-seen": b"1", "refused:7": b"", "stand": ranges.pack([(1, 2)]),
                 "rewound": ranges.pack([(4, 4)]),
             }
         )  # fmt: skip
         assert memory.steps == {"0": step, "0/1": step}
         assert (memory.journal, memory.state) == ([b"j", b"k"], {"a": b"\x01"})
         assert [(each.number, each.type, each.data) for each in memory.messages] == [(1, "a", 2)]
+        assert memory.refused == {7}
         assert (memory.stand, memory.rewound) == ([(1, 2)], [(4, 4)])

@@ -14,7 +14,7 @@ from tailplane.workers.attempt import Attempt
 from tailplane.workers.emitter import Emitter, Sealed
 
 from .conftest import PATIENCE, Bench, eventually
-from .durability import Gate, run_with_losses, runs, shown
+from .durability import Gate, lose, run_with_losses, runs, shown
 
 
 class Approval(BaseModel):
@@ -159,6 +159,43 @@ async def test_a_message_that_does_not_fit_is_told_and_the_wait_goes_on(bench: B
     assert (await bench.record(task)).result == codec.pack(True)
     (refused,) = [event.data for event in await bench.events(task) if event.type == "task.checkpoint"]
     assert "approved" in refused["refused"]["error"]
+
+
+async def test_what_did_not_fit_is_told_once_and_no_later_wait_gets_it(bench: Bench) -> None:
+    gate = Gate(losses=2)
+
+    async def flow(ctx: Context) -> list[object]:
+        answer = await ctx.wait_for_event(Approval)
+        await gate.pass_or_hang()
+        # Of any type: it would get what the first wait had refused, but only where an attempt was lost in between.
+        return [answer.approved, await ctx.wait_for_event()]
+
+    workflow = bench.workflow(flow)
+    task = await bench.submit(workflow)
+    for data in ({"approved": "perhaps"}, {"approved": True}):
+        await bench.broker.inbox.deliver(task, "Approval", data)
+    await bench.broker.inbox.deliver(task, "other", 3)
+    for number in range(1, gate.losses + 1):
+        await lose(bench, await bench.attempt(workflow), lambda number=number: gate.arrivals >= number)  # type: ignore[misc]
+    await bench.run(workflow)
+    assert (await bench.record(task)).result == codec.pack([True, 3])
+
+
+async def test_a_parked_task_does_not_tell_again_of_what_did_not_fit_each_time_that_it_is_woken(bench: Bench) -> None:
+    workflow = bench.workflow(_asks)
+    task = await bench.submit(workflow)
+    for number in range(3):
+        await bench.broker.inbox.deliver(task, "Approval", {"approved": f"perhaps {number}"})
+        await runs(await bench.attempt(workflow))
+        assert await parked_places(bench) == [task.task_id]
+        assert await bench.broker.parking.unpark(Parked(task, workflow.name))
+    await bench.broker.inbox.deliver(task, "Approval", {"approved": True})
+    await bench.run(workflow)
+    events = await bench.events(task)
+    told = [event.data["refused"]["number"] for event in events if event.type == "task.checkpoint"]
+    assert told == [1, 2, 3]
+    # And it is true of every attempt: nothing of it is taken back.
+    assert [event.type for event in events if event.type == "task.rewind"] == []
 
 
 class TestTimeouts:

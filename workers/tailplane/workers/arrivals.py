@@ -15,7 +15,7 @@ class Arrivals:
 
     Args:
         messages: what earlier attempts knew of.
-        taken: the numbers of those that earlier attempts got.
+        taken: the numbers of those that earlier attempts got, or refused.
         watch: lets the platform look for more, from now on.
 
     Attributes:

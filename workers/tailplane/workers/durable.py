@@ -76,7 +76,7 @@ class Durable:
         self.steps = Steps(self.journal, pool, bounds.value)
         self.state = TaskState(self.journal, bounds.value)
         taken = [record.message for record in memory.steps.values() if record.message]
-        self.arrivals = Arrivals(memory.messages, taken, ways.watch)
+        self.arrivals = Arrivals(memory.messages, memory.refused.union(taken), ways.watch)
         self.waits = Waits(self.journal, self.arrivals, bounds.park_after, ways.park)
         self.children = Children(self.journal, self.arrivals, self.waits, emitter, family, ways.bridge)
         self.memory = EngineMemory(self.journal, self.waits)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn
 
-from tailplane.broker.memory import BORNE, ENTRY, REWOUND, STAND, STEP, Memory, StepKind, StepRecord
+from tailplane.broker.memory import BORNE, ENTRY, REFUSED, REWOUND, STAND, STEP, Memory, StepKind, StepRecord
 from tailplane.protocol import codec, ranges
 from tailplane.protocol.cursor import Cursor
 from tailplane.protocol.errors import TaskLost, TooLarge, WorkflowChanged
@@ -339,6 +339,20 @@ class Journal:
 
         def make(seq: Cursor) -> tuple[bytes, Fields]:
             return pack_platform_event(PlatformType.CHECKPOINT, data), [*self._entry(entry), *self._seal(seq, [])]
+
+        await self.committed(make)
+
+    async def refuse(self, message: int, said: dict[str, Any]) -> None:
+        """Commit that a message fits nothing: it is told once, and no attempt gets it. Returns when Redis has it.
+
+        Args:
+            said: what the event says of it.
+        """
+
+        def make(seq: Cursor) -> tuple[bytes, Fields]:
+            self.memory.refused.add(message)
+            fields = [f"{REFUSED}{message}", b"", *self._seal(seq, [])]
+            return pack_platform_event(PlatformType.CHECKPOINT, {"refused": said}), fields
 
         await self.committed(make)
 

@@ -75,7 +75,7 @@ class Waits:
                 first = error.errors(include_input=False)[0]
                 log.warning("a message does not fit what is waited for", wanted=name, number=message.number)
                 said["error"] = f"it does not fit {name}: {'.'.join(map(str, first['loc']))}: {first['msg']}"
-                await self._journal.remember([], {"refused": said}, seals=False)
+                await self._journal.refuse(message.number, said)
                 continue
             await self._journal.finish(call, PlatformType.RECEIVED, said, message=message.number)
             return value
