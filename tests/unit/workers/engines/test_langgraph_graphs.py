@@ -41,6 +41,7 @@ class PretendContext:
     stream: list[tuple[str | None, Any]] = field(default_factory=list)
     sealed: int = 0
     ran_at_entries: list[Counter[str]] = field(default_factory=list)
+    refused: list[tuple[int, str]] = field(default_factory=list)
 
     @property
     def memory(self) -> "PretendContext":
@@ -66,6 +67,12 @@ class PretendContext:
         for _ in range(3):
             await asyncio.sleep(0)
         assert self.ran_at_entries[-1] == RAN
+
+    async def refuse(self, message: Said, error: str, entry: bytes) -> None:
+        self._live()
+        self.entries.append(entry)
+        self.refused.append((message.number, error))
+        self._live()
 
     def _live(self) -> None:
         self.points += 1
@@ -173,6 +180,56 @@ async def test_an_answer_counts_once_wherever_the_worker_dies() -> None:
         context = PretendContext(dies_at=point)
         context.inbox += [Said(1, None, "one"), Said(2, None, "two")]
         assert await context.run(graph, {"notes": []}) == {"notes": ["one", "b"]}
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (None, "null is no answer"),
+        ({}, "an empty dict answers no interrupt"),
+        ({"0" * 32: "yes"}, f"no interrupt {'0' * 32} waits for an answer"),
+        ({5: "yes"}, "the keys of an answer must be str"),
+    ],
+    ids=["null", "empty", "unknown", "keys"],
+)
+async def test_what_answers_no_interrupt_is_told_and_the_graph_waits_on(answer: Any, said: str) -> None:
+    graph = chain("ask", "b").compile()
+    undisturbed = PretendContext(inbox=[Said(1, None, answer), Said(2, None, "yes")])
+    assert await undisturbed.run(graph, {"notes": []}) == {"notes": ["yes", "b"]}
+    assert undisturbed.refused == [(1, said)]
+    # The question once: nothing runs again for what is no answer.
+    assert [channel for channel, _ in undisturbed.stream] == ["interrupt", "custom"]
+    for point in range(undisturbed.points):
+        context = PretendContext(dies_at=point, inbox=undisturbed.inbox)
+        assert await context.run(graph, {"notes": []}) == {"notes": ["yes", "b"]}
+        assert [channel for channel, _ in context.stream] == ["interrupt", "custom"]
+        assert context.refused == undisturbed.refused
+
+
+@pytest.mark.parametrize("answer", ["yes", False, 0, "", [], {"a": 1}], ids=repr)
+async def test_whatever_else_is_sent_is_the_answer(answer: Any) -> None:
+    context = PretendContext(inbox=[Said(1, None, answer)])
+    assert await context.run(chain("ask", "b").compile(), {"notes": []}) == {"notes": [answer, "b"]}
+
+
+async def test_of_several_interrupts_each_answer_says_which_it_is_for() -> None:
+    graph = StateGraph(Notes)
+    for name in ("p", "q"):
+        graph.add_node(name, ask)
+        graph.add_edge(START, name)
+        graph.add_edge(name, END)
+    compiled, context = graph.compile(), PretendContext()
+    assert await context.attempt(compiled, {"notes": []}) is None
+    p, q = [data["id"] for channel, data in context.stream if channel == "interrupt"]
+    context.inbox += [Said(1, None, "for whom?"), Said(2, None, {q: "to q"}), Said(3, None, {q: "to q again"})]
+    assert await context.attempt(compiled, {"notes": []}) is None
+    context.inbox += [Said(4, None, "to p")]
+    assert sorted((await context.attempt(compiled, {"notes": []}))["notes"]) == ["to p", "to q"]
+    assert context.refused == [
+        (1, "2 interrupts wait: send {id: answer}"),
+        (3, f"no interrupt {q} waits for an answer"),
+    ]
+    assert p != q
 
 
 def test_a_graph_with_a_checkpointer_of_its_own_is_refused() -> None:

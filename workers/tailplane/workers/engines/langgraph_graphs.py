@@ -12,6 +12,7 @@ import importlib.metadata
 import re
 from typing import Any
 
+import structlog
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
@@ -21,7 +22,11 @@ from tailplane.workers.engines.langgraph_saver import TaskSaver
 from tailplane.workers.engines.names import name_of
 from tailplane.workers.workflow import Options, Workflow
 
+log = structlog.get_logger("tailplane.workers")
+
 _NEEDED = "langgraph>=1.2,<1.3"
+# How the library makes an interrupt's id, and tells one.
+_ID = re.compile("[0-9a-f]{32}")
 
 
 def serve(graph: Any, name: str | None) -> Workflow:
@@ -73,11 +78,25 @@ class _Run:
             await self._stream(value)
         while (state := await self._graph.aget_state(self._config)).next:
             if state.interrupts:
-                message = await self._memory.message(self._message)
-                self._message, value = message.number, Command(resume=message.data)
+                value = Command(resume=await self._answer({each.id for each in state.interrupts}))
             await self._stream(value)
             value = None
         return state.values
+
+    async def _answer(self, pending: set[str]) -> Any:
+        """Return what the next message answers that the graph can take; of others it is told that they are not taken.
+
+        Args:
+            pending: the ids of the interrupts that wait.
+        """
+        while True:
+            message = await self._memory.message(self._message)
+            self._message = message.number
+            error = misfit(message.data, pending)
+            if error is None:
+                return message.data
+            log.warning("a message answers no interrupt", message=message.number, reason=error)
+            await self._memory.refuse(message, error, self._saver.taken(self._message))
 
     async def _stream(self, value: Any) -> None:
         chunks = self._graph.astream(
@@ -102,3 +121,24 @@ class _Run:
         if self._saver.has_news:
             # Where it has stopped at an interrupt: which one, and what other nodes of its step have written.
             await self._memory.append(self._saver.taken(self._message))
+
+
+def misfit(answer: Any, pending: set[str]) -> str | None:
+    """Return why the library could do nothing with an answer but fail, or ask again; None: it can go on.
+
+    Args:
+        pending: the ids of the interrupts that wait.
+    """
+    if answer is None:
+        return "null is no answer"
+    if isinstance(answer, dict):
+        if not all(isinstance(key, str) for key in answer):
+            return "the keys of an answer must be str"
+        # To the library one of such keys only is a map from ids to answers, and so is an empty one.
+        if all(_ID.fullmatch(key) for key in answer):
+            if unknown := sorted(answer.keys() - pending):
+                return f"no interrupt {unknown[0]} waits for an answer"
+            return None if answer else "an empty dict answers no interrupt"
+    if len(pending) > 1:
+        return f"{len(pending)} interrupts wait: send {{id: answer}}"
+    return None
