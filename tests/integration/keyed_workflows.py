@@ -9,8 +9,11 @@ from tailplane.workers import Context, workflow
 
 
 @workflow(retries=0)
-async def occupy(ctx: Context, folder: str, places: int, seconds: float) -> int:
-    """Take one of so many places for a while: the kernel gives a file's lock to one, and back when its process dies."""
+async def occupy(ctx: Context, folder: str, places: int, seconds: float | None) -> int:
+    """Take one of so many places for a while: the kernel gives a file's lock to one, and back when its process dies.
+
+    Without `seconds` the first attempt keeps it until its process is struck, however slow the machine is.
+    """
     for number in range(places):
         place = os.open(Path(folder) / f"place-{number}", os.O_RDWR | os.O_CREAT)
         try:
@@ -19,10 +22,12 @@ async def occupy(ctx: Context, folder: str, places: int, seconds: float) -> int:
             os.close(place)
             continue
         try:
-            # Long enough for somebody to look who it is.
-            if seconds > 0.1:
+            # Of one that was killed there is something left.
+            os.ftruncate(place, 0)
+            if seconds is None and ctx.attempt == 1:
                 os.pwrite(place, b"%d" % os.getpid(), 0)
-            await asyncio.sleep(seconds)
+                await asyncio.Event().wait()
+            await asyncio.sleep(seconds or 0)
             return number
         finally:
             os.ftruncate(place, 0)
@@ -33,7 +38,7 @@ async def occupy(ctx: Context, folder: str, places: int, seconds: float) -> int:
 
 
 @workflow(max_running=2)
-async def bounded(ctx: Context, folder: str, seconds: float) -> int:
+async def bounded(ctx: Context, folder: str, seconds: float | None) -> int:
     """The same, where the workflow itself has a bound."""
     return await occupy(ctx, folder, 2, seconds)
 
