@@ -78,13 +78,21 @@ def shown(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture(params=["nobody signs in", "an API key is demanded"])
-def cluster(examples: Path, shown: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
-    key = request.getfixturevalue("api_key") if request.param == "an API key is demanded" else None
+@pytest.fixture
+def held(examples: Path, shown: Path, tmp_path: Path) -> Path:
+    """The snippet's workflow, of which each step waits for the client."""
     text = (examples / "snippets/workflow.py").read_text()
     assert text.count(STEP) == 2
     target = tmp_path / "workflow.py"
     target.write_text(text.replace(STEP, "_shown.wait()") + UNTIL_SHOWN.format(folder=str(shown)))
+    return target
+
+
+@pytest.fixture
+def cluster(request: pytest.FixtureRequest, examples: Path) -> Iterator[LocalCluster]:
+    """Serves the snippet's workflow, or the one that a fixture named by the parameter gives, to whoever has a key."""
+    target = request.getfixturevalue("held") if request.param == "held" else examples / "snippets/workflow.py"
+    key = None if request.param == "nobody signs in" else request.getfixturevalue("api_key")
     with LocalCluster(Plan(target=str(target), api_key=key)) as running:
         yield running
 
@@ -96,20 +104,7 @@ def written_events(cluster: LocalCluster) -> list[Event]:
         return [event for event in client.task(newest.task_id).events() if event.kind == "workflow"]
 
 
-@pytest.mark.process
-def test_each_event_reaches_the_client_at_once_and_by_itself(
-    cluster: LocalCluster, shown: Path, start_script: Callable[..., Any]
-) -> None:
-    arrived = []
-    with start_script("snippets/client.py") as script:
-        # What waits for more than its own being written never arrives.
-        for _, line in script.lines():
-            arrived.append(line)
-            (shown / str(len(arrived))).touch()
-        assert script.exit_code == 0, arrived
-    written = written_events(cluster)
-
-    assert arrived == [f"live update: {event.data}" for event in written]
+def said_by(written: list[Event]) -> list[str]:
     assert [event.data for event in written] == [
         "processing started ...",
         "read: done",
@@ -119,3 +114,32 @@ def test_each_event_reaches_the_client_at_once_and_by_itself(
         "sum up: done",
         "final result",
     ]
+    return [f"live update: {event.data}" for event in written]
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("cluster", ["nobody signs in", "an API key is demanded"], indirect=True)
+def test_the_snippets_run_as_they_stand(cluster: LocalCluster, start_script: Callable[..., Any]) -> None:
+    with start_script("snippets/client.py") as script:
+        arrived = list(script.lines())
+        assert script.exit_code == 0, arrived
+    written = written_events(cluster)
+
+    assert [line for _, line in arrived] == said_by(written)
+    # What is held back until more has come never arrives before the next is written, 0.3 s later.
+    assert any(at < following.time for (at, _), following in zip(arrived, written[1:], strict=False))
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("cluster", ["held"], indirect=True)
+def test_each_event_reaches_the_client_before_the_next_is_written(
+    cluster: LocalCluster, shown: Path, start_script: Callable[..., Any]
+) -> None:
+    arrived = []
+    with start_script("snippets/client.py") as script:
+        # What waits for more than its own being written never arrives.
+        for _, line in script.lines():
+            arrived.append(line)
+            (shown / str(len(arrived))).touch()
+        assert script.exit_code == 0, arrived
+    assert arrived == said_by(written_events(cluster))
