@@ -229,6 +229,7 @@ class TestKey:
         redis: Redis,
         way: Callable[["TestKey", Deployment, Claim], Awaitable[None]],
         workflow: str,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         await deployment.register()
         await deployment.enqueue("a", terms=KEY)
@@ -238,7 +239,9 @@ class TestKey:
         assert await deployment.claim(a=1, b=1) == []
         await redis.delete(broker.keys.doorbell("a"), broker.keys.doorbell("b"))
         await way(self, deployment, claim)
-        await asyncio.wait_for(broker.queue.wait([workflow], timedelta(minutes=1)), 2)
+        # Half the deadline of a command would end the wait, too.
+        monkeypatch.setattr("tailplane.broker.queue.COMMAND_DEADLINE", 7200)
+        await asyncio.wait_for(broker.queue.wait([workflow], timedelta(minutes=1)), 20)
         assert tasks(await deployment.claim(a=1, b=1)) == [next_]
 
     async def test_one_that_was_let_in_and_is_withdrawn_lets_the_next_one_in(
@@ -405,7 +408,7 @@ class TestBound:
         assert len((await broker.queue.claim(workers[0], 9, room)).taken) == 2
 
     async def test_a_place_that_comes_free_wakes_a_worker(
-        self, deployment: Deployment, broker: Broker, redis: Redis
+        self, deployment: Deployment, broker: Broker, redis: Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         await deployment.register()
         for _ in range(3):
@@ -416,5 +419,7 @@ class TestBound:
         assert (await broker.queue.claim(deployment.worker, 9, room)).taken == []
         assert await redis.llen(broker.keys.doorbell("a")) == 0  # type: ignore[misc]
         await broker.queue.acknowledge(deployment.worker, claim)
-        await asyncio.wait_for(broker.queue.wait(["a"], timedelta(minutes=1)), 2)
+        # Half the deadline of a command would end the wait, too.
+        monkeypatch.setattr("tailplane.broker.queue.COMMAND_DEADLINE", 7200)
+        await asyncio.wait_for(broker.queue.wait(["a"], timedelta(minutes=1)), 20)
         assert await leftovers(broker) == [0, 0, 0, 0]
