@@ -4,7 +4,6 @@ A Redis Stream whose entries the server numbers by its clock: a control plane re
 twice. An entry is dropped when every token of its time has expired by itself.
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -40,7 +39,9 @@ class RevokedTokens:
     async def add(self, token: Revoked) -> None:
         """Let a token be good for nothing from now on; a second time does nothing more."""
         kept_ms = int(KEPT.total_seconds() * 1000)
-        oldest = f"{int(time.time() * 1000) - kept_ms}-0"
+        # By the clock that numbers them: one of ours that is ahead would drop what others revoked a moment ago.
+        seconds, _ = await self.wire.run("TIME")
+        oldest = f"{int(seconds) * 1000 - kept_ms}-0"
         where = self.keys.revoked_tokens
         commands: Sequence[Command] = [
             ("MULTI",),

@@ -2,6 +2,7 @@
 
 import time
 
+import pytest
 from redis.asyncio import Redis
 
 from tailplane.broker import Broker
@@ -62,6 +63,18 @@ async def test_they_are_kept_as_long_as_a_token_lives(broker: Broker, redis: Red
     found, _ = await broker.revoked_tokens.since(0)
     assert [token.token_id for token in found] == ["nobody.kept", "nobody.new"]
     assert KEPT_MS - 60_000 < await redis.pttl(where) <= KEPT_MS
+
+
+async def test_who_has_a_clock_that_is_ahead_drops_nothing_that_others_revoked(
+    broker: Broker, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    earlier = f"{int(now - 1200) * 1000}-0"
+    await redis.xadd(broker.keys.revoked_tokens, {"t": "acme/nobody.earlier"}, id=earlier)
+    monkeypatch.setattr(time, "time", lambda: now + 3600)
+    await broker.revoked_tokens.add(Revoked("acme", "nobody.now"))
+    found, _ = await broker.revoked_tokens.since(0)
+    assert [token.token_id for token in found] == ["nobody.earlier", "nobody.now"]
 
 
 async def test_a_control_plane_knows_what_others_revoke_and_forgets_it_in_time(broker: Broker) -> None:

@@ -167,6 +167,8 @@ class TestReaders:
         key = broker.keys.readers("acme")
         await redis.hset(key, "dead", f"5 {now_ms - BELIEVED_MS - 1}")
         await redis.hset(key, "late", f"7 {now_ms - BELIEVED_MS + 2000}")
+        # Of one that died before the clock was set back.
+        await redis.hset(key, "ahead", f"9 {now_ms + 3_600_000}")
         assert await broker.usage.tell_readers("a", {"acme": 1}) == {"acme": 7}
         assert set(await redis.hgetall(key)) == {b"a", b"late"}
         assert await redis.pttl(key) > BELIEVED_MS

@@ -16,10 +16,10 @@ from tailplane.control_plane.doorkeeper import Doorkeeper
 from tailplane.control_plane.known import IDLE, TRUSTED
 from tailplane.control_plane.known_keys import KnownKeys
 from tailplane.control_plane.open_streams import OpenStreams
-from tailplane.protocol.credentials import ApiKey
+from tailplane.protocol.credentials import ApiKey, StreamToken, new_token_id
 from tailplane.protocol.errors import CredentialExpired, Forbidden, StoreUnavailable, Unauthenticated
-from tailplane.protocol.ids import KeyId, new_key_id
-from tailplane.protocol.scopes import Scope
+from tailplane.protocol.ids import KeyId, new_key_id, new_task_id
+from tailplane.protocol.scopes import Action, Scope
 
 READ = Need(frozenset({Scope.READ}))
 
@@ -283,6 +283,48 @@ async def test_a_key_that_has_expired_opens_nothing_also_with_a_secret_before(
     clock.now += 3601
     with pytest.raises(CredentialExpired):
         await door.admit(bearing(after.text), READ)
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+async def test_a_clock_that_jumps_and_comes_back_leaves_nothing_behind(
+    broker: Broker, settings: Settings, hours: int
+) -> None:
+    clock = Hand(time.time())
+    door = Doorkeeper(broker, settings.model_copy(update={"auth": "keys"}), OpenStreams(), clock)
+    new = NewKey(tenant="acme", name="app", scopes=frozenset({Scope.READ}), expires_in=timedelta(minutes=30))
+    record, before = await broker.api_keys.create(new)
+    _, after = await broker.api_keys.rotate(record.key_id, timedelta(minutes=10))
+    said = StreamToken(
+        new_token_id(record.key_id),
+        "acme",
+        record.key_id,
+        (task := new_task_id()),
+        frozenset({Action.READ}),
+        int((clock.now + 600) * 1000),
+    )
+
+    async def who_comes_in() -> list[bool]:
+        found = []
+        for text in (before.text, after.text, said.sign(record.signing)):
+            asked = bearing(text)
+            asked.scope["path_params"]["task_id"] = task
+            try:
+                await door.admit(asked, Need(frozenset({Scope.READ}), Action.READ))
+                found.append(True)
+            except Unauthenticated:
+                found.append(False)
+        return found
+
+    assert await who_comes_in() == [True] * 3
+    clock.now += 3600 * hours
+    # What was proved before the jump does not outlive it.
+    assert await who_comes_in() == [hours < 0] * 3
+    clock.now -= 3600 * hours
+    assert await who_comes_in() == [True] * 3
+    clock.now += 900
+    assert await who_comes_in() == [False, True, False]
+    clock.now += 1800
+    assert await who_comes_in() == [False] * 3
 
 
 async def test_where_nobody_signs_in_a_credential_is_not_even_read(broker: Broker, settings: Settings) -> None:

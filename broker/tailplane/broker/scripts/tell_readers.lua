@@ -12,8 +12,8 @@ end
 local others, rows = 0, redis.call('HGETALL', KEYS[1])
 for i = 1, #rows, 2 do
   local count, at = string.match(rows[i + 1], '^(%d+) (%d+)$')
-  if now - at > tonumber(ARGV[3]) then
-    -- It is dead, or can't reach us: its readers have gone elsewhere, or will.
+  if math.abs(now - at) > tonumber(ARGV[3]) then
+    -- It is dead, or can't reach us: its readers have gone elsewhere, or will. Or the clock was set back meanwhile.
     redis.call('HDEL', KEYS[1], rows[i])
   elseif rows[i] ~= ARGV[1] then
     others = others + count
