@@ -227,17 +227,23 @@ async def test_a_connection_without_a_byte_after_its_head_is_given_up(server: An
 
 
 async def test_keep_alives_hold_an_idle_connection(server: Any, client: Client, wire: Any) -> None:
+    clock, pauses = asyncio.get_running_loop().time, list[float]()
+
     async def idle(exchange: Any) -> None:
         await exchange.start_stream(keep_alive_ms=200)
         for _ in range(10):
+            begin = clock()
             await asyncio.sleep(0.1)  # in sum well over the 600 ms after which silence means death
+            pauses.append(clock() - begin)
             await exchange.send(wire.keep_alive)
         await exchange.send(wire.succeeded(1))
         await exchange.end()
 
-    server.play(idle)
+    server.play(*[idle] * 10)
 
     assert await wire.collect(client.get_task_result_stream("t_1")) == []
+    # A machine that stood still makes a silence of its own: each other connection must have been held.
+    assert len(server.requests) - 1 <= sum(pause > 0.3 for pause in pauses)
 
 
 async def test_a_hole_that_heals_is_not_seen(server: Any, client: Client, wire: Any) -> None:
