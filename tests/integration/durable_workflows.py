@@ -72,6 +72,15 @@ async def approval(ctx: Context, folder: str) -> dict[str, Any]:
 
 
 @workflow
+async def meet(ctx: Context, folder: str, count: int) -> int:
+    """Wait until so many of these run at once; return in which process this one does."""
+    note(folder, f"here {os.getpid()}")
+    while sum(line.startswith("here ") for line in (Path(folder) / "notes").read_text().splitlines()) < count:
+        await asyncio.sleep(0.01)
+    return os.getpid()
+
+
+@workflow
 async def leaf(ctx: Context, number: int) -> int:
     """Write and return a number, after a while."""
     ctx.write_event_to_stream(f"leaf {number}")

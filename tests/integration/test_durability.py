@@ -33,10 +33,10 @@ PATIENCE = 60.0
 
 
 @contextlib.asynccontextmanager
-async def _cluster(**env: str) -> AsyncIterator[LocalCluster]:
+async def _cluster(concurrency: int = 8, **env: str) -> AsyncIterator[LocalCluster]:
     # A lease as short as a loaded machine bears: a lost worker is found out sooner.
     settings = {"TAILPLANE_LEASE": "1.5s", "TAILPLANE_RENEW_EVERY": "0.4s", "TAILPLANE_PARK_AFTER": "0.3s", **env}
-    plan = Plan(target=str(WORKFLOWS), workers=2, concurrency=8, env=settings)
+    plan = Plan(target=str(WORKFLOWS), workers=2, concurrency=concurrency, env=settings)
     kind = _ClockedCluster if "CLOCK_FILE" in env else LocalCluster
     running = await asyncio.to_thread(kind(plan).start)
     try:
@@ -90,13 +90,22 @@ async def test_a_worker_that_is_killed_in_the_fourth_step_twenty_times_over(tmp_
         assert result == await reference.result(timeout=PATIENCE)
         ran = Counter(line for line in _notes(tmp_path) if line.startswith("step "))
         assert ran == {"step 1": 1, "step 2": 1, "step 3": 1, "step 4": KILLS + 1, "step 5": 1}
-        # What the finished steps wrote was written once, not only shown once.
-        written = Counter([event.data async for event in task.events() if event.kind == "workflow"])
+        # What the finished steps and the body wrote was written once, not only shown once; all else is step 4's.
+        events = [event async for event in task.events()]
+        assert [event.seq for event in events] == list(range(1, len(events) + 1))
+        written = Counter(event.data for event in events if event.kind == "workflow")
         once = ["begin ", "end", *(f"{n}{letter} " for n in (1, 2, 3, 5) for letter in LETTERS)]
+        once += [f"({n}) " for n in range(1, 6)]
         assert {text: written[text] for text in once} == dict.fromkeys(once, 1)
+        assert written.keys() - set(once) == {f"4{letter} " for letter in LETTERS}
+        # Each death took back what that attempt had shown of step 4, and nothing before it.
+        (begun,) = [e.seq for e in events if e.type == "task.step_started" and e.data["step"] == "write 4"]
+        rewinds = [event.data for event in events if event.type == "task.rewind"]
+        assert {rewind["reason"] for rewind in rewinds} <= {"worker_lost"}
+        assert all(rewind["to"] >= begun for rewind in rewinds)
         assert await task.text() == await reference.text()
         accumulated = Accumulated()
-        async for event in task.events():
+        for event in events:
             accumulated.add(event)
         assert "".join(event.data for event in accumulated.events) == await reference.text()
         steps = await task.steps()
@@ -111,7 +120,7 @@ async def test_a_parked_approval_frees_its_slot_outlives_its_worker_and_is_answe
     clock = tmp_path / "clock"
     # The clock of the control plane's timers, which is asked for each look; the workers' is the server's.
     set_clock(clock, int(time.time() * 1000))
-    async with _cluster(CLOCK_FILE=str(clock), TAILPLANE_CONCURRENCY="1") as cluster, Client(cluster.url) as client:
+    async with _cluster(concurrency=1, CLOCK_FILE=str(clock)) as cluster, Client(cluster.url) as client:
         task = await client.run_workflow("approval", str(tmp_path))
         await _until_state(task, State.WAITING)
         async with asyncio.timeout(PATIENCE):
@@ -119,8 +128,12 @@ async def test_a_parked_approval_frees_its_slot_outlives_its_worker_and_is_answe
                 await asyncio.sleep(0.02)
         pid = int(_notes(tmp_path)[0].removeprefix("draft "))
         index = [child.pid for child in cluster.workers].index(pid)
-        # Its slot is free for others, and there is one only.
-        assert await (await client.run_workflow("leaf", 0)).result(timeout=PATIENCE) == 0
+        # Its slot is free for others: each worker has a single one, and two tasks that wait for each other take both.
+        assert [worker.concurrency for worker in await client.workers()] == [1, 1]
+        there = tmp_path / "there"
+        there.mkdir()
+        pair = [await client.run_workflow("meet", {"folder": str(there), "count": 2}) for _ in range(2)]
+        assert {await each.result(timeout=PATIENCE) for each in pair} == {child.pid for child in cluster.workers}
         cluster.kill_worker(index)
         set_clock(clock, int((time.time() + 3600) * 1000))
         # A whole look at the parked later: an hour is less than it waits for.
