@@ -310,6 +310,38 @@ class TestMerging:
         assert channels == [None, "child", "child/log", "child", None]
         assert gate.arrivals == 0
 
+    async def test_what_a_child_s_stream_has_no_more_is_counted(self, bench: Bench) -> None:
+        async def child(ctx: Context) -> None:
+            for number in range(500):
+                await ctx.emit(number)
+                if number % 50 == 0:
+                    # Whole entries are trimmed, and so there must be several.
+                    await asyncio.sleep(0.005)
+
+        async def parent(ctx: Context) -> None:
+            await ctx.run_child("child", merge=True)
+
+        inner, workflow = bench.workflow(child, keep_last=20), bench.workflow(parent)
+        await known(bench, inner, workflow)
+        task = await bench.submit(workflow)
+        attempt = await bench.attempt(workflow)
+        running = begins(attempt)
+        await eventually(lambda: attempt.unsent_bytes == 0)
+        child_attempt = await bench.attempt(inner)
+        # The parent is lost before its child has written anything, and comes back when that has ended.
+        attempt.stop(Stop.LOST)
+        await asyncio.wait_for(running, PATIENCE)
+        await asyncio.wait_for(child_attempt.run(), PATIENCE)
+        await bench.broker.queue.reap(bench.platform.worker, leaves=True)
+        await known(bench, inner, workflow)
+        await bench.run(workflow)
+        (of_child,) = await children_of(bench, task)
+        first, *_ = left = await bench.events(of_child)
+        assert first.seq > 1
+        (finished,) = [event.data for event in await bench.events(task) if event.type == "task.step_finished"]
+        assert finished == {"id": "0", "step": "child", "task_id": of_child.task_id, "missing": first.seq - 1}
+        assert await shown(bench, task) == [event.data for event in left if event.kind == "workflow"]
+
     async def test_what_a_child_takes_back_is_taken_back_and_each_thing_is_shown_once(self, bench: Bench) -> None:
         ran = Counter[str]()
 

@@ -72,13 +72,14 @@ class Children:
             # Of one that has ended the record may be gone by now: it would be taken for one that was never started.
             await self._bridge.call(lambda: self._family.start(child, workflow, packed))
         self._there.add(child)
+        missing = 0
         if merge:
-            await self._merge(call, child, merge if isinstance(merge, str) else workflow)
+            missing = await self._merge(call, child, merge if isinstance(merge, str) else workflow)
         else:
             await self._wait(call, child)
-        return await self._finish(call, child)
+        return await self._finish(call, child, missing)
 
-    async def _finish(self, call: Call, child: TaskId) -> Any:
+    async def _finish(self, call: Call, child: TaskId, missing: int) -> Any:
         found = await self._bridge.call(lambda: self._family.outcome(child))
         while found is not None and not found.state.is_terminal:
             # A failover has lost its end: it ends again, and of that nobody is told.
@@ -88,15 +89,16 @@ class Children:
             failure = _failure(child, found)
             self._journal.note_failure(call, failure)
             raise _error(child, failure)
-        value = found.result or b"\xc0"
-        await self._journal.finish(call, PlatformType.STEP_FINISHED, {"task_id": child}, value=value)
+        value, said = found.result or b"\xc0", {"task_id": child, **({"missing": missing} if missing else {})}
+        await self._journal.finish(call, PlatformType.STEP_FINISHED, said, value=value)
         return codec.unpack(value)
 
     async def _wait(self, call: Call, child: TaskId) -> None:
         with self._waits.waiting(call.branch, None):
             await self._arrivals.take(_end_of(child), lambda: None)
 
-    async def _merge(self, call: Call, child: TaskId, label: str) -> None:
+    async def _merge(self, call: Call, child: TaskId, label: str) -> int:
+        """Show a child to its end; return how many of its events could not be shown."""
         platform, tenant = self._family.platform, self._family.begun.record.tenant
 
         def note(seq: Cursor) -> None:
@@ -107,7 +109,7 @@ class Children:
 
         merging = Merging(platform.broker.log, platform.bells, self._emitter, label, note, take_back)
         try:
-            await self._bridge.call(lambda: merging.run(TaskRef(child, tenant)))
+            return await self._bridge.call(lambda: merging.run(TaskRef(child, tenant)))
         except asyncio.CancelledError:
             # It is shown again, unless it was a part of something that has failed.
             call.branch.below.append(call.inner)

@@ -60,13 +60,13 @@ class Merging:
     note: Callable[[Cursor], None]
     rewind: Callable[[list[Range]], None]
 
-    async def run(self, child: TaskRef) -> None:
-        """Show all that a child writes, to its end.
+    async def run(self, child: TaskRef) -> int:
+        """Show all that a child writes, to its end; return how many events its stream had no more when they were read.
 
         Raises:
             TaskLost: the attempt is over.
         """
-        at, merged = EntryId(0, 0), Merged()
+        at, merged, last, missing = EntryId(0, 0), Merged(), 0, 0
         async with self.bells.listening(child) as rung:
             while True:
                 rung.clear()
@@ -77,12 +77,14 @@ class Merging:
                     continue
                 for entry in entries:
                     for event in unpack_payload(entry.id, entry.payload):
+                        missing += event.seq - last - 1
+                        last = event.seq
                         await self._show(event, merged)
                     at = entry.id
                     if entry.end is not None:
-                        return
+                        return missing
                 if not entries and not await self._has_more(child, rung):
-                    return
+                    return missing
 
     async def _has_more(self, child: TaskRef, rung: asyncio.Event) -> bool:
         """Wait a while for more; return whether there can be any."""
