@@ -49,12 +49,12 @@ class TestOrder:
         # As a task does that shows what its children write.
         emitter = outlet.emitter(emit=200)
         while emitter.unsent_bytes < 200:
-            assert emitter.has_room
+            assert emitter.room.is_there
             commit(emitter)
-        assert not emitter.has_room
+        assert not emitter.room.is_there
         while emitter.take():
             emitter.taken()
-        assert emitter.has_room
+        assert emitter.room.is_there
 
     def test_what_can_t_be_made_does_not_count(self, outlet: Outlet) -> None:
         emitter = outlet.emitter()

@@ -160,7 +160,7 @@ class TestRoom:
         emitter = outlet.emitter(emit=2 * SIZE)
         for _ in range(2):
             await asyncio.wait_for(context_over(emitter).emit("x" * 100), 1)
-        assert not emitter.has_room
+        assert not emitter.room.is_there
 
     async def test_emit_waits_until_redis_has_taken_enough(self, outlet: Outlet) -> None:
         emitter = outlet.emitter(emit=2 * SIZE, entry=SIZE)
@@ -219,7 +219,7 @@ class TestRoom:
 
         thread = threading.Thread(target=write)
         thread.start()
-        await eventually(lambda: bool(emitter._waiters))
+        await eventually(lambda: bool(emitter.room._waiters))
         assert not written.done()
         emitter.take()
         emitter.taken()
@@ -235,7 +235,7 @@ class TestRoom:
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
         # Nor does it take memory: one may give up again and again while Redis is away.
-        assert not emitter._waiters
+        assert not emitter.room._waiters
         emitter.take()
         emitter.taken()
         await asyncio.sleep(0)

@@ -399,7 +399,7 @@ class TestGenerators:
                 yield "x" * 100
 
         running = begin(runner, Context("t_1", 1, "flow", None, {}, emitter), flow)
-        await eventually(lambda: bool(emitter._waiters))
+        await eventually(lambda: bool(emitter.room._waiters))
         emitter.lose(TaskLost("in other hands"))
         outcome = await asyncio.wait_for(asyncio.wrap_future(running.outcome), PATIENCE)
         assert isinstance(outcome.error, TaskLost)

@@ -62,8 +62,8 @@ class Context:
                 `on_full="block"` waits here too, where it runs in a thread.
             TaskLost: this attempt is over (cancelled, timed out, taken over): stop.
         """
-        if self._blocks and not self._emitter.has_room and not runs_a_loop():
-            self._emitter.block_for_room()
+        if self._blocks and not self._emitter.room.is_there and not runs_a_loop():
+            self._emitter.room.block()
         self._emitter.write(data, channel, CURRENT.get())
 
     async def emit(self, data: object, *, channel: str | None = None) -> None:
@@ -71,14 +71,14 @@ class Context:
 
         Raises: as `write_event_to_stream`, but BufferFull only for what other threads wrote meanwhile.
         """
-        if not self._emitter.has_room:
-            await self._emitter.wait_for_room()
+        if not self._emitter.room.is_there:
+            await self._emitter.room.wait()
         self._emitter.write(data, channel, CURRENT.get())
 
     def emit_from_thread(self, data: object, *, channel: str | None = None) -> None:
         """Append an event from a thread that runs no event loop, after waiting for room in the buffer."""
-        if not self._emitter.has_room:
-            self._emitter.block_for_room()
+        if not self._emitter.room.is_there:
+            self._emitter.room.block()
         self._emitter.write(data, channel, CURRENT.get())
 
     @overload

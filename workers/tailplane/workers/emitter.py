@@ -6,12 +6,10 @@ message that it got) goes the same way, as a `Commit`: an event with fields of t
 """
 
 import asyncio
-import contextlib
 import sys
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 from tailplane.broker import Append, Begun, Cut
@@ -21,12 +19,11 @@ from tailplane.protocol.events import join_events, pack_event
 from tailplane.protocol.ids import EntryId
 from tailplane.protocol.ranges import joined
 from tailplane.workers.branches import Branch
-from tailplane.workers.budget import Budget
+from tailplane.workers.budget import Budget, Share
 from tailplane.workers.commits import Commits, Done, Fields, fields_of, tell
 from tailplane.workers.joint import Joint
+from tailplane.workers.room import Room, Waiters, wake_all
 
-# Bytes by which an attempt's share of the worker's budget grows.
-_GRANT = 256 * 1024
 _WAIT = "use `await ctx.emit(...)`, which waits for room"
 
 
@@ -86,7 +83,7 @@ class Sealed(NamedTuple):
 class Emitter:
     """The buffer of one attempt.
 
-    `write` and `wait_for_room` belong to the workflow's side; `take`, `taken`, `lose` and `seal` to the platform's.
+    `write` and `room` belong to the workflow's side; `take`, `taken`, `lose` and `seal` to the platform's.
     Sequence numbers are given when events are taken, in the order in which they were written.
 
     Args:
@@ -97,7 +94,7 @@ class Emitter:
     Attributes:
         entries: how many entries its stream has.
         main: what notes the events of those who have no branch of their own; None: nobody does.
-        has_room: whether `emit` need not wait; also once nothing more is taken, which `write` says.
+        room: whether there is any below the `emit` bound.
         idle: set while nothing is in flight.
     """
 
@@ -130,13 +127,11 @@ class Emitter:
         self._unsent = 0
         self._in_flight = 0
         self._is_rung = False
-        self.has_room = True
+        self.room = Room(self._lock)
         self._closed: TailplaneError | None = None
         # What may be unsent without any bound being near: one comparison for every event. -1: look closely.
         self._enough = self._plenty = min(limits.event, limits.task, limits.emit - 1)
-        self._budget = budget
-        # What may be unsent with what the budget has granted.
-        self._own = self._allowed = limits.emit + limits.event
+        self._share = Share(budget or Budget(sys.maxsize), limits.emit + limits.event)
         self._coalesces = coalesces
         self._joint: Joint | None = None
         self._keep_last = keep_last
@@ -144,8 +139,6 @@ class Emitter:
         self._cut_at = begun.seq
         self._taken_bytes = 0
         self._spent: TooLarge | None = None
-        # Who waits for room; a dict, for those who go away meanwhile.
-        self._waiters: dict[Callable[[], object], None] = {}
         self._has_begun = False
         self.idle = asyncio.Event()
         self.idle.set()
@@ -218,7 +211,7 @@ class Emitter:
             self._unsent += len(packed)
             self._commits.add(self.written, fields, done)
             if self._unsent >= self._limits.emit:
-                self.has_room = False
+                self.room.is_there = False
             rings, self._is_rung = not self._is_rung, True
         if rings:
             self._hooks.ring(self)
@@ -295,7 +288,7 @@ class Emitter:
             self._unsent += size
             self._note(branch)
         if self._unsent >= limits.emit:
-            self.has_room = False
+            self.room.is_there = False
 
     def _claim_room(self, size: int) -> None:
         unsent = self._unsent + size
@@ -304,21 +297,13 @@ class Emitter:
             raise BufferFull(
                 f"{self._unsent} bytes of events wait for Redis, {self._limits.task} are allowed", hint=_WAIT
             )
-        if self._budget is not None and unsent > self._allowed:
-            wanted = -(-(unsent - self._allowed) // _GRANT) * _GRANT
-            if not self._budget.take(wanted):
-                self._hooks.full()
-                raise BufferFull(
-                    f"the events of all tasks of this worker that wait for Redis are {self._budget.size} bytes beyond "
-                    f"what each may hold by itself, and no more are allowed",
-                    hint=_WAIT,
-                )
-            self._allowed += wanted
-
-    def _return_grants(self) -> None:
-        if self._budget is not None and self._allowed > self._own:
-            self._budget.give_back(self._allowed - self._own)
-            self._allowed = self._own
+        if not self._share.takes(unsent):
+            self._hooks.full()
+            raise BufferFull(
+                "the events of all tasks of this worker that wait for Redis are "
+                f"{self._share.budget.size} bytes beyond what each may hold by itself, and no more are allowed",
+                hint=_WAIT,
+            )
 
     def _end_joint(self) -> None:
         """Make one event of the texts that were joined. With the lock held."""
@@ -339,34 +324,6 @@ class Emitter:
             self._pending.append(packed)
             self._unsent += len(packed)
             self._note(branch)
-
-    async def wait_for_room(self) -> None:
-        """Return when less than the `emit` bound is unsent."""
-        loop = asyncio.get_running_loop()
-        while True:
-            future = loop.create_future()
-            wake = partial(loop.call_soon_threadsafe, _resolve, future)
-            if not self._wait_with(wake):
-                return
-            try:
-                await future
-            finally:
-                with self._lock:
-                    self._waiters.pop(wake, None)
-
-    def block_for_room(self) -> None:
-        """Return when less than the `emit` bound is unsent. For threads that run no event loop."""
-        event = threading.Event()
-        while self._wait_with(event.set):
-            event.wait()
-            event.clear()
-
-    def _wait_with(self, wake: Callable[[], object]) -> bool:
-        with self._lock:
-            # Looked at under the lock: room that is made after this look finds the waiter.
-            if not self.has_room:
-                self._waiters[wake] = None
-            return not self.has_room
 
     def take(self) -> Append | None:
         """Return the next entry to send, of all that has gathered up to the bound of an entry; None: nothing.
@@ -423,13 +380,13 @@ class Emitter:
         with self._lock:
             self._unsent -= self._in_flight
             self._in_flight = 0
+            waiters: Waiters = ()
             if self._unsent < self._limits.emit:
-                self.has_room = True
-                self._return_grants()
-            waiters, self._waiters = (self._waiters, {}) if self.has_room else ({}, self._waiters)
+                self._share.give_back()
+                waiters = self.room.open()
             committed = self._commits.taken()
         self.idle.set()
-        _wake(waiters)
+        wake_all(waiters)
         tell(committed, None)
         if not self._has_begun:
             self._has_begun = True
@@ -458,21 +415,19 @@ class Emitter:
             refused = self._commits.drop()
             self._joint = self._latest = None
             self._unsent = self._in_flight = 0
-            self._return_grants()
+            self._share.give_back()
             # The stream does not end where this attempt believes, or is another's: a cut could leave nothing of it.
             self._keep_last = None
         self.idle.set()
-        _wake(waiters)
+        wake_all(waiters)
         tell(refused, reason)
         self._hooks.lost(reason)
 
-    def _close(self, reason: TailplaneError) -> Iterable[Callable[[], object]]:
+    def _close(self, reason: TailplaneError) -> Waiters:
         """Refuse all further writes, with the first reason; return who waits for room. With the lock held."""
         self._closed = self._closed or reason
         self._plenty = -1
-        self.has_room = True
-        waiters, self._waiters = self._waiters, {}
-        return waiters
+        return self.room.open()
 
     async def seal(self) -> Sealed:
         """Refuse all further writes; return what is left for the attempt's last entry.
@@ -483,7 +438,7 @@ class Emitter:
         with self._lock:
             waiters = self._close(TaskLost("the attempt is over: its stream takes no more events"))
         # Their room never comes; they are told when they write.
-        _wake(waiters)
+        wake_all(waiters)
         while True:
             await self.idle.wait()
             with self._lock:
@@ -495,7 +450,7 @@ class Emitter:
                 if sum(map(len, self._pending)) <= self._limits.entry and most == sys.maxsize:
                     rest, self._pending = self._pending, []
                     left = self._commits.drop()
-                    self._return_grants()
+                    self._share.give_back()
                     break
             self._hooks.ring(self)
             # The writer has been rung and takes the next entry on this loop: let it.
@@ -509,15 +464,3 @@ def is_replayed(branch: Branch | None, emitter: Emitter) -> bool:
     """Whether what is written now stands in the stream already, from an earlier attempt."""
     branch = branch or emitter.main
     return branch is not None and branch.is_replayed
-
-
-def _wake(waiters: Iterable[Callable[[], object]]) -> None:
-    for wake in waiters:
-        # A loop of the author's own may be closed since: whoever waited there is gone.
-        with contextlib.suppress(RuntimeError):
-            wake()
-
-
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)

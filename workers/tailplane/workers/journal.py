@@ -385,8 +385,8 @@ class Journal:
         Raises:
             TaskLost: the attempt is over, and has not done it.
         """
-        if not self._emitter.has_room:
-            await self._emitter.wait_for_room()
+        if not self._emitter.room.is_there:
+            await self._emitter.room.wait()
         taken, done = future_of_commit()
         self._emitter.commit(make, done)
         await taken

@@ -98,8 +98,8 @@ class Merging:
 
     async def _show(self, event: Event, merged: Merged) -> None:
         if event.kind == Kind.WORKFLOW:
-            if not self.emitter.has_room:
-                await self.emitter.wait_for_room()
+            if not self.emitter.room.is_there:
+                await self.emitter.room.wait()
             channel = self.label if event.channel is None else f"{self.label}/{event.channel}"
 
             def make(seq: Cursor) -> tuple[bytes, list[bytes | str]]:
