@@ -66,10 +66,14 @@ class Fact(Generic[T]):
     """An attribute that is one of an error's facts, or a default where it was not told.
 
     What a problem document says is not checked: another server's may have another type.
+
+    Args:
+        meaning: what it says, for whoever asks for help with the class.
     """
 
-    def __init__(self, default: T) -> None:
+    def __init__(self, default: T, meaning: str) -> None:
         self._default = default
+        self.__doc__ = meaning
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -285,20 +289,14 @@ class SessionClosed(RequestError):
 
 
 class StateConflict(RequestError):
-    """A value of a session's state has another version than the writer knew: somebody came between.
-
-    Attributes:
-        key: the value's.
-        expected: the version that the writer knew; 0: none.
-        found: the version that it has.
-    """
+    """A value of a session's state has another version than the writer knew: somebody came between."""
 
     code = "state_conflict"
     status = 412
     title = "The value has another version"
-    key = Fact("")
-    expected = Fact(0)
-    found = Fact(0)
+    key = Fact("", "the value's key")
+    expected = Fact(0, "the version that the writer knew; 0: none")
+    found = Fact(0, "the version that it has")
 
 
 class CursorPastEnd(RequestError):
@@ -339,7 +337,7 @@ class Unavailable(TailplaneError):
     code = "unavailable"
     status = 503
     title = "Not available right now"
-    retry_after = Fact(1.0)
+    retry_after = Fact(1.0, "seconds")
 
     def problem(self) -> dict[str, Any]:
         """Return the error as a problem document, with `retry_after` in seconds."""
@@ -361,67 +359,45 @@ class StoreForbidden(StoreUnavailable):
 
 
 class QueueFull(Unavailable):
-    """As many tasks of the workflow wait as the deployment takes; the refused one left nothing behind.
-
-    Attributes:
-        depth: how many wait in the workflow's queue.
-        limit: how many of them the control plane takes.
-    """
+    """As many tasks of the workflow wait as the deployment takes; the refused one left nothing behind."""
 
     code = "queue_full"
     status = 429
     title = "The queue is full"
-    depth = Fact(0)
-    limit = Fact(0)
+    depth = Fact(0, "how many wait in the workflow's queue")
+    limit = Fact(0, "how many of them the control plane takes")
 
 
 class RateLimited(Unavailable):
-    """The tenant, or the API key, submits more often than it may; the refused task left nothing behind.
-
-    Attributes:
-        limit: how many tasks may come at once.
-        window: seconds in which so many more may.
-        of: whose limit it is, `tenant` or `key`.
-    """
+    """The tenant, or the API key, submits more often than it may; the refused task left nothing behind."""
 
     code = "rate_limited"
     status = 429
     title = "Too many submits"
-    limit = Fact(0)
-    window = Fact(0.0)
-    of = Fact("tenant")
+    limit = Fact(0, "how many tasks may come at once")
+    window = Fact(0.0, "seconds in which so many more may")
+    of = Fact("tenant", "whose limit it is, `tenant` or `key`")
 
 
 class TooManyReaders(Unavailable):
-    """The tenant, or the API key, reads as many streams at once as it may. Those that are open stay so.
-
-    Attributes:
-        readers: how many it reads.
-        limit: how many it may.
-        of: whose limit it is, `tenant` or `key`.
-    """
+    """The tenant, or the API key, reads as many streams at once as it may. Those that are open stay so."""
 
     code = "too_many_readers"
     status = 429
     title = "Too many streams are read"
-    readers = Fact(0)
-    limit = Fact(0)
-    of = Fact("tenant")
+    readers = Fact(0, "how many it reads")
+    limit = Fact(0, "how many it may")
+    of = Fact("tenant", "whose limit it is, `tenant` or `key`")
 
 
 class QuotaExceeded(Unavailable):
-    """What the tenant's tasks have written is as much as may be kept of them; tasks that run go on.
-
-    Attributes:
-        stored: how many bytes they have written within the retention, by estimate.
-        limit: how many they may.
-    """
+    """What the tenant's tasks have written is as much as may be kept of them; tasks that run go on."""
 
     code = "quota_exceeded"
     status = 429
     title = "The tenant's tasks have written too much"
-    stored = Fact(0)
-    limit = Fact(0)
+    stored = Fact(0, "how many bytes they have written within the retention, by estimate")
+    limit = Fact(0, "how many they may")
 
 
 class InboxFull(RequestError):
@@ -441,17 +417,12 @@ class ConnectionLost(TailplaneError):
 
 
 class StreamGap(TailplaneError):
-    """The stream lacks events: it keeps its last ones only, or the store lost them.
-
-    Attributes:
-        last_seq: the last event seen.
-        next_seq: the event that came after it, where `last_seq + 1` was due.
-    """
+    """The stream lacks events: it keeps its last ones only, or the store lost them."""
 
     code = "stream_gap"
     title = "The stream lacks events"
-    last_seq = Fact(0)
-    next_seq = Fact(0)
+    last_seq = Fact(0, "the last event seen")
+    next_seq = Fact(0, "the event that came after it, where `last_seq + 1` was due")
 
 
 class StreamMalformed(TailplaneError):
@@ -465,14 +436,11 @@ class EventMismatch(TailplaneError):
     """An event's data does not fit the model that the reader knows by its type.
 
     Raised on the reader's side only. Nothing is lost: the event comes with the error, reading on gives the next one.
-
-    Attributes:
-        event: the `events.Event` with its data as it was sent; None where the error was read from a problem document.
     """
 
     code = "event_mismatch"
     title = "An event does not fit its model"
-    event: Fact[Any] = Fact(None)
+    event: Fact[Any] = Fact(None, "the `events.Event`, with its data as it was sent")
 
 
 class BufferFull(TailplaneError):
@@ -516,25 +484,20 @@ class TaskError(TailplaneError):
 
     code = "task_error"
     title = "The task did not succeed"
-    task_id = Fact("")
+    task_id = Fact("", "the task that ended")
 
 
 class TaskFailed(TaskError):
-    """The workflow raised, timed out, or could not be run.
-
-    Attributes:
-        error_type: qualified name of the remote exception's class, such as `builtins.ValueError`.
-        message: the remote exception's text.
-        remote_traceback: the remote traceback as text; empty if there was none.
-        error_code: `workflow_error`, `timeout`, `invalid_input`, `unserialisable` or another reason.
-    """
+    """The workflow raised, timed out, or could not be run."""
 
     code = "task_failed"
     title = "The task failed"
-    error_type = Fact("")
-    message = Fact("")
-    remote_traceback = Fact("")
-    error_code = Fact("workflow_error")
+    error_type = Fact("", "qualified name of the remote exception's class, such as `builtins.ValueError`")
+    message = Fact("", "the remote exception's text")
+    remote_traceback = Fact("", "the remote traceback as text; empty if there was none")
+    error_code = Fact(
+        "workflow_error", "`workflow_error`, `timeout`, `invalid_input`, `unserialisable` or another reason"
+    )
 
     def __init__(self, detail: str = "", *, hint: str | None = None, **facts: Any) -> None:
         said = [str(facts[name]) for name in ("error_type", "message") if facts.get(name)]

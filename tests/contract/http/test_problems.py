@@ -28,7 +28,7 @@ async def test_what_the_router_refuses_is_a_problem(http: Any, method: str, path
 async def test_a_refused_method_is_told_all_that_are_allowed(http: Any) -> None:
     response = await http.patch("/v1/tasks")
 
-    assert response.headers["allow"] == "GET, POST"
+    assert response.headers["allow"] == "GET, HEAD, POST"
 
 
 async def test_a_surprise_is_500_without_its_details(
