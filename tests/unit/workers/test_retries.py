@@ -37,6 +37,11 @@ def test_only_what_the_author_names_is_tried_again(error: Exception, again: bool
     assert (delay_before_retry(options, 0, error) is not None) is again
 
 
+def test_a_retry_after_what_is_no_time_is_refused_in_the_workflow() -> None:
+    with pytest.raises(TypeError, match="after must be a timedelta, or a number of seconds, not '30s'"):
+        Retry(after="30s")  # type: ignore[arg-type]
+
+
 def test_what_ends_a_process_is_not_tried_again() -> None:
     assert delay_before_retry(Options(retries=1), 0, SystemExit(1)) is None
 

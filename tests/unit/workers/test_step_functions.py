@@ -39,6 +39,20 @@ class Adder:
         return Page(number=number + 1)
 
 
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"timeout": 5}, "@step has no option 'timeout'; it has name, retries, retry_delay, retry_on"),
+        ({"retries": "2"}, "retries must be a whole number, not '2'"),
+        ({"retry_delay": "1s"}, "retry_delay must be a timedelta, or a number of seconds, not '1s'"),
+        ({"retry_on": [ValueError]}, "retry_on must be a class of exceptions, or a tuple of such classes, not "),
+    ],
+)
+def test_options_that_mean_nothing_are_refused_where_they_are_declared(options: dict[str, Any], reason: str) -> None:
+    with pytest.raises(TypeError, match=reason):
+        step(**options)(Adder.add_one)
+
+
 async def add(number: int, more: int = 1) -> Page:
     return Page(number=number + more)
 

@@ -105,6 +105,22 @@ class TestDeclaration:
         with pytest.raises(ValueError, match=reason):
             workflow(**options)(coroutine)
 
+    @pytest.mark.parametrize(
+        ("options", "reason"),
+        [
+            ({"retry": 2}, "@workflow has no option 'retry'; it has name, version, .*retries"),
+            ({"retries": "2"}, "retries must be a whole number, not '2'"),
+            ({"retry_on": [ValueError]}, "retry_on must be a class of exceptions, or a tuple of such classes, not "),
+            ({"retry_on": (ValueError, "TimeoutError")}, "retry_on must be a class of exceptions"),
+            ({"retry_on": ValueError()}, "retry_on must be a class of exceptions"),
+        ],
+    )
+    def test_options_that_would_fail_with_the_first_failure_are_refused(
+        self, options: dict[str, Any], reason: str
+    ) -> None:
+        with pytest.raises(TypeError, match=reason):
+            workflow(**options)(coroutine)
+
     def test_a_policy_that_there_is_not_is_refused(self) -> None:
         with pytest.raises(ValueError, match="on_full must be one of fail, block, coalesce, not 'drop'"):
             workflow(on_full="drop")(coroutine)  # type: ignore[call-overload]

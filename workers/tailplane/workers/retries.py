@@ -18,8 +18,14 @@ class Retry(Exception):
     """
 
     def __init__(self, message: str = "", *, after: timedelta | float | None = None) -> None:
-        """Say why, and when to try again (a timedelta, or seconds)."""
+        """Say why, and when to try again (a timedelta, or seconds).
+
+        Raises:
+            TypeError: `after` is neither.
+        """
         super().__init__(message)
+        if not isinstance(after, timedelta | int | float | None):
+            raise TypeError(f"after must be a timedelta, or a number of seconds, not {after!r}")
         self.after = timedelta(seconds=after) if isinstance(after, int | float) else after
 
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 from tailplane.workers.branches import CURRENT
+from tailplane.workers.declared import check_names
 from tailplane.workers.steps import StepOptions, Steps
 from tailplane.workers.threads import require_a_loop, runs_a_loop
 
@@ -84,4 +85,5 @@ def step(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """
     if function is not None:
         return Step(function, StepOptions())
+    check_names("@step", StepOptions, options)
     return lambda function: Step(function, StepOptions(**options))

@@ -19,6 +19,7 @@ from tailplane.protocol import codec
 from tailplane.protocol.errors import TaskLost, TooLarge, Unserialisable, WorkflowChanged
 from tailplane.protocol.events import PlatformType
 from tailplane.workers.branches import running
+from tailplane.workers.declared import check_retries
 from tailplane.workers.descriptions import describe
 from tailplane.workers.journal import LONGEST_NAME, Call, Journal
 from tailplane.workers.retries import delay_before_retry
@@ -47,9 +48,12 @@ class StepOptions:
 
     def __post_init__(self) -> None:
         delay: Any = self.retry_delay
+        if not isinstance(delay, timedelta | int | float):
+            raise TypeError(f"retry_delay must be a timedelta, or a number of seconds, not {delay!r}")
         if not isinstance(delay, timedelta):
             # Seconds, as everywhere else.
             object.__setattr__(self, "retry_delay", timedelta(seconds=delay))
+        check_retries(self.retries, self.retry_on)
         if self.retries < 0:
             raise ValueError(f"retries must be at least 0, not {self.retries}")
         if self.retry_delay < timedelta():

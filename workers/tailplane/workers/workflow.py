@@ -16,6 +16,7 @@ from tailplane.broker import WorkflowRecord
 from tailplane.protocol.errors import InvalidInput
 from tailplane.protocol.ids import check_workflow_name
 from tailplane.protocol.priorities import Priority
+from tailplane.workers.declared import check_names, check_retries
 
 WorkflowFunction = Callable[..., Any]
 OnFull = Literal["fail", "block", "coalesce"]
@@ -89,6 +90,7 @@ class Options:
                 raise TypeError(f"{name} must be a timedelta, or a number of seconds, not {duration!r}")
             if name != "retry_delay" and duration is not None and duration <= timedelta():
                 raise ValueError(f"{name} must be longer than nothing, not {duration}")
+        check_retries(self.retries, self.retry_on)
         if self.retry_delay < timedelta():
             raise ValueError(f"retry_delay must be at least 0, not {self.retry_delay}")
         for name, least in (("retries", 0), ("concurrency", 1), ("max_running", 1), ("keep_last", 1)):
@@ -187,6 +189,7 @@ def workflow(function: WorkflowFunction | None = None, /, **options: Any) -> Any
     """
     if function is not None:
         return Workflow(function)
+    check_names("@workflow", Options, options)
     return lambda function: Workflow(function, Options(**options))
 
 
