@@ -6,5 +6,13 @@ Duration = timedelta | float
 
 
 def seconds(duration: Duration) -> float:
-    """Return a duration in seconds."""
-    return duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
+    """Return a duration in seconds.
+
+    Raises:
+        TypeError: it is neither a timedelta nor a number.
+    """
+    if isinstance(duration, timedelta):
+        return duration.total_seconds()
+    if not isinstance(duration, int | float):
+        raise TypeError(f"a time is a timedelta, or a number of seconds, not {duration!r}")
+    return float(duration)

@@ -78,6 +78,8 @@ async def test_a_task_s_start_is_put_off(server: Any, client: Client, wire: Any)
     await client.run_workflow("words")
     with pytest.raises(ValueError, match="has no time zone"):
         await client.run_workflow("words", run_at=datetime(2026, 12, 1))  # noqa: DTZ001
+    with pytest.raises(TypeError, match="a time is a timedelta, or a number of seconds, not '5m'"):
+        await client.run_workflow("words", delay="5m")  # type: ignore[arg-type]
 
     plain = {"workflow": "words", "input": None}
     said = [{"delay_ms": 300_000}, {"delay_ms": 250}, {"run_at": 1796083200.0}, {}]

@@ -48,6 +48,12 @@ def test_a_url_that_is_none_is_refused_at_once(url: str) -> None:
         Client(url)
 
 
+@pytest.mark.parametrize(("url", "shown"), [("localhost:8420", "localhost:8420"), ("app:hunter2@host", r"\*\*\*@host")])
+def test_a_url_without_a_scheme_is_named_as_it_was_given(url: str, shown: str) -> None:
+    with pytest.raises(ValueError, match=f"^'{shown}' is not the URL of a control plane"):
+        Client(url)
+
+
 async def test_a_submit_is_repeated_under_the_same_key_until_it_is_taken(
     server: Any, client: Client, wire: Any
 ) -> None:
