@@ -47,12 +47,12 @@ _CLIENT_VARIABLES = {
 }
 _DEV = """\
 `tailplane dev` starts the programs with this environment, over which it sets where they find each other
-(`TAILPLANE_REDIS_URL`, `TAILPLANE_URL`, `TAILPLANE_HOST`, `TAILPLANE_PORT`); `TAILPLANE_METRICS_PORT` it leaves out:
-one port can't be that of all; and so it does `TAILPLANE_AUTH`, `TAILPLANE_ADMIN_KEY`, `TAILPLANE_API_KEY` and
-`TAILPLANE_METRICS_TOKEN`: nobody signs in to what this machine alone reaches, and no process of it gets the key of
-another deployment. Where the environment does not say otherwise, `TAILPLANE_DRAIN_GRACE` is 2 s and
-`TAILPLANE_LOG_FORMAT` is `console`. Its data is below `XDG_DATA_HOME` (`~/.local/share`; on macOS
-`~/Library/Application Support`), or where `--data-dir` says.
+(`TAILPLANE_REDIS_URL`, `TAILPLANE_URL`, `TAILPLANE_HOST`, `TAILPLANE_PORT`); `TAILPLANE_METRICS_PORT` it leaves
+out: one port can't be that of all; and so it does `TAILPLANE_AUTH`, `TAILPLANE_ADMIN_KEY`, `TAILPLANE_API_KEY` and
+`TAILPLANE_METRICS_TOKEN`: nobody signs in to what this machine alone reaches, which it says where one of the first
+two asks for it, and no process of it gets the key of another deployment. Where the environment does not say
+otherwise, `TAILPLANE_DRAIN_GRACE` is 2 s and `TAILPLANE_LOG_FORMAT` is `console`. Its data is below `XDG_DATA_HOME`
+(`~/.local/share`; on macOS `~/Library/Application Support`), or where `--data-dir` says.
 """
 _OTEL = """\
 OpenTelemetry's own variables (`OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_SERVICE_NAME`, `OTEL_TRACES_SAMPLER` ...) turn

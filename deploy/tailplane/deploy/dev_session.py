@@ -143,6 +143,15 @@ class DevSession:
         kept = self._plan.data_dir
         self._say(f"control plane  {self._cluster.url}  (API: {self._cluster.url}/docs)")
         self._say(f"valkey         {self._cluster.redis_url}  (data: {_short(kept) if kept else 'kept nowhere'})")
+        if os.environ.get("TAILPLANE_AUTH") == "keys" or os.environ.get("TAILPLANE_ADMIN_KEY"):
+            # As a rule they are another deployment's. Whoever means this one must not believe that it asks for keys.
+            redis = self._cluster.redis_url
+            self._say(
+                "signing in     nobody has to: `dev` leaves TAILPLANE_AUTH and TAILPLANE_ADMIN_KEY out. With keys:"
+            )
+            self._say(
+                f"               TAILPLANE_REDIS_URL={redis} TAILPLANE_AUTH=keys tailplane control-plane --port 8421"
+            )
         if self._watch.directories:
             self._say(f"watching       {', '.join(map(_short, self._watch.directories))}")
         if not self._plan.target:

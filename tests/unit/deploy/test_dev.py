@@ -110,6 +110,14 @@ def test_dev_runs_everything_and_stops_in_order(project: Path, arguments: list[s
     assert not probe.is_ready(url)
 
 
+def test_dev_says_that_it_heeds_no_keys(project: Path, arguments: list[str]) -> None:
+    with program("dev", "flows.py", *arguments, cwd=project, TAILPLANE_AUTH="keys") as dev:
+        dev.wait_for("nobody has to: `dev` leaves TAILPLANE_AUTH and TAILPLANE_ADMIN_KEY out")
+        assert "TAILPLANE_REDIS_URL=redis://127.0.0.1:" in dev.wait_for("tailplane control-plane --port 8421")
+        dev.interrupt()
+    assert dev.process.returncode == 0
+
+
 def test_dev_keeps_its_data_from_one_run_to_the_next(project: Path, arguments: list[str]) -> None:
     url = f"http://127.0.0.1:{arguments[1]}"
     for runs in (1, 2):
