@@ -84,7 +84,7 @@ class SessionState:
         if self._ref is None:
             raise SessionNotFound(
                 "the task belongs to no session, and so it shares no state",
-                hint="start it with `session.run_workflow(...)`",
+                hint="start it with `session.run_workflow(...)`, or `tailplane run --session SESSION_ID`",
             )
         return self._ref
 
