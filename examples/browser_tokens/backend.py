@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from tailplane.client import Client
+from tailplane.client import Client, TailplaneError
 from tailplane.client.options import control_plane_url
 
 HERE = Path(__file__).parent
@@ -57,6 +57,11 @@ async def token(request: Request) -> Response:
     return JSONResponse({"token": issued.token, "expires_at": issued.expires_at}, 201, {"Cache-Control": "no-store"})
 
 
+async def refused(request: Request, error: Exception) -> Response:
+    # The page shows it. What your users may read of it is yours to say.
+    return JSONResponse({"detail": str(error)}, 502)
+
+
 def client_of(request: Request) -> Client:
     client: Client = request.state.client
     return client
@@ -78,6 +83,7 @@ app = Starlette(
     middleware=[
         Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"]),
     ],
+    exception_handlers={TailplaneError: refused},
     lifespan=lifespan,
 )
 

@@ -127,6 +127,14 @@ def test_a_visitor_gets_tokens_for_their_own_tasks_only(backend: str) -> None:
         assert other.post("/launches/t_00000000000000000000000000/token").status_code == 404
 
 
+def test_what_the_control_plane_refuses_is_told_to_the_page(backend: str) -> None:
+    refused = httpx2.post(f"{backend}/launches", json="ten", trust_env=False, timeout=30)
+    assert (refused.status_code, refused.json()["detail"]) == (
+        502,
+        'the input does not fit launch: the value is not of type "object"',
+    )
+
+
 def test_the_page_is_told_what_is_wrong_beside_its_token(backend: str, examples: Path, tmp_path: Path) -> None:
     """A task that is not there is no reason to fetch tokens for ever."""
     if NODE is None:
