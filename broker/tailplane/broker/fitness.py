@@ -128,7 +128,7 @@ async def wait_until_fit(redis: Redis, needs: Sequence[Command] = (), shards: Sh
         UnfitStore: one of them may drop streams.
         RightsMissing: the first one refuses some of `needs`.
     """
-    outage = Outage("the look at the store's settings")
+    outage = Outage("the look at the store's settings", hint="TAILPLANE_REDIS_URL says where Redis is")
     facts = await _patiently(lambda: read_facts(redis), outage)
     if refused := await _patiently(lambda: lacking(redis, needs), outage):
         hint = "deploy/redis/users.acl has what each program needs; ACL LOG on the server tells what it refused"

@@ -15,13 +15,15 @@ class Outage:
 
     Args:
         what: what does not happen meanwhile, for the log.
+        hint: what whoever reads the log may look at.
 
     Attributes:
         count: how many outages there were.
     """
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, hint: str | None = None) -> None:
         self.what = what
+        self._hint = {} if hint is None else {"hint": hint}
         self.count = 0
         self._since = 0.0
         self._failing: set[Hashable] = set()
@@ -42,7 +44,7 @@ class Outage:
             say, what = (
                 (log.error, "Redis refuses") if isinstance(error, StoreForbidden) else (log.warning, "Redis is away")
             )
-            say(what, waiting=self.what, reason=str(error) or type(error).__name__)
+            say(what, waiting=self.what, reason=str(error) or type(error).__name__, **self._hint)
 
     def over(self, part: Hashable = None) -> None:
         """Note that a try succeeded; the one after which no part fails any more is logged."""

@@ -280,11 +280,11 @@ class TaskStore:
     ) -> int:
         """Append again what the store has lost of an attempt, for the worker that holds it.
 
+        A few entries at a time: where that fails in between, the stream goes on from there the next time.
+
         Args:
             tail: the entry with which the stream ends now.
             missing: what follows it; where the record does not know the attempt any more, its opening is the first.
-        A few entries at a time: where this fails in between, the stream goes on from there the next time.
-
         Returns:
             How many entries the stream has now.
         Raises:

@@ -69,9 +69,13 @@ async def test_without_config_the_policy_is_known_all_the_same(client: Redis, ow
 
 async def test_a_server_that_is_away_is_waited_for_and_then_looked_at(client: Redis, own: EmbeddedServer) -> None:
     own.kill()
-    waiting = asyncio.ensure_future(wait_until_fit(client))
-    done, _ = await asyncio.wait({waiting}, timeout=1)
+    with capture_logs() as logs:
+        waiting = asyncio.ensure_future(wait_until_fit(client))
+        done, _ = await asyncio.wait({waiting}, timeout=1)
     assert not done
+    assert [(each["event"], each["hint"]) for each in logs] == [
+        ("Redis is away", "TAILPLANE_REDIS_URL says where Redis is")
+    ]
     await asyncio.to_thread(own.start)
     await asyncio.wait_for(waiting, 10)
 

@@ -222,7 +222,7 @@ async def test_what_is_another_tenants_is_as_if_it_never_was(
         for things in (await things_for(row, callers), Things.nobodys()):
             await commands()
             answer = await callers.call(row.method, things.url(row.path), foreign, BODIES.get(row.place))
-            sent = [shape(command, things) for command in await commands() if mentions(command, things)]
+            sent = shapes(await commands(), things)
             shown.append((answer.status, answer.headers, masked(answer.body.decode(), things), sent))
     if row.place in TOLD_FROM_MEMORY:
         assert shown[0][:3] == shown[1][:3]
@@ -247,7 +247,7 @@ async def test_a_sessions_token_does_not_tell_which_tasks_others_have(
             named = dataclasses.replace(Things.nobodys(), task=task)
             await commands()
             answer = await callers.call("GET", named.url(path), bearer(token))
-            sent = [shape(command, named) for command in await commands() if mentions(command, named)]
+            sent = shapes(await commands(), named)
             shown.append((answer.status, answer.headers, masked(answer.body.decode(), named), sent))
     assert shown[0] == shown[1]
     assert shown[0][0] == 404
@@ -343,8 +343,10 @@ async def monitoring(valkey: EmbeddedServer, prefix: str) -> AsyncIterator[Any]:
         yield commands
 
 
-def mentions(command: str, things: Things) -> bool:
-    return any(name in command for name in names_of(things))
+def shapes(commands: list[str], things: Things) -> list[str]:
+    """Return those that name one of the things, in a fixed order: they come over several connections."""
+    names = names_of(things)
+    return sorted(shape(command, things) for command in commands if any(name in command for name in names))
 
 
 def shape(command: str, things: Things) -> str:
