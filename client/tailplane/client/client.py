@@ -33,7 +33,7 @@ from tailplane.client.options import ClientOptions, control_plane_url, credentia
 from tailplane.client.pages import DeadLetterPages, KeyPages, SchedulePages, TaskPages
 from tailplane.client.rewinds import OnRewind
 from tailplane.client.schedules import Schedule, ScheduleInfo, put_off
-from tailplane.client.session import Session, find_session, opened_session
+from tailplane.client.session import Session, find_session, open_session, opened_session
 from tailplane.client.stream import ResultStream
 from tailplane.client.task import Task, submit, task_of, terms_body
 from tailplane.client.transport import Transport, path
@@ -107,6 +107,14 @@ class Client:
             cancel_on_exit: cancel what has not ended when the block is left; otherwise its tasks run on.
         """
         return opened_session(self._link, metadata, cancel_on_exit=cancel_on_exit)
+
+    async def open_session(self, metadata: Mapping[str, str] | None = None) -> Session:
+        """Open a session that outlives the program: nothing closes it by itself, `Session.close` does.
+
+        Args:
+            metadata: labels of the session.
+        """
+        return await open_session(self._link, metadata)
 
     async def session(self, session_id: str) -> Session:
         """Return a session that is there already. Nothing closes it by itself.

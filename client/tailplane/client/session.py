@@ -173,14 +173,19 @@ async def find_session(link: Link, session_id: str) -> Session:
     return Session(link, parse(SessionInfo, answer.value))
 
 
+async def open_session(link: Link, metadata: Mapping[str, str] | None) -> Session:
+    """Open a session."""
+    body = {"metadata": dict(metadata)} if metadata else {}
+    answer = await link.transport.request("POST", path("sessions"), body=body, key=uuid.uuid4().hex)
+    return Session(link, parse(SessionInfo, answer.value))
+
+
 @asynccontextmanager
 async def opened_session(
     link: Link, metadata: Mapping[str, str] | None, *, cancel_on_exit: bool
 ) -> AsyncIterator[Session]:
     """Open a session and close it at the block's end, in whichever way the block is left."""
-    body = {"metadata": dict(metadata)} if metadata else {}
-    answer = await link.transport.request("POST", path("sessions"), body=body, key=uuid.uuid4().hex)
-    session = Session(link, parse(SessionInfo, answer.value))
+    session = await open_session(link, metadata)
     # Sheltered: a cancelled block would otherwise cancel its own closing, and leave the session open for good.
     try:
         yield session

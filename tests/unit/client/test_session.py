@@ -47,6 +47,16 @@ async def test_metadata_and_cancel_on_exit_reach_the_control_plane(server: Any, 
     assert server.requests[1].query == {"cancel": "true"}
 
 
+async def test_a_session_that_is_opened_for_longer_is_closed_by_nobody(server: Any, client: Client, wire: Any) -> None:
+    server.play(wire.answers(wire.session | {"metadata": {"user": "7"}}, 201))
+
+    session = await client.open_session({"user": "7"})
+    await client.aclose()
+
+    assert (session.session_id, session.metadata) == ("s_1", {"user": "7"})
+    assert [(request.method, request.body) for request in server.requests] == [("POST", {"metadata": {"user": "7"}})]
+
+
 async def test_an_exception_goes_through_and_the_session_is_closed(server: Any, client: Client, wire: Any) -> None:
     server.play(wire.answers(wire.session, 201), wire.answers(wire.session))
 

@@ -84,7 +84,8 @@ class SessionState:
         if self._ref is None:
             raise SessionNotFound(
                 "the task belongs to no session, and so it shares no state",
-                hint="start it with `session.run_workflow(...)`, or `tailplane run --session SESSION_ID`",
+                hint="start it with `session.run_workflow(...)`, or `tailplane run --session SESSION_ID`: "
+                "`tailplane sessions open` makes one",
             )
         return self._ref
 

@@ -14,6 +14,7 @@ from tailplane.deploy.cli import (
     reconcile,
     schedules,
     servers,
+    sessions,
     state,
     tasks,
     tenants,
@@ -42,6 +43,7 @@ app.command("ps")(tasks.ps)
 app.command("send")(tasks.send)
 app.command("cancel")(tasks.cancel)
 app.add_typer(tasks.app, name="tasks")
+app.add_typer(sessions.app, name="sessions")
 app.command("state")(state.state)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(schedules.app, name="schedules")

@@ -80,6 +80,21 @@ def test_run_session_adds_a_task_to_it(tailplane: Tailplane, cluster: LocalClust
     assert session.session_id in closed.stderr
 
 
+def test_a_session_is_opened_used_and_closed_from_the_command_line(tailplane: Tailplane, cluster: LocalCluster) -> None:
+    opened = tailplane("sessions", "open", "--label", "user=7")
+    session_id = opened.stdout.strip()
+    task_id = tailplane("run", "greet", "--session", session_id).stdout.strip()
+    closed = tailplane("sessions", "close", session_id, "--json")
+    again = tailplane("run", "greet", "--session", session_id)
+    with SyncClient(cluster.url) as client:
+        assert client.session(session_id).metadata == {"user": "7"}
+        assert client.task(task_id).status().session_id == session_id
+    assert f"tailplane run WORKFLOW --session {session_id}" in opened.stderr
+    shown = json.loads(closed.stdout)
+    assert (shown["session_id"], shown["closed"], shown["metadata"]) == (session_id, True, {"user": "7"})
+    assert again.returncode == 1
+
+
 def test_state_shows_and_sets_what_the_tasks_of_a_session_share(tailplane: Tailplane, cluster: LocalCluster) -> None:
     with SyncClient(cluster.url) as client, client.start_session() as session:
         assert session.state.set("plan", {"step": 1}) == 1
