@@ -22,8 +22,9 @@ from tailplane.protocol.ids import EntryId, WorkerId
 # Bytes of payload up to which an entry travels with its bell. Larger ones, those of a busy stream, are read by whoever
 # wants them: at their own pace, and not through a buffer of Redis' that would grow with a slow reader.
 PUBLISH_BYTES = 4096
-# Entries that one script appends: others wait for so long.
+# Entries that one script appends, and bytes of payload: others wait for so long.
 SCRIPT_ENTRIES = 50
+SCRIPT_BYTES = 4 * 1024 * 1024
 
 
 class Entry(NamedTuple):

@@ -128,13 +128,15 @@ async def wait_until_fit(redis: Redis, needs: Sequence[Command] = (), shards: Sh
         UnfitStore: one of them may drop streams.
         RightsMissing: the first one refuses some of `needs`.
     """
-    outage = Outage("the look at the store's settings", hint="TAILPLANE_REDIS_URL says where Redis is")
+    what = "the look at the store's settings"
+    outage = Outage(what, hint="TAILPLANE_REDIS_URL says where Redis is")
     facts = await _patiently(lambda: read_facts(redis), outage)
     if refused := await _patiently(lambda: lacking(redis, needs), outage):
         hint = "deploy/redis/users.acl has what each program needs; ACL LOG on the server tells what it refused"
         raise RightsMissing(f"Redis refuses to the program's user: {'; '.join(refused)}", hint=hint)
     _insist("Redis", facts)
     if shards is not None:
+        outage = Outage(what, hint="TAILPLANE_STREAMS_URL says where the cluster of the streams is")
         nodes = await _patiently(shards.topology.servers, outage)
         for address, said in zip(nodes, await asyncio.gather(*map(_try_to_read, nodes.values())), strict=True):
             if said:

@@ -6,7 +6,7 @@ it, and while no worker has the task. Which of them an attempt has got is a part
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any, TypedDict, Unpack
+from typing import Any, TypedDict
 
 from tailplane.broker import scripts
 from tailplane.broker.keys import Keys, TaskRef
@@ -45,13 +45,7 @@ class Delivered:
 
 
 class Delivery(TypedDict, total=False):
-    """How a message is delivered.
-
-    Attributes:
-        key: tells a repetition; None: each delivery is another message.
-        most: how many messages the inbox may ever get.
-        most_bytes: how many bytes these may have together.
-    """
+    """How a message is delivered: see `Inbox.deliver`."""
 
     key: str | None
     most: int
@@ -65,23 +59,30 @@ class Inbox:
     wire: Store
     keys: Keys
 
-    async def deliver(self, task: TaskRef, type_: str | None, data: Any, **how: Unpack[Delivery]) -> Delivered:
+    async def deliver(
+        self,
+        task: TaskRef,
+        type_: str | None,
+        data: Any,
+        *,
+        key: str | None = None,
+        most: int = MOST_MESSAGES,
+        most_bytes: int = MOST_BYTES,
+    ) -> Delivered:
         """Put a message into a task's inbox, once per key.
 
         Args:
             type_: what its sender calls it.
             data: what msgpack carries.
+            key: tells a repetition; None: each delivery is another message.
+            most: how many messages the inbox may ever get.
+            most_bytes: how many bytes these may have together.
         Raises:
             TaskNotFound: there is no such task.
             TaskEnded, InboxFull: it takes no more messages.
             IdempotencyConflict: the key came before, with another message.
             Unserialisable: msgpack can't carry the data.
         """
-        key, most, most_bytes = (
-            how.get("key"),
-            how.get("most", MOST_MESSAGES),
-            how.get("most_bytes", MOST_BYTES),
-        )
         message = codec.pack([type_, data])
         digest = hashlib.sha256(message).hexdigest()[:32]
         field = "" if key is None else KEY + key

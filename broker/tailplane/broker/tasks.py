@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from tailplane.broker import scripts
 from tailplane.broker.beginning import Beginning, Begun, Opening
-from tailplane.broker.event_log import SCRIPT_ENTRIES, Append, ring_verb
+from tailplane.broker.event_log import SCRIPT_BYTES, SCRIPT_ENTRIES, Append, ring_verb
 from tailplane.broker.keys import Keys, TaskRef
 from tailplane.broker.records import (
     BEGUN_FIELDS,
@@ -293,8 +293,7 @@ class TaskStore:
         """
         entries = 0
         # At least once: the record may have lost the attempt, and the stream nothing behind its opening.
-        for begin in range(0, max(1, len(missing)), SCRIPT_ENTRIES):
-            some = missing[begin : begin + SCRIPT_ENTRIES]
+        for some in _batches(missing) or [[]]:
             entries = await self._repair(task, attempt, worker, tail, some)
             tail = some[-1].id if some else tail
         return entries
@@ -366,6 +365,19 @@ class TaskStore:
 
     async def _run(self, script: scripts.Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
         return await script.run(self.wire, keys, args)
+
+
+def _batches(entries: Sequence[Append]) -> list[list[Append]]:
+    """Return entries in pieces of which each is one script's."""
+    pieces: list[list[Append]] = []
+    size = 0
+    for entry in entries:
+        if not pieces or len(pieces[-1]) == SCRIPT_ENTRIES or size + len(entry.payload) > SCRIPT_BYTES:
+            pieces.append([])
+            size = 0
+        pieces[-1].append(entry)
+        size += len(entry.payload)
+    return pieces
 
 
 def record_fields(error: Mapping[str, Any]) -> list[bytes | str]:

@@ -22,6 +22,7 @@ from tailplane.client.link import Link
 from tailplane.client.models import (
     FleetInfo,
     LimitsInfo,
+    SessionInfo,
     TaskStatus,
     WorkerInfo,
     WorkerList,
@@ -33,7 +34,7 @@ from tailplane.client.options import ClientOptions, control_plane_url, credentia
 from tailplane.client.pages import DeadLetterPages, KeyPages, SchedulePages, TaskPages
 from tailplane.client.rewinds import OnRewind
 from tailplane.client.schedules import Schedule, ScheduleInfo, put_off
-from tailplane.client.session import Session, find_session, open_session, opened_session
+from tailplane.client.session import Session, close_session, find_session, open_session, opened_session
 from tailplane.client.stream import ResultStream
 from tailplane.client.task import Task, submit, task_of, terms_body
 from tailplane.client.transport import Transport, path
@@ -115,6 +116,14 @@ class Client:
             metadata: labels of the session.
         """
         return await open_session(self._link, metadata)
+
+    async def close_session(self, session_id: str, *, cancel: bool = False) -> SessionInfo:
+        """Close a session by its id, as `Session.close` does.
+
+        Raises:
+            SessionNotFound: there is none.
+        """
+        return await close_session(self._link, session_id, cancel=cancel)
 
     async def session(self, session_id: str) -> Session:
         """Return a session that is there already. Nothing closes it by itself.

@@ -144,13 +144,7 @@ class Session:
         return await self._close(cancel, retry_for=None)
 
     async def _close(self, cancel: bool, retry_for: timedelta | None) -> SessionInfo:
-        answer = await self._link.transport.request(
-            "DELETE",
-            path("sessions", self.session_id),
-            params={"cancel": "true" if cancel else "false"},
-            patience=None if retry_for is None else Patience(retry_for=retry_for),
-        )
-        return parse(SessionInfo, answer.value)
+        return await close_session(self._link, self.session_id, cancel=cancel, retry_for=retry_for)
 
     async def _leave(self, cancel: bool) -> None:
         """Close it at the end of its block."""
@@ -171,6 +165,19 @@ async def find_session(link: Link, session_id: str) -> Session:
     """Return a session that is there already."""
     answer = await link.transport.request("GET", path("sessions", session_id))
     return Session(link, parse(SessionInfo, answer.value))
+
+
+async def close_session(
+    link: Link, session_id: str, *, cancel: bool, retry_for: timedelta | None = None
+) -> SessionInfo:
+    """Close a session. `retry_for`: for how long it is tried; None: as the client's options say."""
+    answer = await link.transport.request(
+        "DELETE",
+        path("sessions", session_id),
+        params={"cancel": "true" if cancel else "false"},
+        patience=None if retry_for is None else Patience(retry_for=retry_for),
+    )
+    return parse(SessionInfo, answer.value)
 
 
 async def open_session(link: Link, metadata: Mapping[str, str] | None) -> Session:

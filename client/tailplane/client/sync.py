@@ -219,6 +219,7 @@ class SyncClient(Blocking[Client]):
 
     start_session = _block_of(SyncSession, Client.start_session)
     open_session = _call_for(SyncSession, Client.open_session)
+    close_session = _call(Client.close_session)
     session = _call_for(SyncSession, Client.session)
     run_workflow = _call_for(SyncTask, Client.run_workflow)
     get_task_result_stream = _face_of(SyncTaskStream[Any], Client.get_task_result_stream)

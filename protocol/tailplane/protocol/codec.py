@@ -198,8 +198,9 @@ def dump_model(model: BaseModel) -> Any:
 
 
 def dump_as(type_: TypeAdapter[Any], value: object) -> Any:
-    """Return a value as plain values by what is known of its type, as `dump_model` does: validated by the same type,
-    they are the value again.
+    """Return a value as plain values by what is known of its type, as `dump_model` does.
+
+    Validated by the same type they are the value again, if that says enough: `object` does not.
 
     Raises:
         Unserialisable: something in it has no such form.

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from tailplane.broker import EventLog, TaskRef
 from tailplane.protocol.cursor import Cursor
@@ -16,11 +17,12 @@ from tailplane.protocol.events import Event, Kind, PlatformType, pack_copy, unpa
 from tailplane.protocol.ids import EntryId
 from tailplane.protocol.ranges import Range, joined
 from tailplane.workers.emitter import Emitter
+from tailplane.workers.patience import patiently
 from tailplane.workers.stream_bells import StreamBells
 
-# Entries that are read at once; seconds between two looks where no bell rings, and between two tries without Redis.
+# Entries that are read at once; seconds between two looks where no bell rings.
 _PAGE = 64
-_SWEEP, _PAUSE = 1.0, 0.2
+_SWEEP = 1.0
 
 
 @dataclass(slots=True)
@@ -70,14 +72,11 @@ class Merging:
         async with self.bells.listening(child) as rung:
             while True:
                 rung.clear()
-                try:
-                    (entries,) = await self.log.read_after([(child, at, _PAGE)])
-                except StoreUnavailable:
-                    await asyncio.sleep(_PAUSE)
-                    continue
+                (entries,) = await patiently(partial(self.log.read_after, [(child, at, _PAGE)]))
                 for entry in entries:
                     for event in unpack_payload(entry.id, entry.payload):
-                        missing += event.seq - last - 1
+                        # One that a failover has lost, and that comes again, is none that is missing.
+                        missing += max(0, event.seq - last - 1)
                         last = event.seq
                         await self._show(event, merged)
                     at = entry.id

@@ -18,15 +18,17 @@ _FIRST, _LONGEST = 0.05, 0.2
 
 async def patiently(
     work: Callable[[], Awaitable[T]],
-    noticed: Callable[[StoreUnavailable], object] = lambda _: None,
+    noticed: Callable[[StoreUnavailable], object] | None = None,
     longest: float = _LONGEST,
 ) -> T:
     """Return what comes of `work`.
 
     Args:
-        noticed: told of each try that failed; raises where that was the last one.
+        noticed: told of each try that failed; raises where that was the last one. Without, it is logged what Redis
+            refuses, once.
         longest: seconds between two tries at the most.
     """
+    noticed = noticed or _say_what_is_refused()
     pause = _FIRST
     while True:
         try:
@@ -35,6 +37,19 @@ async def patiently(
             noticed(error)
         await asyncio.sleep(pause)
         pause = min(2 * pause, longest)
+
+
+def _say_what_is_refused() -> Callable[[StoreUnavailable], None]:
+    was_said = False
+
+    def noticed(error: StoreUnavailable) -> None:
+        # Of a store that is away others tell; what is asked for here alone may be refused to nobody else.
+        nonlocal was_said
+        if isinstance(error, StoreForbidden) and not was_said:
+            was_said = True
+            log.error("Redis refuses", reason=str(error))
+
+    return noticed
 
 
 class Patience:
@@ -46,7 +61,6 @@ class Patience:
 
     def __init__(self, is_lost: Callable[[], bool]) -> None:
         self._is_lost = is_lost
-        self._is_refused = False
 
     async def get(self, work: Callable[[], Awaitable[T]]) -> T | None:
         """Return what comes of `work`; None: the task was lost before."""
@@ -54,10 +68,4 @@ class Patience:
         async def unless_lost() -> T | None:
             return None if self._is_lost() else await work()
 
-        return await patiently(unless_lost, self._noticed)
-
-    def _noticed(self, error: StoreUnavailable) -> None:
-        # Of a store that is away others tell; what only this attempt asks for may be refused to nobody else.
-        if isinstance(error, StoreForbidden) and not self._is_refused:
-            self._is_refused = True
-            log.error("Redis refuses", reason=str(error))
+        return await patiently(unless_lost)

@@ -46,11 +46,16 @@ def _pack(value: object, annotated: TypeAdapter[Any] | None) -> bytes:
             raise
         # Such as a dataclass, a set or a UUID: the annotation makes its plain form that again. `object`, or a list's
         # Any, would not: then it is refused, as without an annotation.
-        plain = codec.dump_as(annotated, value)
-        with contextlib.suppress(ValidationError):
-            if _read(plain, annotated) == value:
+        with contextlib.suppress(Unserialisable, ValidationError):
+            plain = codec.dump_as(annotated, value)
+            if _is_same(_read(plain, annotated), value):
                 return codec.pack(plain)
         raise
+
+
+def _is_same(made: object, value: object) -> bool:
+    # What has a NaN in it, or compares by identity, equals nothing else; what it looks like still tells it from others.
+    return type(made) is type(value) and (made == value or repr(made) == repr(value))
 
 
 def _read(plain: object, annotated: TypeAdapter[Any]) -> Any:

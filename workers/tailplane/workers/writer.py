@@ -17,9 +17,9 @@ from typing import TypeVar
 import structlog
 
 from tailplane.broker import Append, Cut, EventLog, Outage, Refusal
-from tailplane.broker.event_log import SCRIPT_ENTRIES
+from tailplane.broker.event_log import SCRIPT_BYTES, SCRIPT_ENTRIES
 from tailplane.broker.logs import Facts, whose
-from tailplane.protocol.errors import StoreUnavailable, TaskLost
+from tailplane.protocol.errors import StoreForbidden, StoreUnavailable, TaskLost
 from tailplane.workers.counts import Written
 from tailplane.workers.emitter import Emitter
 from tailplane.workers.kept import EventsLost, Kept
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 # What one flush may hold: a reply is awaited before the next. Many tasks take turns, in the order of their ringing.
 _FLUSH_ENTRIES = SCRIPT_ENTRIES
-_FLUSH_BYTES = 4 * 1024 * 1024
+_FLUSH_BYTES = SCRIPT_BYTES
 # A full flush that took longer than `_SOON` seconds is followed by a rest of `_REST`.
 _SOON, _REST = 0.002, 0.004
 # Seconds between two tries while Redis is away, at the most: each sends a whole flush.
@@ -100,8 +100,12 @@ class _Lane:
             return
         try:
             lengths = await self._log.trim([cut for _, cut in cuts])
-        except StoreUnavailable:
-            # They are cut the next time; the next entry tells of the outage, and before it their length is looked at.
+        except StoreUnavailable as error:
+            # They are cut the next time, and before the next entry their length is looked at. Of an outage that entry
+            # tells; what is refused to cuts alone, nothing else would.
+            if isinstance(error, StoreForbidden) and not self._writer.may_not_cut:
+                self._writer.may_not_cut = True
+                log.error("Redis refuses to cut streams: they grow", reason=str(error))
             return
         for (emitter, _), entries in zip(cuts, lengths, strict=True):
             if entries is not None:
@@ -143,9 +147,11 @@ class _Lane:
         return await self._patiently(partial(self._log.append, appends))
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
-        outcome = await patiently(call, partial(self._writer.outage.noticed, part=self), _LONGEST_PAUSE)
-        self._writer.outage.over(self)
-        return outcome
+        try:
+            return await patiently(call, partial(self._writer.outage.noticed, part=self), _LONGEST_PAUSE)
+        finally:
+            # Also where it was found that the task is lost: Redis has said so.
+            self._writer.outage.over(self)
 
 
 class Writer:
@@ -156,6 +162,7 @@ class Writer:
         outage: whether Redis takes nothing, or one of its shards.
         seated: the emitters that have a lane: from their ringing until they are found empty, so that no other lane
             takes from them meanwhile, wherever their slot goes.
+        may_not_cut: whether Redis has refused to cut a stream: that was logged.
     """
 
     def __init__(self, event_log: EventLog, kept: Kept) -> None:
@@ -164,6 +171,7 @@ class Writer:
         self.written = Written()
         self.outage = Outage("events")
         self.seated: set[Emitter] = set()
+        self.may_not_cut = False
         self._loop = asyncio.get_running_loop()
         self._rung: deque[Emitter] = deque()
         self._is_awake = False

@@ -8,7 +8,7 @@ from tailplane.deploy.cli import terminal
 from tailplane.deploy.cli.connection import AsJson, Url, ask
 
 if TYPE_CHECKING:
-    from tailplane.client import Client, SessionInfo
+    from tailplane.client import Client
 
 app = typer.Typer(
     help="Open and close sessions, whose tasks share a stream and a state.", no_args_is_help=True, rich_markup_mode=None
@@ -49,11 +49,7 @@ def close_session(
     url: Url = None,
 ) -> None:
     """Close a session: it takes no more tasks. Those it has run on, unless they are cancelled."""
-
-    async def close(client: "Client") -> "SessionInfo":
-        return await (await client.session(session_id)).close(cancel=cancel)
-
-    closed = ask(url, close)
+    closed = ask(url, lambda client: client.close_session(session_id, cancel=cancel))
     if as_json:
         terminal.print_json(closed.model_dump(exclude_unset=True))
     else:
