@@ -310,13 +310,16 @@ class TestMerging:
         assert channels == [None, "child", "child/log", "child", None]
         assert gate.arrivals == 0
 
-    async def test_what_a_child_s_stream_has_no_more_is_counted(self, bench: Bench) -> None:
+    @pytest.mark.parametrize("fails", [False, True])
+    async def test_what_a_child_s_stream_has_no_more_is_counted(self, bench: Bench, fails: bool) -> None:
         async def child(ctx: Context) -> None:
             for number in range(500):
                 await ctx.emit(number)
                 if number % 50 == 0:
                     # Whole entries are trimmed, and so there must be several.
                     await asyncio.sleep(0.005)
+            if fails:
+                raise ValueError("no")
 
         async def parent(ctx: Context) -> None:
             await ctx.run_child("child", merge=True)
@@ -339,7 +342,9 @@ class TestMerging:
         first, *_ = left = await bench.events(of_child)
         assert first.seq > 1
         (finished,) = [event.data for event in await bench.events(task) if event.type == "task.step_finished"]
-        assert finished == {"id": "0", "step": "child", "task_id": of_child.task_id, "missing": first.seq - 1}
+        error = {"error": {"code": "workflow_error", "type": "builtins.ValueError", "message": "no"}} if fails else {}
+        known_of_it = {"id": "0", "step": "child", "task_id": of_child.task_id, "missing": first.seq - 1}
+        assert finished == known_of_it | error
         assert await shown(bench, task) == [event.data for event in left if event.kind == "workflow"]
 
     async def test_what_a_child_takes_back_is_taken_back_and_each_thing_is_shown_once(self, bench: Bench) -> None:

@@ -246,6 +246,54 @@ async def test_what_is_not_kept_any_more_is_lost(broker: Broker, redis: Redis) -
     running.cancel()
 
 
+async def test_an_outage_ends_where_redis_says_that_events_are_lost(
+    broker: Broker, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = kept_over(broker, 1)
+    writer = Writer(broker.log, kept)
+    running = asyncio.ensure_future(writer.run())
+    desk = Desk(broker, redis, kept, writer)
+    emitter = await desk.begin()
+    roll_back = await desk.remember(emitter.task)
+    await desk.write(emitter, "a")
+    await roll_back()
+    repair, tries = Kept.repair, list[bool]()
+
+    async def repair_later(*args: Any) -> int:
+        tries.append(writer.outage.is_on)
+        if len(tries) == 1:
+            raise StoreUnavailable("away")
+        return await repair(*args)
+
+    monkeypatch.setattr(Kept, "repair", repair_later)
+    emitter.write("b")
+    async with asyncio.timeout(PATIENCE):
+        while not desk.losses or writer._lanes:
+            await asyncio.sleep(0.002)
+    assert tries == [False, True]
+    assert (writer.outage.is_on, writer.outage.count) == (False, 1)
+    running.cancel()
+
+
+async def test_a_repair_is_sent_in_pieces_of_so_many_bytes(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    emitter = await desk.begin()
+    roll_back = await desk.remember(emitter.task)
+    await desk.write(emitter, *(number * "x" for number in (10, 300, 10, 10)))
+    await roll_back()
+    sent, repair = list[int](), TaskStore._repair
+
+    async def note(*args: Any) -> int:
+        sent.append(len(args[-1]))
+        return await repair(*args)
+
+    monkeypatch.setattr(tasks_module, "SCRIPT_BYTES", 250)
+    monkeypatch.setattr(TaskStore, "_repair", note)
+    await desk.write(emitter, "last")
+    assert [data for _, data in await desk.seen(emitter.task)][2:] == ["x" * 10, "x" * 300, "x" * 10, "x" * 10, "last"]
+    # One that alone has more goes alone.
+    assert sent == [1, 1, 2]
+
+
 async def test_a_stream_that_keeps_its_end_is_not_cut_where_events_are_lost(broker: Broker, redis: Redis) -> None:
     kept = kept_over(broker, 1)
     writer = Writer(broker.log, kept)

@@ -1,6 +1,7 @@
 """Durable steps: what has finished neither runs nor writes again, whatever becomes of the attempt."""
 
 import asyncio
+import math
 from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -146,6 +147,38 @@ async def test_what_the_annotation_can_tell_comes_back_as_what_it_was(
     await run_with_losses(bench, bench.workflow(flow), gate)
     assert seen == [value, value]
     assert [type(each) for each in seen] == [type(value)] * 2
+
+
+@dataclass(eq=False)
+class Reading:
+    """Equals nothing but itself."""
+
+    number: UUID
+    value: float
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (Reading, Reading(UUID(int=7), 1.5)),
+        (list[Reading], [Reading(UUID(int=7), math.nan)]),
+    ],
+    ids=str,
+)
+async def test_what_equals_nothing_else_comes_back_too(bench: Bench, annotation: object, value: object) -> None:
+    gate, seen = Gate(losses=1), list[object]()
+
+    def made() -> object:
+        return value
+
+    made.__annotations__["return"] = annotation
+
+    async def flow(ctx: Context) -> None:
+        seen.append(await ctx.step(made))
+        await ctx.step(gate.pass_or_hang)
+
+    await run_with_losses(bench, bench.workflow(flow), gate)
+    assert list(map(repr, seen)) == [repr(value)] * 2
 
 
 @pytest.mark.parametrize(

@@ -85,11 +85,12 @@ class Children:
             # A failover has lost its end: it ends again, and of that nobody is told.
             await asyncio.sleep(_LOOK_EVERY)
             found = await self._bridge.call(lambda: self._family.outcome(child))
+        said: dict[str, Any] = {"task_id": child, **({"missing": missing} if missing else {})}
         if found is None or found.state is not State.SUCCEEDED:
             failure = _failure(child, found)
-            self._journal.note_failure(call, failure)
+            self._journal.note_failure(call, failure, said)
             raise _error(child, failure)
-        value, said = found.result or b"\xc0", {"task_id": child, **({"missing": missing} if missing else {})}
+        value = found.result or b"\xc0"
         await self._journal.finish(call, PlatformType.STEP_FINISHED, said, value=value)
         return codec.unpack(value)
 

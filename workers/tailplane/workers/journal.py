@@ -252,8 +252,14 @@ class Journal:
 
         await self.committed(make)
 
-    def note_failure(self, call: Call, error: dict[str, Any]) -> None:
-        """Commit what a call has raised, without waiting. It counts once the code has gone on behind it."""
+    def note_failure(self, call: Call, error: dict[str, Any], data: dict[str, Any] | None = None) -> None:
+        """Commit what a call has raised, without waiting. It counts once the code has gone on behind it.
+
+        Args:
+            data: what else the event says.
+        """
+        told = {name: error[name] for name in ("code", "type", "message")}
+        said = {"id": call.id, "step": call.record.name, "error": told, **(data or {})}
 
         def make(seq: Cursor) -> tuple[bytes, Fields]:
             # What it wrote is the business of the code that goes on, or fails.
@@ -261,9 +267,8 @@ class Journal:
             call.branch.note_all(seq, seq)
             record = replace(call.record, error=error, attempt=self._emitter.attempt)
             self.memory.steps[call.id] = call.record = record
-            data = {"id": call.id, "step": record.name, "error": {k: error[k] for k in ("code", "type", "message")}}
             fields = [STEP + call.id, record.packed(), *self._children.ended(record)]
-            return pack_platform_event(PlatformType.STEP_FINISHED, data), fields
+            return pack_platform_event(PlatformType.STEP_FINISHED, said), fields
 
         self._emitter.commit(make)
 
