@@ -1,7 +1,8 @@
 """The first API key: without one, a control plane that demands keys serves nobody, and should say so.
 
 The key that the settings name is put into Redis at the start, and again where Redis has lost it. One that was revoked
-stays so: while Redis has its record by that, and when it has lost it, by what this control plane has seen.
+stays so, and one that was rotated away stays away: while Redis has its record by that, and when it has lost it, by
+what this control plane has seen last.
 """
 
 import asyncio
@@ -54,7 +55,7 @@ class FirstKey:
             await self._keys.put(new, self._key)
 
     async def keep(self, known: KnownKeys) -> None:
-        """Put it again if Redis has it no more, and had it; called when `known` has looked at it.
+        """Put it again if Redis has it no more, and it was good; called when `known` has looked at it.
 
         Raises:
             StoreUnavailable: Redis does not answer.
@@ -63,9 +64,17 @@ class FirstKey:
             return
         if (record := known.latest(self._key.key_id)) is not None:
             self._seen = record
-        elif self._seen is not None and self._seen.revoked_at is None:
-            await self.put()
-            log.warning("Redis had lost TAILPLANE_ADMIN_KEY, which is put again", key_id=self._seen.key_id)
+        elif self._seen is not None:
+            # Rotated, another secret has taken its place: this one may have leaked.
+            if self._seen.revoked_at is None and self._seen.digest == self._key.digest:
+                await self.put()
+                log.warning("Redis had lost TAILPLANE_ADMIN_KEY, which is put again", key_id=self._key.key_id)
+            else:
+                self._seen = None
+                log.error(
+                    "Redis has lost TAILPLANE_ADMIN_KEY, which is not put again: it was revoked or rotated",
+                    key_id=self._key.key_id,
+                )
 
 
 async def wait_for_keys(keys: ApiKeys, settings: Settings) -> None:

@@ -1,8 +1,10 @@
 """The first key: made known at the start, and missed where requests need one."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
+import structlog
 from pydantic import SecretStr
 
 from tailplane.broker import Broker
@@ -80,6 +82,31 @@ async def test_one_that_was_revoked_is_not(broker: Broker, settings: Settings) -
     for _ in range(2):
         await door.look()
         assert (await broker.api_keys.page("default", None, 5)).keys == []
+
+
+@pytest.mark.parametrize("grace", [timedelta(), timedelta(hours=1)])
+async def test_one_whose_secret_was_rotated_away_is_not_and_that_is_said_once(
+    broker: Broker, settings: Settings, grace: timedelta
+) -> None:
+    door = Doorkeeper(broker, demanding(settings, KEY), OpenStreams())
+    await wait_for_keys(broker.api_keys, demanding(settings, KEY))
+    await door.look()
+    _, new = await broker.api_keys.rotate(KEY.key_id, grace)
+    await door.look()
+    await lose_all_keys(broker)
+    with structlog.testing.capture_logs() as logged:
+        for _ in range(3):
+            await door.look()
+            assert (await broker.api_keys.page("default", None, 5)).keys == []
+    assert [line["log_level"] for line in logged] == ["error"]
+    # The new secret is put again by who has it in its settings.
+    door = Doorkeeper(broker, demanding(settings, new), OpenStreams())
+    await wait_for_keys(broker.api_keys, demanding(settings, new))
+    await door.look()
+    await lose_all_keys(broker)
+    await door.look()
+    (record,) = (await broker.api_keys.page("default", None, 5)).keys
+    assert (record.key_id, record.digest) == (KEY.key_id, new.digest)
 
 
 async def test_while_redis_is_away_it_waits(
