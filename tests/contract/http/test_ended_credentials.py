@@ -277,6 +277,29 @@ async def test_an_answer_that_is_held_back_is_not_for_whose_key_was_revoked_mean
     assert (told.status_code, told.json()["state"]) == (200, "cancelled")
 
 
+async def test_nor_is_the_end_of_what_it_has_submitted(planes: list[Plane]) -> None:
+    here, there = planes
+    await there.running.register()
+    key = await make_key(here.broker.api_keys, Scope.SUBMIT, Scope.READ)
+    session = (await here.http.post("/v1/sessions")).json()["session_id"]
+    body = {"workflow": "echo", "input": 1}
+    held = [
+        asyncio.ensure_future(there.http.post(path, json=body, headers=bearer(text) | {"Prefer": "wait=60"}))
+        for path in ("/v1/tasks", f"/v1/sessions/{session}/tasks")
+        for text in (key.text, ADMIN.text)
+    ]
+    async with asyncio.timeout(DEADLINE):
+        while len(tasks := (await here.http.get("/v1/tasks")).json()["tasks"]) < len(held):
+            await asyncio.sleep(0.01)
+    await here.broker.api_keys.revoke(key.key_id)
+    await there.app.state.services.doorkeeper.look()
+    for task in tasks:
+        assert (await here.http.post(f"/v1/tasks/{task['task_id']}/cancel")).json()["state"] == "cancelled"
+    answers = await asyncio.wait_for(asyncio.gather(*held), DEADLINE)
+    assert [answer.status_code for answer in answers] == [401, 200] * 2
+    assert {answer.json().get("code") for answer in answers[::2]} == {"unauthenticated"}
+
+
 class Backend:
     """An application's backend: gives its pages tokens, each of which ends when the test says so."""
 

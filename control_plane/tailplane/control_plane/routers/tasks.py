@@ -87,6 +87,7 @@ async def submit(request: Request, session: SessionId | None) -> Response:
         task = await services.submitter.submit(tenant, submission)
         return answer(request, task_form(task), status=202, headers=_headers(task, allowance))
     task = await submit_and_wait(services, tenant, submission, seconds)
+    await let_in_still(request)
     headers = {**_headers(task, allowance), "Preference-Applied": f"wait={seconds}"}
     return answer(request, outcome_form(task), status=_outcome_status(task), headers=headers)
 
