@@ -63,6 +63,12 @@ class Submission(NamedTuple):
     concurrency_limit: int = 1
     allowance: Allowance | None = None
 
+    @property
+    def hides_input(self) -> bool:
+        """Whether the input is one that is stored, and not told to the caller."""
+        is_stored = self.requeue_of is not None or self.fired is not None
+        return is_stored and self.allowance is not None and not self.allowance.caller.may_read
+
 
 class Submitter:
     """Takes tasks of one deployment.
@@ -106,7 +112,7 @@ class Submitter:
         """
         try:
             workflow = await self._registry.find(wanted.workflow)
-            self._validation.check(workflow, wanted.input)
+            self._validation.check(workflow, wanted.input, is_hidden=wanted.hides_input)
         except RequestError:
             # It fitted when it came the first time, if it did: that answer stands.
             if (standing := await self._remembered(tenant, wanted.request)) is not None:

@@ -34,11 +34,14 @@ class InputValidation:
 
     _compiled: dict[str, _Compiled] = field(default_factory=dict)
 
-    def check(self, workflow: WorkflowRecord, value: Any) -> None:
+    def check(self, workflow: WorkflowRecord, value: Any, *, is_hidden: bool = False) -> None:
         """Let a fitting input pass.
 
+        Args:
+            is_hidden: who asks may not be told what is in the input.
         Raises:
-            InvalidInput: it does not fit; `errors` says what is wrong and where, without the values.
+            InvalidInput: it does not fit; `errors` says what is wrong and where, by the names of its members, without
+                their values. Of one that is hidden nothing is said.
         """
         if value is None and workflow.input_optional:
             return
@@ -54,6 +57,8 @@ class InputValidation:
             found = [{"loc": [], "msg": "the input is nested too deeply"}]
         if found and value is None:
             found = [{"loc": [], "msg": "there is none, and it needs one"}]
+        if found and is_hidden:
+            raise InvalidInput(f"the stored input does not fit {workflow.name}")
         if found:
             raise InvalidInput(f"the input does not fit {workflow.name}: {_summary(found[0])}", errors=found)
 
@@ -70,7 +75,8 @@ def _compile(workflow: WorkflowRecord) -> Any:
     if not workflow.input_schema:
         return None
     try:
-        # Offline: a schema must not make the control plane fetch URLs. Masked: an answer never repeats the input.
+        # Offline: a schema must not make the control plane fetch URLs. Masked: an answer repeats no value of the
+        # input; it does name its members.
         return jsonschema_rs.validator_for(workflow.input_schema, offline=True, mask="the value")
     except (ValueError, jsonschema_rs.ReferencingError) as error:
         log.warning("input schema not usable, inputs pass unchecked", workflow=workflow.name, error=str(error)[:300])

@@ -99,7 +99,7 @@ class Callers:
     async def things(self) -> Things:
         """Make new things of our tenant: a failed task's id stands beside one that waits."""
         sessions, tasks = [], []
-        said = {"workflow": "echo", "input": CONTENT, "metadata": {"told": CONTENT}}
+        said = {"workflow": "echo", "input": {CONTENT: CONTENT}, "metadata": {"told": CONTENT}}
         for _ in range(2):
             made = await self.ask("POST", "/v1/sessions", {"metadata": {"told": CONTENT}})
             sessions.append(SessionId(made["session_id"]))

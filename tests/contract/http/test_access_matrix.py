@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from starlette.routing import BaseRoute, Route
 
 from tailplane.broker import Broker, TaskRef
-from tailplane.control_plane import Settings, create_app
+from tailplane.control_plane import Settings, create_app, workflow_registry
 from tailplane.deploy.embedded import EmbeddedServer
 from tailplane.protocol.credentials import ApiKey
 from tailplane.protocol.ids import new_key_id, new_task_id
@@ -38,6 +38,14 @@ from tests.contract.http.bare_call import call
 
 WITH_BODIES = [row for row in ROWS if row.method in ("POST", "PUT")]
 _ID = re.compile(r"[ts]_[0-9a-z]{26}")
+OF_STORED_INPUTS = [row for row in ROWS if row.path.endswith(("/requeue", "/trigger"))]
+# What no input of the things fits any more: the members' names are in the messages, and where they are wrong.
+STRICT = {
+    "allOf": [
+        {"properties": {"n": {}}, "additionalProperties": False},
+        {"additionalProperties": {"type": "integer"}},
+    ]
+}
 OF_THINGS = [row for row in ROWS if row.names_something]
 
 
@@ -99,6 +107,26 @@ async def test_who_may_not_read_is_told_nothing_of_what_is_in_a_thing(row: Row, 
         headers, query = callers.admitted(things, row.path)[column]
         answer = await callers.call(row.method, things.url(row.path) + query, headers, BODIES.get(row.place))
         assert CONTENT not in answer.body.decode(), column
+
+
+@pytest.mark.parametrize("row", OF_STORED_INPUTS, ids=str)
+async def test_who_may_not_read_is_told_nothing_of_a_stored_input_that_no_longer_fits(
+    row: Row, callers: Callers, fleet: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workflow_registry, "CACHE_TTL", 0.0)
+    things = await things_for(row, callers)
+    await fleet.register(echo=STRICT)
+    said = {}
+    for column in ("submit", "submit+read"):
+        answer = await callers.call(row.method, things.url(row.path), bearer(callers.keys[column].text))
+        assert (answer.status, answer.json()["code"]) == (422, "invalid_input")
+        said[column] = answer
+    assert CONTENT not in said["submit"].body.decode()
+    assert "errors" not in said["submit"].json()
+    # The test can fail: who may read is told.
+    errors = said["submit+read"].json()["errors"]
+    assert [CONTENT] in [error["loc"] for error in errors]
+    assert any(CONTENT in error["msg"] for error in errors)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=str)
