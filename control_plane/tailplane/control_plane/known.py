@@ -64,16 +64,15 @@ class Known(Generic[K, V]):
             StoreUnavailable: Redis does not answer.
         """
         now = self._clock()
-        value = (await self._read([key])).get(key)
-        # What there is not is not kept: whoever draws keys at random would push out the good ones.
-        if value is None:
-            self._copies.pop(key, None)
+        self._take(key, (await self._read([key])).get(key), now)
+        copy = self._copies.get(key)
+        if copy is None:
             return None
-        self._copies[key] = _Copy(value, now, now)
+        copy.used_at = max(copy.used_at, now)
         self._copies.move_to_end(key)
         while len(self._copies) > MOST:
             self._copies.popitem(last=False)
-        return value
+        return copy.value
 
     def latest(self, key: K) -> V | None:
         """Return what was found at the last look, however long ago; None where nothing is known."""
@@ -98,11 +97,19 @@ class Known(Generic[K, V]):
         wanted = list(dict.fromkeys((*self._copies, *in_use)))
         found = await self._read(wanted)
         for key in wanted:
-            known, value = self._copies.get(key), found.get(key)
+            # What was forgotten meanwhile stays so.
+            if key in in_use or key in self._copies:
+                self._take(key, found.get(key), now)
+
+    def _take(self, key: K, value: V | None, looked_at: float) -> None:
+        """Take what a look has found, unless there is a copy by a look that began later."""
+        copy = self._copies.get(key)
+        if copy is None:
+            # What there is not is not kept: whoever draws keys at random would push out the good ones.
+            if value is not None:
+                self._copies[key] = _Copy(value, looked_at, looked_at)
+        elif copy.looked_at <= looked_at:
             if value is None:
-                self._copies.pop(key, None)
-            # One that was found by a request meanwhile is newer than this.
-            elif known is not None and known.looked_at <= now:
-                known.value, known.looked_at = value, now
-            elif key in in_use:
-                self._copies[key] = _Copy(value, now, now)
+                del self._copies[key]
+            else:
+                copy.value, copy.looked_at = value, looked_at

@@ -119,6 +119,34 @@ async def test_what_a_request_has_found_while_all_are_looked_up_stays(
     assert record.revoked_at is not None
 
 
+@pytest.mark.parametrize("older", ["refresh", "look"])
+@pytest.mark.parametrize("had", ["the key before", "nothing"])
+async def test_an_older_look_changes_nothing_of_a_newer_one_also_where_the_key_is_in_use(
+    broker: Broker, known: KnownKeys, store: Watched, clock: Hand, monkeypatch: pytest.MonkeyPatch, had: str, older: str
+) -> None:
+    key = await made(broker)
+    before = await broker.api_keys.read_many([key.key_id]) if had == "the key before" else [None]
+    await known.find(key.key_id)
+
+    async def overtaken(_ids: list[KeyId]) -> list[KeyRecord | None]:
+        monkeypatch.undo()
+        await broker.api_keys.revoke(key.key_id)
+        clock.now += 0.1
+        assert (await known.look(key.key_id)) is not None
+        return before
+
+    monkeypatch.setattr(store, "read_many", overtaken)
+    if older == "refresh":
+        await known.refresh([key.key_id])
+    else:
+        told = await known.look(key.key_id)
+        assert told is not None
+        assert told.revoked_at is not None
+    record = known.latest(key.key_id)
+    assert record is not None
+    assert record.revoked_at is not None
+
+
 async def test_while_redis_is_away_what_was_known_is_good_for_a_while(
     broker: Broker, known: KnownKeys, store: Watched, clock: Hand
 ) -> None:
