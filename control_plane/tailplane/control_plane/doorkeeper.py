@@ -19,7 +19,7 @@ from tailplane.broker.api_keys import KeyRecord
 from tailplane.broker.revoked_tokens import Revoked
 from tailplane.control_plane.access import ANYBODY, Caller, Need, check_scopes
 from tailplane.control_plane.first_key import FirstKey
-from tailplane.control_plane.known import REFRESH
+from tailplane.control_plane.known import REFRESH, TRUSTED
 from tailplane.control_plane.known_keys import KnownKeys
 from tailplane.control_plane.open_streams import Credential, OpenStreams
 from tailplane.control_plane.periodic import repeat
@@ -125,7 +125,8 @@ class Doorkeeper:
             proof = await self._prove(credential, now)
             # While nobody can look it up it proves itself each time: what it is proved by is trusted for so long only.
             if not self.outage.is_on:
-                self._proven.note(credential, proof)
+                # Nor for longer than that while a round takes long.
+                self._proven.note(credential, Proof(proof.caller, min(proof.until, now + TRUSTED)))
             caller = proof.caller
         if (token := caller.token) is not None:
             if need.action not in token.actions:

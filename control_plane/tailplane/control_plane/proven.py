@@ -3,7 +3,8 @@
 To take an API key apart, and to compare its secret, costs a tenth of a short request, and to check a stream token's
 signature a quarter. All are forgotten in each round of the doorkeeper, when it has looked up what became of keys and
 tokens, and with the revocation of a token here: each then proves itself by what is known now. What is kept is the
-credential itself: a digest of it costs more than the rest of the look together. It is gone with the next round.
+credential itself: a digest of it costs more than the rest of the look together. It is gone with the next round,
+and after `TRUSTED` where that takes longer.
 """
 
 from dataclasses import dataclass, field

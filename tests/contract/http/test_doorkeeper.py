@@ -294,6 +294,23 @@ async def test_while_redis_is_away_a_credential_is_not_good_for_longer_than_its_
         await door.admit(bearing(key.text), READ)
 
 
+async def test_while_a_round_takes_long_a_credential_proves_itself_anew_all_the_same(
+    broker: Broker, settings: Settings
+) -> None:
+    clock = Hand(time.time())
+    door = Doorkeeper(broker, settings.model_copy(update={"auth": "keys"}), OpenStreams(), clock)
+    key = await made(broker, Scope.READ)
+    await door.admit(bearing(key.text), READ)
+    await broker.api_keys.revoke(key.key_id)
+    # A part of a round, which does not end.
+    await door.known.refresh()
+    clock.now += TRUSTED - 0.1
+    await door.admit(bearing(key.text), READ)
+    clock.now += 0.1
+    with pytest.raises(Unauthenticated, match="revoked"):
+        await door.admit(bearing(key.text), READ)
+
+
 async def test_a_key_that_has_expired_opens_nothing_also_with_a_secret_before(
     broker: Broker, settings: Settings
 ) -> None:
