@@ -35,6 +35,7 @@ def preflight(method: str, headers: str, origin: str = PAGE) -> dict[str, str]:
     [
         ("/v1/tasks", "POST", "authorization,content-type,idempotency-key,prefer"),
         ("/v1/tasks/t_01jd3z0v9m6s8k2x4q7w5e1r0t/events", "GET", "authorization,last-event-id"),
+        ("/v1/tasks/t_01jd3z0v9m6s8k2x4q7w5e1r0t", "HEAD", "authorization"),
         ("/v1/sessions/x/state/y", "PUT", "authorization,if-match"),
         ("/v1/tokens/x", "DELETE", "authorization"),
         ("/nothing", "GET", "authorization"),
