@@ -140,7 +140,7 @@ class GuardedProtocol(GatheringProtocol):
         if self._is_deaf:
             if self._is_over_limit:
                 self._is_over_limit = False
-                self._say_and_leave(_full())
+                self._say_and_leave(_full(), is_head=data.startswith(b"HEAD "))
             return
         self._unset_keepalive_if_required()
         self._fed += len(data)
@@ -312,7 +312,9 @@ class GuardedProtocol(GatheringProtocol):
         else:
             if self._reads == "body":
                 self._disconnect()
-            self._say_and_leave(refusal.answer())
+            # Of a request that has no URL yet the parser has the method of the one before.
+            is_head = self._reads != "nothing" and bool(self.url) and self.parser.get_method() == b"HEAD"
+            self._say_and_leave(refusal.answer(), is_head=is_head)
 
     def _disconnect(self) -> None:
         """Let the application find its client gone."""
@@ -327,9 +329,9 @@ class GuardedProtocol(GatheringProtocol):
             return
         self.cycle.keep_alive = False
 
-    def _say_and_leave(self, answer: bytes) -> None:
+    def _say_and_leave(self, answer: bytes, *, is_head: bool) -> None:
         self._is_deaf = True
-        if self.parser.get_method() == b"HEAD":
+        if is_head:
             answer = answer[: answer.index(b"\r\n\r\n") + 4]
         self.transport.push(answer)  # type: ignore[attr-defined]
         if self.transport.is_closing():

@@ -402,13 +402,16 @@ async def test_more_connections_than_the_limit_get_503_and_the_others_go_on(guar
     reply = await over.reply()
     assert (reply.status, reply.problem["code"], reply.headers["retry-after"]) == (503, "unavailable", "1")
     assert await over.rest() == b""
+    over = await guarded.say(b"HEAD" + GET.removeprefix(b"GET") + BLANK)
+    assert (await over.reply(is_head=True)).status == 503
+    assert await over.rest() == b""
     await held[0].send(GET + BLANK)
     assert (await held[0].reply()).status == 200
 
     held[0].close()
     await guarded.until(lambda: guarded.connections < 5)
     assert (await (await guarded.say(GET + BLANK)).reply()).status == 200
-    assert guarded.ended("connections") == 1
+    assert guarded.ended("connections") == 2
 
 
 async def test_connections_far_over_the_limit_are_closed_at_once(guarded: Guarded) -> None:

@@ -112,6 +112,14 @@ async def test_head_is_answered_as_get_without_a_body(line: Line, running: Runni
     assert (await line.ask("PUT /healthz HTTP/1.1"))[1] >= {"allow: get, head"}
 
 
+@pytest.mark.parametrize("malformed", ["BREW / HTTP/1.1", "\x01", "GET", " /"])
+async def test_what_is_no_request_behind_a_head_has_the_body_that_its_length_says(line: Line, malformed: str) -> None:
+    assert (await line.ask("HEAD /healthz HTTP/1.1"))[0] == 200
+    status, head = await line.ask(malformed)
+    assert status == 400
+    assert f"content-length: {len(await line.rest())}" in head
+
+
 async def test_what_is_refused_before_the_application_has_no_body_for_head_either(line: Line) -> None:
     status, _ = await line.ask("HEAD /healthz HTTP/1.1", "Host: y")
     assert status == 400
