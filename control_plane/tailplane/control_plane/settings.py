@@ -45,8 +45,9 @@ class Settings(DeploymentSettings):
 
     admin_key: Annotated[SecretStr | None, BeforeValidator(none_if_empty), AfterValidator(_check_key)] = None
     """The first API key, as `tailplane keys generate` prints one: a control plane makes it known, with all
-    rights of the tenant `default`, at its start and where Redis has lost it. One that was revoked stays revoked.
-    Refused with `auth` `none`. None: keys are made at the command line."""
+    rights of the tenant `default`, at its start and where Redis has lost it. One that was revoked stays revoked while
+    Redis has that: take it out of the settings, too. Refused with `auth` `none`. None: keys are made at the command
+    line."""
 
     cors_origins: Annotated[str, AfterValidator(_check_origins)] = ""
     """Whose pages browsers may let read answers: origins with commas between them, such as `https://app.example`. Each
