@@ -24,6 +24,11 @@ from tailplane.protocol.urls import mask_url
         "unix://user:hunter2@/run/host.sock",
         "rediss+sentinel://user:hunter2@host:1,host:2/main/0",
         "redis+sentinel://:x@host/main?sentinel_password=hunter2",
+        "user:hunter2@host:6379",
+        "user:hunter2@host/?next=http://x",
+        "user:hunter2://x@host",
+        "host?password=hunter2&next=http://x",
+        "Redis://user:hunter2@host",
     ],
 )
 def test_a_password_is_never_shown(url: str) -> None:
@@ -37,7 +42,7 @@ def test_where_a_password_ends_is_not_guessed(url: str) -> None:
 
 
 def test_a_url_without_secrets_is_shown_as_it_is() -> None:
-    for url in ("redis://127.0.0.1:6379/0", "unix:///run/redis.sock", "redis://[::1]:6379"):
+    for url in ("redis://127.0.0.1:6379/0", "127.0.0.1:6379", "unix:///run/redis.sock", "redis://[::1]:6379"):
         assert mask_url(url) == url
 
 
