@@ -102,6 +102,11 @@ class TailplaneError(Exception):
             # A plain traceback shows it too: a program's, and that of a task which failed.
             self.add_note(f"hint: {hint}")
 
+    def __setstate__(self, state: dict[str, Any] | None) -> None:
+        """Become what a copy is made of, with facts of its own."""
+        super().__setstate__(state)
+        self.facts = dict(self.facts)
+
     def problem(self) -> dict[str, Any]:
         """Return the error as an RFC 9457 problem document."""
         document: dict[str, Any] = {

@@ -1,6 +1,8 @@
 """The tree of errors: each class has its code, and comes back from its problem document."""
 
+import copy
 import importlib
+import pickle
 import re
 import traceback
 from typing import Any
@@ -108,6 +110,15 @@ def test_a_fact_is_in_the_document_as_it_was_told_and_its_default_is_not() -> No
     document = refused.problem()
     assert (document["depth"], document["workflow"], document["retry_after"]) == (9, "echo", 2.5)
     assert "limit" not in document
+
+
+def test_a_copy_has_facts_of_its_own() -> None:
+    first = QueueFull("full", hint="wait", depth=9)
+    second = copy.copy(first)
+    second.retry_after = 2.5
+    assert (first.retry_after, second.retry_after, second.depth, second.hint) == (1.0, 2.5, 9, "wait")
+    assert (str(second), second.__notes__) == ("full", ["hint: wait"])
+    assert pickle.loads(pickle.dumps(second)).problem() == second.problem()
 
 
 def test_a_gap_comes_back_with_its_ends() -> None:
