@@ -67,9 +67,11 @@ def test_the_server_passes_a_stream_on_event_by_event(http: httpx2.Client) -> No
     assert [name for name, _ in events] == ["task.queued", "task.started", *["message"] * 4, "task.succeeded"]
     numbers = [event["data"]["number"] for name, event in events if name == "message"]
     assert numbers == [4, 3, 2, 1]
-    # What is held back until more has come never arrives before the next is written, a second later.
+    # Each arrives before the next is written, a second later; one may meet a machine that stands still. Where events
+    # are held back until more has come, of each two at least one is late.
     written = [event["time"] for _, event in events]
-    assert any(at < following for at, following in zip(arrived[2:], written[3:], strict=False))
+    late = [at - following for at, following in zip(arrived[2:], written[3:], strict=False) if at >= following]
+    assert len(late) <= 1, late
 
 
 def test_the_last_event_s_id_is_passed_on_and_the_end_is_a_204(http: httpx2.Client) -> None:
@@ -124,8 +126,10 @@ def test_the_page_shows_events_as_they_come_and_stops_at_the_end(page: Tab) -> N
     assert [seq for seq, _, _ in rows] == [str(seq) for seq in range(1, 8)]
     assert [said for _, _, said in rows[2:6]] == [f'{{"number":{number}}}' for number in (4, 3, 2, 1)]
     assert rows[-1][2] == 'task.succeeded {"result":"lift-off"}'
-    # What is held back until more has come is never shown before the next is written, a second later.
-    assert any(int(delay.removesuffix(" ms")) < 1000 for _, delay, _ in rows[2:]), rows
+    # Each is shown before the next is written, a second later; one may meet a machine that stands still. Where events
+    # are held back until more has come, of each two at least one is late. Nothing follows the last.
+    late = [delay for _, delay, _ in rows[2:-1] if int(delay.removesuffix(" ms")) >= 1000]
+    assert len(late) <= 1, rows
     assert page.run("source === null")
 
 
