@@ -1,6 +1,7 @@
 """Every task has exactly one end, and its readers are told which."""
 
 import asyncio
+import statistics
 import time
 from pathlib import Path
 
@@ -11,9 +12,9 @@ from tailplane.deploy.cluster import LocalCluster, Plan
 
 from .conftest import WORKFLOWS
 
-# How often what must take no longer than so long is measured: a machine that stands still makes some of them slower,
-# and none faster, so that the least says what it takes.
-TRIES = 4
+# How often what must take no longer than so long is measured. The median counts: two of five may meet a machine that
+# stands still, and what is slow by itself makes more so.
+TRIES = 5
 
 
 async def test_what_a_workflow_raises_is_raised_by_the_loop(client: Client) -> None:
@@ -43,7 +44,7 @@ async def test_the_result_of_a_failed_task_is_an_answer(cluster: LocalCluster, c
 
 
 async def test_a_queued_task_is_cancelled_at_once() -> None:
-    plan, took = Plan(target=str(WORKFLOWS), concurrency=1), list[float]()
+    plan, took, cancelled = Plan(target=str(WORKFLOWS), concurrency=1), list[float](), []
     with await asyncio.to_thread(LocalCluster(plan).start) as cluster:
         async with Client(cluster.url) as client:
             running = await client.run_workflow("tick", 0.05)
@@ -55,14 +56,15 @@ async def test_a_queued_task_is_cancelled_at_once() -> None:
                 begun = time.monotonic()
                 await queued.cancel("changed my mind")
                 took.append(time.monotonic() - begun)
-            with pytest.raises(TaskCancelled, match="changed my mind"):
-                [event async for event in client.get_task_result_stream(queued.task_id)]
+                with pytest.raises(TaskCancelled, match="changed my mind"):
+                    [event async for event in client.get_task_result_stream(queued.task_id)]
+                cancelled.append(queued)
             await running.cancel()
             # The slot is free again, and what was cancelled never runs.
             after = await client.run_workflow("count", {"n": 1})
             assert await after.result(timeout=20) == 1
-            assert (await queued.status()).attempt == 0
-    assert min(took) < 1, took
+            assert [(await queued.status()).attempt for queued in cancelled] == [0] * TRIES
+    assert statistics.median(took) < 1, took
 
 
 async def test_a_running_task_is_cancelled_within_a_second(client: Client) -> None:
@@ -82,7 +84,7 @@ async def test_a_running_task_is_cancelled_within_a_second(client: Client) -> No
         again = [event async for event in task.events()]
         assert [e.data for e in again if e.kind == "workflow"] == seen
         assert again[-1].type == "task.cancelled"
-    assert min(took) < 1, took
+    assert statistics.median(took) < 1, took
 
 
 async def test_blocking_code_is_fenced_off_when_cancelled(tmp_path: Path) -> None:
@@ -111,7 +113,7 @@ async def test_blocking_code_is_fenced_off_when_cancelled(tmp_path: Path) -> Non
                 assert whole[-1].type == "task.cancelled"
                 # The worker is free for others again.
                 assert await (await client.run_workflow("count", {"n": 2})).result(timeout=20) == 2
-    assert min(took) < 1.5, took
+    assert statistics.median(took) < 1.5, took
 
 
 async def test_a_timeout_fails_the_task(client: Client) -> None:

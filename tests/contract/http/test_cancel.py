@@ -1,6 +1,7 @@
 """Cancelling answers within about a second with a terminal state, whatever the worker is busy with."""
 
 import asyncio
+import statistics
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -76,20 +77,20 @@ async def test_a_running_task_of_a_dead_worker_is_cancelled_in_time(
     http: Any, broker: Broker, fleet: Any, submit: Any
 ) -> None:
     took = []
-    # A machine that stands still makes some of several slower and none faster: the quickest says what it takes.
-    for _ in range(3):
+    # The median of five: two may meet a machine that stands still, and what is slow by itself makes more so.
+    for _ in range(5):
         task_id = await submit()
         begun = await fleet.begin(task_id)
         started = time.monotonic()
         response = await http.post(f"/v1/tasks/{task_id}/cancel")
         took.append(time.monotonic() - started)
         assert (response.status_code, response.json()["state"]) == (200, "cancelled")
-    assert min(took) < IN_TIME, took
-    assert await broker.queue.held(fleet.worker_id) == {}
-    # Should it live after all: what it still writes is refused.
-    late = EntryId(begun.attempt, begun.seq + 1)
-    (refusal,) = await broker.log.append([Append(begun.record.ref, late, join_events([pack_event("late")]))])
-    assert refusal is not None
+        assert await broker.queue.held(fleet.worker_id) == {}
+        # Should it live after all: what it still writes is refused.
+        late = EntryId(begun.attempt, begun.seq + 1)
+        (refusal,) = await broker.log.append([Append(begun.record.ref, late, join_events([pack_event("late")]))])
+        assert refusal is not None
+    assert statistics.median(took) < IN_TIME, took
 
 
 async def test_what_ended_stays_as_it_ended(http: Any, fleet: Any, submit: Any) -> None:

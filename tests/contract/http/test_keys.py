@@ -1,6 +1,7 @@
 """API keys by HTTP: each admin those of its tenant, secrets told once, what ends is noticed; and who the caller is."""
 
 import asyncio
+import statistics
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -198,8 +199,8 @@ async def test_a_grace_has_bounds(http: httpx2.AsyncClient, grace: object) -> No
 
 async def test_a_revoked_key_is_refused_within_two_seconds(http: httpx2.AsyncClient) -> None:
     took = []
-    # A machine that stands still makes some of several slower and none faster: the quickest says what it takes.
-    for _ in range(4):
+    # The median of five: two may meet a machine that stands still, and what is slow by itself makes more so.
+    for _ in range(5):
         made = await create(http)
         assert (await http.get("/v1/whoami", headers=signed(made["key"]))).status_code == 200
         for _ in range(2):
@@ -210,9 +211,9 @@ async def test_a_revoked_key_is_refused_within_two_seconds(http: httpx2.AsyncCli
             while (refused := await http.get("/v1/whoami", headers=signed(made["key"]))).status_code == 200:
                 await asyncio.sleep(0.05)
         took.append(time.monotonic() - began)
-    assert min(took) < 2, took
-    assert (refused.status_code, refused.json()["code"]) == (401, "unauthenticated")
-    assert refused.json()["detail"] == "the API key was revoked"
+        assert (refused.status_code, refused.json()["code"]) == (401, "unauthenticated")
+        assert refused.json()["detail"] == "the API key was revoked"
+    assert statistics.median(took) < 2, took
     assert "revoked_at" in (await http.get(f"/v1/keys/{made['key_id']}")).json()
     rotated = await http.post(f"/v1/keys/{made['key_id']}/rotate")
     assert (rotated.status_code, rotated.json()["code"]) == (409, "key_ended")
