@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import httpx2
 import orjson
 import pytest
 from starlette.routing import Route
@@ -10,7 +11,7 @@ from starlette.routing import Route
 from tailplane.broker import NewTask, TaskRef
 from tailplane.control_plane import Settings, routers
 from tailplane.protocol import codec
-from tailplane.protocol.ids import new_task_id, new_worker_id
+from tailplane.protocol.ids import new_key_id, new_task_id, new_worker_id
 from tests.contract.hub.conftest import Author
 
 from .test_server import Running
@@ -93,20 +94,58 @@ async def test_an_answer_with_a_length_is_as_ever(line: Line) -> None:
     assert await line.rest() == b'{"status":"ok"}'
 
 
-async def test_head_is_answered_as_get_without_a_body(line: Line, running: Running, author: Author) -> None:
+@pytest.fixture
+async def names(running: Running, author: Author) -> dict[str, str]:
+    """What stands in a path for each of its parameters, of what there is but for a key: nobody signs in."""
+    await running.register()
+    async with httpx2.AsyncClient(base_url=await running.url(), timeout=DEADLINE, trust_env=False) as http:
+        session = (await http.post("/v1/sessions", json={})).json()["session_id"]
+        made = [
+            await http.put(f"/v1/sessions/{session}/state/word", json={"value": 1}),
+            await http.put("/v1/schedules/leap-day", json={"workflow": "echo", "cron": "0 0 29 2 *"}),
+        ]
+    assert [each.is_success for each in made] == [True, True], [each.text for each in made]
+    return {
+        "task_id": author.task.task_id,
+        "session_id": session,
+        "key": "word",
+        "name": "leap-day",
+        "key_id": new_key_id(),
+    }
+
+
+async def test_head_is_answered_as_get_without_a_body(
+    line: Line, running: Running, author: Author, names: dict[str, str]
+) -> None:
     # One connection for all: what came after a head would be taken for the next answer.
-    paths = ["/nothing", "/v1/tasks/x", f"/v1/tasks/{author.task.task_id}"]
-    paths += [f"/v1/tasks/{author.task.task_id}/events", "/docs"]
+    paths = ["/nothing", "/v1/tasks/x", "/docs"]
     for router in routers.ALL:
-        paths += [route.path for route in router.routes if isinstance(route, Route) and "GET" in (route.methods or ())]
-    for path in paths:
+        paths += [
+            route.path.format_map(names)
+            for route in router.routes
+            if isinstance(route, Route) and "GET" in (route.methods or ())
+        ]
+    answered = dict[str, int]()
+
+    async def ask_for(path: str) -> None:
         said = [f"{path} HTTP/1.1", "Accept: application/json, text/event-stream, text/html"]
-        status, head = await line.ask(f"HEAD {said[0]}", *said[1:])
+        answered[path], head = await line.ask(f"HEAD {said[0]}", *said[1:])
         assert not any(each.startswith("transfer-encoding") for each in head), path
         if "/events" not in path:
             other = Line(*await asyncio.open_connection(*running.server.servers[0].sockets[0].getsockname()))
-            assert await other.ask(f"GET {said[0]}", *said[1:]) == (status, head), path
+            status, in_full = await other.ask(f"GET {said[0]}", *said[1:])
             other.close()
+            assert (answered[path], _undated(head)) == (status, _undated(in_full)), path
+
+    for path in paths:
+        await ask_for(path)
+    # While it runs, `result` has nothing but the task's state.
+    assert {path for path, status in answered.items() if status != 200} == {
+        "/nothing", "/v1/tasks/x", f"/v1/tasks/{author.task.task_id}/result", f"/v1/keys/{names['key_id']}"
+    }  # fmt: skip
+    await author.finish()
+    await ask_for(f"/v1/tasks/{author.task.task_id}/result")
+    assert answered[f"/v1/tasks/{author.task.task_id}/result"] == 200
     # Streams that were asked for so are over.
     assert running.app.state.services.streams.by_tenant == {}
     assert (await line.ask("PUT /healthz HTTP/1.1"))[1] >= {"allow: get, head"}
@@ -118,6 +157,11 @@ async def test_what_is_no_request_behind_a_head_has_the_body_that_its_length_say
     status, head = await line.ask(malformed)
     assert status == 400
     assert f"content-length: {len(await line.rest())}" in head
+
+
+def _undated(head: set[str]) -> set[str]:
+    # The second may have changed between the two.
+    return {line for line in head if not line.startswith("date:")}
 
 
 async def test_what_is_refused_before_the_application_has_no_body_for_head_either(line: Line) -> None:
