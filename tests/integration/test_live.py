@@ -4,15 +4,18 @@ import asyncio
 import json
 import shutil
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from urllib.request import Request, urlopen
 
 import pytest
 
 from tailplane.client import Client, StreamGap, TaskGone
+from tailplane.deploy.child import Child
 from tailplane.deploy.cluster import LocalCluster, Plan
+from tailplane.deploy.ports import free_port
 
 from .conftest import WORKFLOWS
 from .workflows import Progress
@@ -20,8 +23,26 @@ from .workflows import Progress
 MANY = 10_000
 
 
-async def test_blocking_steps_arrive_one_by_one(client: Client, tmp_path: Path) -> None:
-    task = await client.run_workflow("blocking_steps", {"steps": 5, "folder": str(tmp_path)})
+@pytest.fixture
+async def unswept(cluster: LocalCluster, tmp_path: Path) -> AsyncIterator[Client]:
+    """A client of a control plane that nothing but bells tells what is written."""
+    port = free_port()
+    plane = Child(
+        "unswept-control-plane",
+        (sys.executable, "-P", str(Path(__file__).with_name("unswept_plane.py"))),
+        output=tmp_path / "unswept.log",
+        env={"TAILPLANE_REDIS_URL": cluster.redis_url, "TAILPLANE_PORT": str(port), "TAILPLANE_KEEP_ALIVE": "1s"},
+    )
+    plane.start()
+    try:
+        async with Client(f"http://127.0.0.1:{port}") as client:
+            yield client
+    finally:
+        plane.kill()
+
+
+async def test_blocking_steps_arrive_one_by_one_by_their_bells_alone(unswept: Client, tmp_path: Path) -> None:
+    task = await unswept.run_workflow("blocking_steps", {"steps": 5, "folder": str(tmp_path)})
     seen = []
     async with asyncio.timeout(60):
         async for event in task.events(include_platform=False):

@@ -178,6 +178,23 @@ async def test_a_small_entry_comes_with_its_bell(hub: Hub, author: Author, reads
 
 
 @pytest.mark.usefixtures("rare_sweeps")
+@pytest.mark.parametrize("size", [1, 2 * PUBLISH_BYTES], ids=["small", "large"])
+async def test_each_entry_comes_by_its_bell_alone_before_the_next_is_written(
+    hub: Hub, author: Author, size: int
+) -> None:
+    reader = await open_at(hub, author)
+    await read(reader, 2)
+    for number in range(10):
+        await author.write("x" * size)
+        ((seq, data),) = seqs_and_data(await read(reader, author.seq), author.seq - 1)
+        assert (seq, data) == (3 + number, "x" * size)
+    await author.finish()
+    assert [seq for seq, _ in seqs_and_data(await read(reader, author.seq), author.seq - 1)] == [13]
+    assert reader.is_at_end
+    await reader.close()
+
+
+@pytest.mark.usefixtures("rare_sweeps")
 async def test_an_entry_that_comes_out_of_its_turn_is_read_with_what_was_missed(
     hub: Hub, author: Author, reads: list[int]
 ) -> None:
