@@ -1,13 +1,16 @@
 """The doorkeeper and the keys that it knows: who comes in, also while Redis is away, and what it asks Redis for."""
 
+import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 import pytest
+from redis.asyncio import Redis
 from starlette.requests import Request
 
-from tailplane.broker import Broker
+from tailplane.broker import Broker, connect
 from tailplane.broker.api_keys import ApiKeys, KeyRecord, NewKey
 from tailplane.control_plane import Settings
 from tailplane.control_plane import known as known_module
@@ -16,6 +19,7 @@ from tailplane.control_plane.doorkeeper import Doorkeeper
 from tailplane.control_plane.known import IDLE, TRUSTED
 from tailplane.control_plane.known_keys import KnownKeys
 from tailplane.control_plane.open_streams import OpenStreams
+from tailplane.deploy.embedded import EmbeddedServer
 from tailplane.protocol.credentials import ApiKey, StreamToken, new_token_id
 from tailplane.protocol.errors import CredentialExpired, Forbidden, StoreUnavailable, Unauthenticated
 from tailplane.protocol.ids import KeyId, new_key_id, new_task_id
@@ -278,20 +282,41 @@ async def test_each_round_lets_credentials_prove_themselves_anew_also_one_that_f
 
 
 async def test_while_redis_is_away_a_credential_is_not_good_for_longer_than_its_key_is_trusted(
-    broker: Broker, door: Doorkeeper, store: Watched, clock: Hand
+    settings: Settings, clock: Hand
 ) -> None:
-    door.known = KnownKeys(store, clock)  # type: ignore[arg-type]  # a part of it is enough
-    key = await made(broker, Scope.READ)
-    await door.admit(bearing(key.text), READ)
-    store.is_away = True
-    with pytest.raises(StoreUnavailable) as away:
-        await door.look()
-    door.outage.noticed(away.value)
-    clock.now += TRUSTED
-    await door.admit(bearing(key.text), READ)
-    clock.now += 0.1
-    with pytest.raises(StoreUnavailable):
+    with EmbeddedServer(persist=True) as mortal:
+        redis = connect(mortal.url, Redis)
+        hour = timedelta(hours=1)
+        broker = Broker.over(redis, prefix=settings.prefix, retention=hour, start_within=hour)
+        door = Doorkeeper(broker, settings.model_copy(update={"auth": "keys"}), OpenStreams())
+        door.known = KnownKeys(broker.api_keys, clock)
+        key = await made(broker, Scope.READ)
         await door.admit(bearing(key.text), READ)
+        looking = asyncio.create_task(door.run())
+        try:
+            mortal.kill()
+            await until(lambda: door.outage.is_on)
+            clock.now += TRUSTED
+            # It proves itself each time.
+            one, other = [await door.admit(bearing(key.text), READ) for _ in range(2)]
+            assert one is not other
+            clock.now += 0.1
+            with pytest.raises(StoreUnavailable):
+                await door.admit(bearing(key.text), READ)
+            mortal.start()
+            await until(lambda: not door.outage.is_on)
+            one, other = [await door.admit(bearing(key.text), READ) for _ in range(2)]
+            assert one is other
+        finally:
+            looking.cancel()
+            await asyncio.wait({looking})
+            await redis.aclose(close_connection_pool=True)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not holds():
+            await asyncio.sleep(0.05)
 
 
 async def test_while_a_round_takes_long_a_credential_proves_itself_anew_all_the_same(
