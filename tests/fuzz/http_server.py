@@ -172,5 +172,5 @@ def look(cluster: LocalCluster, key: str, outcome: Outcome) -> None:
         for line in text.splitlines():
             if "unexpected error" in line or "Traceback" in line or "Exception in" in line:
                 outcome.note(line.encode()[:2000], f"in {log.name}")
-        if key.rpartition("_")[2] in text:
+        if ApiKey.parse(key).secret in text:
             outcome.note(b"", f"the API key is in {log.name}")
