@@ -49,7 +49,7 @@ dev: $(USER_STAMP) ## run a local cluster that restarts when the code changes
 test: lint ## everything: the linters, then all tests
 	@$(BIN)/pytest -m "not slow" $(SIDE_BY_SIDE)
 	@$(BIN)/pytest $(BY_FILE) tests/chaos tests/examples tests/golden tests/integration
-	@$(BIN)/pytest -m slow tests/unit tests/contract
+	@$(BIN)/pytest -m slow $(BY_FILE) tests/unit tests/contract
 
 test-compose: $(DEV_STAMP) ## build and start the cluster of docker-compose.yml, kill and replace its containers under load (10 minutes; needs Docker)
 	@$(BIN)/pytest -s tests/compose
