@@ -2,7 +2,7 @@
 
 import asyncio
 import tracemalloc
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -73,6 +73,16 @@ class Desk:
 @pytest.fixture
 def desk(broker: Broker, redis: Redis, writer: Writer) -> Desk:
     return Desk(broker, redis, writer.kept, writer)
+
+
+@pytest.fixture
+async def forgetful(broker: Broker, redis: Redis) -> AsyncIterator[Desk]:
+    """A desk whose worker keeps nothing of what it has sent."""
+    kept = kept_over(broker, 1)
+    writer = Writer(broker.log, kept)
+    running = asyncio.ensure_future(writer.run())
+    yield Desk(broker, redis, kept, writer)
+    running.cancel()
 
 
 BEGUN = [(1, "task.queued"), (2, "task.started")]
@@ -225,42 +235,33 @@ async def test_an_attempt_of_another_worker_that_has_the_same_number_is_left_alo
     running.cancel()
 
 
-async def test_what_is_not_kept_any_more_is_lost(broker: Broker, redis: Redis) -> None:
-    kept = kept_over(broker, 1)
-    writer = Writer(broker.log, kept)
-    running = asyncio.ensure_future(writer.run())
-    desk = Desk(broker, redis, kept, writer)
-    emitter = await desk.begin()
-    roll_back = await desk.remember(emitter.task)
-    await desk.write(emitter, "a", "b")
+async def test_what_is_not_kept_any_more_is_lost(forgetful: Desk) -> None:
+    emitter = await forgetful.begin()
+    roll_back = await forgetful.remember(emitter.task)
+    await forgetful.write(emitter, "a", "b")
     await roll_back()
     emitter.write("c")
     async with asyncio.timeout(PATIENCE):
-        while not desk.losses:
+        while not forgetful.losses:
             await asyncio.sleep(0.002)
-    (error,) = desk.losses
+    (error,) = forgetful.losses
     assert isinstance(error, EventsLost)
     assert (error.last, error.detail) == (2, "the store lost events 3 to 4")
-    assert kept.lost == 2
-    assert await desk.seen(emitter.task) == BEGUN
-    running.cancel()
+    assert forgetful.kept.lost == 2
+    assert await forgetful.seen(emitter.task) == BEGUN
 
 
 async def test_an_outage_ends_where_redis_says_that_events_are_lost(
-    broker: Broker, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    forgetful: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = kept_over(broker, 1)
-    writer = Writer(broker.log, kept)
-    running = asyncio.ensure_future(writer.run())
-    desk = Desk(broker, redis, kept, writer)
-    emitter = await desk.begin()
-    roll_back = await desk.remember(emitter.task)
-    await desk.write(emitter, "a")
+    emitter = await forgetful.begin()
+    roll_back = await forgetful.remember(emitter.task)
+    await forgetful.write(emitter, "a")
     await roll_back()
     repair, tries = Kept.repair, list[bool]()
 
     async def repair_later(*args: Any) -> int:
-        tries.append(writer.outage.is_on)
+        tries.append(forgetful.writer.outage.is_on)
         if len(tries) == 1:
             raise StoreUnavailable("away")
         return await repair(*args)
@@ -268,11 +269,10 @@ async def test_an_outage_ends_where_redis_says_that_events_are_lost(
     monkeypatch.setattr(Kept, "repair", repair_later)
     emitter.write("b")
     async with asyncio.timeout(PATIENCE):
-        while not desk.losses or writer._lanes:
+        while not forgetful.losses or forgetful.writer._lanes:
             await asyncio.sleep(0.002)
     assert tries == [False, True]
-    assert (writer.outage.is_on, writer.outage.count) == (False, 1)
-    running.cancel()
+    assert (forgetful.writer.outage.is_on, forgetful.writer.outage.count) == (False, 1)
 
 
 async def test_a_repair_is_sent_in_pieces_of_so_many_bytes(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,24 +294,19 @@ async def test_a_repair_is_sent_in_pieces_of_so_many_bytes(desk: Desk, monkeypat
     assert sent == [1, 1, 2]
 
 
-async def test_a_stream_that_keeps_its_end_is_not_cut_where_events_are_lost(broker: Broker, redis: Redis) -> None:
-    kept = kept_over(broker, 1)
-    writer = Writer(broker.log, kept)
-    running = asyncio.ensure_future(writer.run())
-    desk = Desk(broker, redis, kept, writer)
-    emitter = await desk.begin(keep_last=8)
-    roll_back = await desk.remember(emitter.task)
-    await desk.write(emitter, *range(8))
+async def test_a_stream_that_keeps_its_end_is_not_cut_where_events_are_lost(forgetful: Desk) -> None:
+    emitter = await forgetful.begin(keep_last=8)
+    roll_back = await forgetful.remember(emitter.task)
+    await forgetful.write(emitter, *range(8))
     await roll_back()
     emitter.write("c")
     async with asyncio.timeout(PATIENCE):
-        while not desk.losses:
+        while not forgetful.losses:
             await asyncio.sleep(0.002)
     # What follows the loss in the writer's turn has been done when another task's event is there.
-    await desk.write(await desk.begin(), "d")
-    assert isinstance(desk.losses[0], EventsLost)
-    assert await desk.seen(emitter.task) == BEGUN
-    running.cancel()
+    await forgetful.write(await forgetful.begin(), "d")
+    assert isinstance(forgetful.losses[0], EventsLost)
+    assert await forgetful.seen(emitter.task) == BEGUN
 
 
 async def test_what_is_lost_just_before_a_cut_is_sent_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

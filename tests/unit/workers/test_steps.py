@@ -113,6 +113,23 @@ class Colour(Enum):
 _INVOICE = Invoice(UUID(int=7), Decimal("1.10"), datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC))
 
 
+async def returned_twice(bench: Bench, annotation: object, value: object) -> list[object]:
+    """Return what a step of that return annotation gives that returns a value: in its attempt, and in the next one."""
+    gate, seen = Gate(losses=1), list[object]()
+
+    def made() -> object:
+        return value
+
+    made.__annotations__["return"] = annotation
+
+    async def flow(ctx: Context) -> None:
+        seen.append(await ctx.step(made))
+        await ctx.step(gate.pass_or_hang)
+
+    await run_with_losses(bench, bench.workflow(flow), gate)
+    return seen
+
+
 @pytest.mark.parametrize(
     ("annotation", "value"),
     [
@@ -133,18 +150,7 @@ _INVOICE = Invoice(UUID(int=7), Decimal("1.10"), datetime(2026, 1, 2, 3, 4, 5, 6
 async def test_what_the_annotation_can_tell_comes_back_as_what_it_was(
     bench: Bench, annotation: object, value: object
 ) -> None:
-    gate, seen = Gate(losses=1), list[object]()
-
-    def made() -> object:
-        return value
-
-    made.__annotations__["return"] = annotation
-
-    async def flow(ctx: Context) -> None:
-        seen.append(await ctx.step(made))
-        await ctx.step(gate.pass_or_hang)
-
-    await run_with_losses(bench, bench.workflow(flow), gate)
+    seen = await returned_twice(bench, annotation, value)
     assert seen == [value, value]
     assert [type(each) for each in seen] == [type(value)] * 2
 
@@ -166,18 +172,7 @@ class Reading:
     ids=str,
 )
 async def test_what_equals_nothing_else_comes_back_too(bench: Bench, annotation: object, value: object) -> None:
-    gate, seen = Gate(losses=1), list[object]()
-
-    def made() -> object:
-        return value
-
-    made.__annotations__["return"] = annotation
-
-    async def flow(ctx: Context) -> None:
-        seen.append(await ctx.step(made))
-        await ctx.step(gate.pass_or_hang)
-
-    await run_with_losses(bench, bench.workflow(flow), gate)
+    seen = await returned_twice(bench, annotation, value)
     assert list(map(repr, seen)) == [repr(value)] * 2
 
 
