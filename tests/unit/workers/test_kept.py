@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from tailplane.broker import Append, Begun, Broker, Closing, EventLog, NewTask, TaskRef, TaskStore
 from tailplane.broker import tasks as tasks_module
-from tailplane.protocol.errors import StoreUnavailable, TailplaneError, TaskLost
+from tailplane.protocol.errors import StoreForbidden, StoreUnavailable, TailplaneError, TaskLost
 from tailplane.protocol.events import PlatformType, join_events, pack_event, pack_platform_event, unpack_payload
 from tailplane.protocol.ids import EntryId, new_task_id, new_worker_id
 from tailplane.protocol.states import State, Trigger
@@ -307,6 +308,23 @@ async def test_a_stream_that_keeps_its_end_is_not_cut_where_events_are_lost(forg
     await forgetful.write(await forgetful.begin(), "d")
     assert isinstance(forgetful.losses[0], EventsLost)
     assert await forgetful.seen(emitter.task) == BEGUN
+
+
+async def test_that_streams_may_not_be_cut_is_logged_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = 0
+
+    async def refuse(*_: Any) -> list[int | None]:
+        nonlocal tries
+        tries += 1
+        raise StoreForbidden("no XTRIM")
+
+    monkeypatch.setattr(EventLog, "trim", refuse)
+    emitter = await desk.begin(keep_last=8)
+    with capture_logs() as logs:
+        await desk.write(emitter, *range(60))
+    assert tries > 1
+    assert [each["reason"] for each in logs if each["event"].startswith("Redis refuses to cut")] == ["no XTRIM"]
+    assert await desk.seen(emitter.task) == [*BEGUN, *enumerate(range(60), start=3)]
 
 
 async def test_what_is_lost_just_before_a_cut_is_sent_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

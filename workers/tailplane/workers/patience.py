@@ -28,7 +28,7 @@ async def patiently(
             refuses, once.
         longest: seconds between two tries at the most.
     """
-    noticed = noticed or _say_what_is_refused()
+    noticed = noticed or telling_of_refusals()
     pause = _FIRST
     while True:
         try:
@@ -39,7 +39,8 @@ async def patiently(
         pause = min(2 * pause, longest)
 
 
-def _say_what_is_refused() -> Callable[[StoreUnavailable], None]:
+def telling_of_refusals(said: str = "Redis refuses") -> Callable[[StoreUnavailable], None]:
+    """Return what is told of each try that failed, and logs the first one that was refused, as `said`."""
     was_said = False
 
     def noticed(error: StoreUnavailable) -> None:
@@ -47,7 +48,7 @@ def _say_what_is_refused() -> Callable[[StoreUnavailable], None]:
         nonlocal was_said
         if isinstance(error, StoreForbidden) and not was_said:
             was_said = True
-            log.error("Redis refuses", reason=str(error))
+            log.error(said, reason=str(error))
 
     return noticed
 

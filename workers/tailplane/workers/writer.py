@@ -19,11 +19,11 @@ import structlog
 from tailplane.broker import Append, Cut, EventLog, Outage, Refusal
 from tailplane.broker.event_log import SCRIPT_BYTES, SCRIPT_ENTRIES
 from tailplane.broker.logs import Facts, whose
-from tailplane.protocol.errors import StoreForbidden, StoreUnavailable, TaskLost
+from tailplane.protocol.errors import StoreUnavailable, TaskLost
 from tailplane.workers.counts import Written
 from tailplane.workers.emitter import Emitter
 from tailplane.workers.kept import EventsLost, Kept
-from tailplane.workers.patience import patiently
+from tailplane.workers.patience import patiently, telling_of_refusals
 
 log = structlog.get_logger("tailplane.workers")
 
@@ -103,9 +103,7 @@ class _Lane:
         except StoreUnavailable as error:
             # They are cut the next time, and before the next entry their length is looked at. Of an outage that entry
             # tells; what is refused to cuts alone, nothing else would.
-            if isinstance(error, StoreForbidden) and not self._writer.may_not_cut:
-                self._writer.may_not_cut = True
-                log.error("Redis refuses to cut streams: they grow", reason=str(error))
+            self._writer.note_uncut(error)
             return
         for (emitter, _), entries in zip(cuts, lengths, strict=True):
             if entries is not None:
@@ -162,7 +160,7 @@ class Writer:
         outage: whether Redis takes nothing, or one of its shards.
         seated: the emitters that have a lane: from their ringing until they are found empty, so that no other lane
             takes from them meanwhile, wherever their slot goes.
-        may_not_cut: whether Redis has refused to cut a stream: that was logged.
+        note_uncut: told why streams could not be cut.
     """
 
     def __init__(self, event_log: EventLog, kept: Kept) -> None:
@@ -171,7 +169,7 @@ class Writer:
         self.written = Written()
         self.outage = Outage("events")
         self.seated: set[Emitter] = set()
-        self.may_not_cut = False
+        self.note_uncut = telling_of_refusals("Redis refuses to cut streams: they grow")
         self._loop = asyncio.get_running_loop()
         self._rung: deque[Emitter] = deque()
         self._is_awake = False
